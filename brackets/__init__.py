@@ -1,0 +1,1 @@
+"""Reading, simulating and measuring brackets of phone exposures."""

@@ -1,0 +1,1 @@
+"""Tensor ranges from brackets, collected once for every target."""

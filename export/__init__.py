@@ -1,0 +1,1 @@
+"""From a PyTorch network to constant-weight artifacts for phone runtimes."""

@@ -1,0 +1,267 @@
+"""What a graph rewrite is, and how one is applied and proved.
+
+A rewrite is one file with three small steps: `pattern` yields the nodes it might replace, `check`
+returns a reason when it refuses one, `rewrite` builds the replacement. `apply_rewrites` runs them and
+proves each: the value at the place, before and after, in float64, on the given frames.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, fx
+from torch.fx.passes.fake_tensor_prop import FakeTensorProp
+
+from pockethdr.errors import PocketError
+
+#: A proof holds when the largest difference, over the largest magnitude at that place, is below this.
+PROOF_TOLERANCE = 1e-10
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a place was left as it is."""
+
+    place: str
+    op: str
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The value at a place before and after its rewrite, compared in float64."""
+
+    rewrite: str
+    place: str
+    module: str
+    source: str
+    max_relative_error: float
+    detail: str = ""
+
+    def holds(self) -> bool:
+        return self.max_relative_error <= PROOF_TOLERANCE
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """The node that takes over from the place, and one sentence for the manifest."""
+
+    node: fx.Node
+    detail: str = ""
+
+
+class Rewrite(Protocol):
+    """One exact re-expression of a graph."""
+
+    name: str
+
+    def pattern(self, program: fx.GraphModule) -> Iterable[fx.Node]:
+        """The nodes, in graph order, that this rewrite is about."""
+
+    def check(self, node: fx.Node, program: fx.GraphModule) -> str | None:
+        """The reason to refuse `node`, or None when `rewrite` will succeed."""
+
+    def rewrite(self, node: fx.Node, program: fx.GraphModule) -> Replacement:
+        """Build the replacement, called with `node` as the insertion point.
+
+        The uses of `node` are moved by the caller.
+        """
+
+
+@dataclass
+class Rewritten:
+    """A program after its rewrites, with the evidence."""
+
+    program: fx.GraphModule
+    proofs: list[Proof] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "rewrites": [asdict(proof) for proof in self.proofs],
+            "refusals": [asdict(refusal) for refusal in self.refusals],
+        }
+
+
+class ProofError(PocketError):
+    """A rewrite changed what the network computes: a bug of ours, never to be shipped."""
+
+
+def apply_rewrites(
+    program: fx.GraphModule, rewrites: Sequence[Rewrite], frames: Sequence[Sequence[Tensor]]
+) -> Rewritten:
+    """Apply `rewrites` in order and prove each place on every set of `frames`.
+
+    Args:
+        program: a traced program; it is left untouched.
+        rewrites: what to apply.
+        frames: one or more inputs of the program, float32 N×C×H×W each; the proof runs on all.
+
+    Raises:
+        ProofError: the value at a place changed by more than `PROOF_TOLERANCE`.
+    """
+    done = Rewritten(copy.deepcopy(program))
+    for rewrite in rewrites:
+        before = copy.deepcopy(done.program)
+        places = _apply_one(rewrite, done)
+        if places:
+            refresh_meta(done.program, frames[0])
+            done.proofs += _proofs(rewrite.name, before, done.program, places, frames)
+    failed = [proof for proof in done.proofs if not proof.holds()]
+    if failed:
+        worst = max(failed, key=lambda proof: proof.max_relative_error)
+        raise ProofError(
+            f"rewrite `{worst.rewrite}` changed `{worst.place}` by {worst.max_relative_error:.1e}",
+            expected=f"at most {PROOF_TOLERANCE:.0e} of its largest magnitude, in float64",
+            fix="report the network as a bug; export without it: --without-rewrite "
+            + worst.rewrite,
+        )
+    return done
+
+
+def _apply_one(rewrite: Rewrite, done: Rewritten) -> dict[str, tuple[fx.Node, Replacement]]:
+    """Rewrite every place that passes its check; returns place name → (old node, new)."""
+    graph, places = done.program.graph, {}
+    for node in list(rewrite.pattern(done.program)):
+        if node.graph is not graph or node not in graph.nodes:
+            continue  # taken away by an earlier place of the same rewrite
+        reason = rewrite.check(node, done.program)
+        if reason is not None:
+            done.refusals.append(
+                Refusal(node.name, op_name(node), source_of(node), f"{rewrite.name}: {reason}")
+            )
+            continue
+        with graph.inserting_before(node):
+            replacement = rewrite.rewrite(node, done.program)
+        replacement.node.meta.setdefault("nn_module_stack", node.meta.get("nn_module_stack"))
+        replacement.node.meta.setdefault("stack_trace", node.meta.get("stack_trace"))
+        places[node.name] = (node, replacement)
+        node.replace_all_uses_with(replacement.node)
+        graph.eliminate_dead_code()
+    done.program.delete_all_unused_submodules()
+    drop_unused_constants(done.program)
+    done.program.recompile()
+    return places
+
+
+def _proofs(
+    name: str,
+    before: fx.GraphModule,
+    after: fx.GraphModule,
+    places: dict[str, tuple[fx.Node, Replacement]],
+    frames: Sequence[Sequence[Tensor]],
+) -> list[Proof]:
+    alive = {node.name for node in after.graph.nodes}
+    pairs = {old: new.node.name for old, (_, new) in places.items() if new.node.name in alive}
+    errors = dict.fromkeys(pairs, 0.0)
+    for inputs in frames:
+        old = captured(before, inputs, set(pairs), torch.float64)
+        new = captured(after, inputs, set(pairs.values()), torch.float64)
+        for place, replacement in pairs.items():
+            errors[place] = max(errors[place], relative_error(new[replacement], old[place]))
+    return [
+        Proof(name, place, module_of(node), source_of(node), errors[place], replacement.detail)
+        for place, (node, replacement) in places.items()
+        if place in errors
+    ]
+
+
+class _Capture(fx.Interpreter):
+    """Runs a program and keeps the values of some nodes."""
+
+    def __init__(self, program: fx.GraphModule, names: set[str]) -> None:
+        super().__init__(program)
+        self.names, self.values = names, dict[str, Tensor]()
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if n.name in self.names:
+            self.values[n.name] = value
+        return value
+
+
+def captured(
+    program: fx.GraphModule, frames: Sequence[Tensor], names: set[str], dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """The values of the named nodes for `frames`, computed in `dtype`."""
+    capture = _Capture(copy.deepcopy(program).to(dtype), names)
+    with torch.no_grad():
+        capture.run(*(frame.to(dtype) for frame in frames))
+    return capture.values
+
+
+def relative_error(value: Tensor, expected: Tensor) -> float:
+    """Largest |difference| over the largest magnitude of `expected`."""
+    if value.shape != expected.shape:
+        return float("inf")
+    scale = expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny)
+    return float((value - expected).abs().max() / scale)
+
+
+def add_constant(program: fx.GraphModule, hint: str, value: Tensor) -> fx.Node:
+    """A buffer of `program` holding `value`, as a node at the current insertion point."""
+    name, count = f"const_{hint}", 0
+    while hasattr(program, name):
+        count += 1
+        name = f"const_{hint}_{count}"
+    program.register_buffer(name, value.detach().clone().contiguous())
+    node = program.graph.get_attr(name)
+    node.meta["val"] = value.detach()
+    return node
+
+
+def constant_of(node: Any, program: fx.GraphModule) -> Tensor | None:
+    """The tensor behind a `get_attr` node, or None."""
+    if isinstance(node, fx.Node) and node.op == "get_attr":
+        value: Any = program
+        for part in str(node.target).split("."):
+            value = getattr(value, part)
+        return value if isinstance(value, Tensor) else None
+    return None
+
+
+def drop_unused_constants(program: fx.GraphModule) -> None:
+    """Delete parameters and buffers that no node reads."""
+    used = {str(node.target) for node in program.graph.nodes if node.op == "get_attr"}
+    for owner in list(program.modules()):
+        for table in (owner._parameters, owner._buffers):
+            prefix = _prefix_of(program, owner)
+            for name in [n for n in table if f"{prefix}{n}" not in used]:
+                del table[name]
+
+
+def _prefix_of(program: fx.GraphModule, owner: torch.nn.Module) -> str:
+    name = next(n for n, module in program.named_modules() if module is owner)
+    return f"{name}." if name else ""
+
+
+def refresh_meta(program: fx.GraphModule, frames: Sequence[Tensor]) -> None:
+    """Recompute `node.meta["val"]` (shapes and dtypes) of every node."""
+    FakeTensorProp(program).propagate(*frames)
+
+
+def op_name(node: fx.Node) -> str:
+    """`aten.conv2d` for a call of `torch.ops.aten.conv2d.default`."""
+    return str(node.target).removesuffix(".default")
+
+
+def source_of(node: fx.Node) -> str:
+    """`file.py:12` of the line in the user's network that made this node, or an empty string."""
+    trace = node.meta.get("stack_trace") or ""
+    lines = [line.strip() for line in trace.splitlines() if line.strip().startswith("File ")]
+    if not lines:
+        return ""
+    path, number = lines[-1].split(",")[:2]
+    return f"{path.removeprefix('File ').strip(chr(34)).rsplit('/', 1)[-1]}:{number.split()[-1]}"
+
+
+def module_of(node: fx.Node) -> str:
+    """The innermost module that made this node, as in `named_modules`, or an empty string."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path = next((entry[0] for entry in reversed(list(stack.values()))), "")
+    return str(path).removeprefix("L['self'].")

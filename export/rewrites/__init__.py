@@ -1,0 +1,1 @@
+"""Exact graph rewrites, one file each: pattern, check, rewrite."""

@@ -1,0 +1,1 @@
+"""The networks PocketHDR ships, written for training; they know nothing of export."""

@@ -1,0 +1,62 @@
+"""The errors PocketHDR raises on purpose.
+
+Everything a user can cause is a `PocketError`: the CLI prints it without a traceback and exits
+with 2. Anything else is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class PocketError(Exception):
+    """Something the user can mend.
+
+    Args:
+        what: what went wrong, naming the file, option or value received.
+        expected: what would have been right.
+        fix: the next thing to do, a command where there is one.
+    """
+
+    def __init__(self, what: str, *, expected: str = "", fix: str = "") -> None:
+        self.what, self.expected, self.fix = what, expected, fix
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        parts = [self.what]
+        if self.expected:
+            parts.append(f"expected: {self.expected}")
+        if self.fix:
+            parts.append(f"fix: {self.fix}")
+        return "\n".join(parts)
+
+
+class BracketError(PocketError):
+    """A bracket, or one of its frames, cannot be used."""
+
+
+class WeightsError(PocketError):
+    """A weights file cannot be used with this network."""
+
+
+class ModelError(PocketError):
+    """A MODEL argument names no network, or the network breaks the input/output contract."""
+
+
+class RefusedError(PocketError):
+    """A network holds a dynamic operation that cannot be made static."""
+
+
+class ArtifactError(PocketError):
+    """An artifact or its manifest is missing, stale or damaged."""
+
+
+class Unavailable(PocketError):
+    """This host lacks a toolchain or device. Reported as `skipped`, never as passed.
+
+    Args:
+        reason: what is missing.
+        install: the line that installs it, or what hardware is needed.
+    """
+
+    def __init__(self, reason: str, *, install: str) -> None:
+        self.reason, self.install = reason, install
+        super().__init__(reason, fix=install)

@@ -1,0 +1,1 @@
+"""Judges artifacts against the PyTorch reference and reports what they lost."""

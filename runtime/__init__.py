@@ -1,0 +1,1 @@
+"""Runs artifacts, tile by tile, and develops what they return."""
