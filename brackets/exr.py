@@ -1,0 +1,104 @@
+"""OpenEXR files in and out, as plain H×W×3 float32 arrays."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pockethdr.errors import BracketError, PocketError
+
+_HALF_MAX = float(np.finfo(np.float16).max)
+
+
+def read_exr(path: Path) -> NDArray[np.float32]:
+    """Read the RGB channels of an OpenEXR file (alpha dropped, grey repeated three times).
+
+    Returns:
+        H×W×3 float32, scene linear, exactly the stored values (half widened).
+
+    Raises:
+        BracketError: no such file, not an EXR, truncated, or without R, G, B or Y channels.
+    """
+    import OpenEXR
+
+    if not path.is_file():
+        raise BracketError(f"{path}: no such file", expected="an OpenEXR file")
+    try:
+        with OpenEXR.File(str(path)) as file:
+            return _rgb(file.channels(), path)
+    except (RuntimeError, ValueError, MemoryError) as error:
+        raise BracketError(
+            f"{path}: cannot be read as OpenEXR ({_one_line(error)})",
+            expected="a complete OpenEXR file",
+            fix="copy the file again; it is truncated or of another format",
+        ) from error
+
+
+def write_exr(
+    path: Path,
+    image: NDArray[np.floating],
+    *,
+    half: bool = True,
+    attributes: dict[str, Any] | None = None,
+) -> None:
+    """Write H×W×3 linear RGB as a ZIP-compressed scan-line EXR, by temporary file and rename.
+
+    Args:
+        image: H×W×3; with `half`, values are clipped to the half range ±65504 first.
+        half: 16-bit float channels (what viewers expect); 32-bit float otherwise.
+        attributes: further header entries (strings, numbers).
+
+    Raises:
+        ValueError: the array is not H×W×3 (a bug of the caller).
+        PocketError: the folder is missing or not writable, or the disk is full.
+    """
+    import OpenEXR
+
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"write_exr wants H×W×3, got {image.shape}")
+    pixels = _as_half(image) if half else np.ascontiguousarray(image, dtype=np.float32)
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with OpenEXR.File({**header, **(attributes or {})}, {"RGB": pixels}) as file:
+            file.write(str(temporary))
+        _settle(temporary, path)
+    except (OSError, RuntimeError) as error:
+        raise PocketError(
+            f"{path}: cannot be written ({_one_line(error)})",
+            expected="an existing, writable folder with room on its disk",
+            fix=f"check {path.parent} with `ls -ld` and `df -h`",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _rgb(channels: dict[str, Any], path: Path) -> NDArray[np.float32]:
+    for name in ("RGB", "RGBA"):
+        if name in channels:
+            return np.ascontiguousarray(channels[name].pixels[..., :3], dtype=np.float32)
+    if "Y" in channels and not {"RY", "BY"} & channels.keys():
+        return np.repeat(channels["Y"].pixels[..., None].astype(np.float32), 3, axis=2)
+    raise BracketError(
+        f"{path}: has channels {', '.join(sorted(channels))}",
+        expected="R, G, B (optionally A), or Y alone",
+        fix="convert it to an RGB EXR",
+    )
+
+
+def _as_half(image: NDArray[np.floating]) -> NDArray[np.float16]:
+    return np.ascontiguousarray(np.clip(image, -_HALF_MAX, _HALF_MAX), dtype=np.float16)
+
+
+def _settle(temporary: Path, path: Path) -> None:
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
