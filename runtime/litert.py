@@ -1,0 +1,175 @@
+"""TFLite artifacts on the CPU, by LiteRT, and what can be read out of a .tflite file."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pockethdr.errors import ArtifactError, Unavailable
+from pockethdr.export.quiet import quiet
+from pockethdr.runtime.runner import (
+    Array,
+    Frames,
+    check_frames,
+    frame_shape,
+    is_nhwc,
+    order_inputs,
+)
+
+
+def open_tflite(artifact: Path, threads: int, layout: str | None) -> LiteRunner:
+    """A .tflite file as a runner, on XNNPACK.
+
+    Raises:
+        ArtifactError: not a TFLite network of three inputs and one output.
+        Unavailable: LiteRT is not installed.
+    """
+    return LiteRunner(_interpreter(artifact, threads), artifact, layout)
+
+
+class LiteRunner:
+    """See `Runner`. Integer inputs and outputs are coded with the scales in the file."""
+
+    def __init__(self, interpreter: Any, artifact: Path, layout: str | None) -> None:
+        details = interpreter.get_input_details()
+        outputs = interpreter.get_output_details()
+        if len(outputs) != 1:
+            raise ArtifactError(f"{artifact}: {len(outputs)} outputs", expected="one, the HDR")
+        self._inputs = [details[i] for i in order_inputs([d["name"] for d in details], artifact)]
+        shapes = [[int(side) for side in d["shape"]] for d in self._inputs]
+        self.name = f"LiteRT {version('ai-edge-litert')} XNNPACK"
+        self._nhwc = is_nhwc(shapes[0], layout)
+        self.shape = frame_shape(shapes, self._nhwc, artifact)
+        self._output = outputs[0]
+        self._interpreter = interpreter
+
+    def run(self, frames: Frames) -> Array:
+        """See `Runner.run`."""
+        check_frames(frames, self.shape)
+        for detail, frame in zip(self._inputs, frames, strict=True):
+            value = frame.transpose(0, 2, 3, 1) if self._nhwc else frame
+            # The view must not outlive this line: the interpreter refuses to run while one is held.
+            np.copyto(self._interpreter.tensor(detail["index"])(), _coded(value, detail))
+        self._interpreter.invoke()
+        out = _decoded(self._interpreter.tensor(self._output["index"])(), self._output)
+        return np.array(out.transpose(0, 3, 1, 2) if self._nhwc else out, np.float32, order="C")
+
+    def close(self) -> None:
+        """See `Runner.close`."""
+        self._interpreter = None
+
+
+def op_histogram(artifact: Path) -> dict[str, int]:
+    """How often each operator occurs, keyed `CONV_2D:int8` by its output's type, sorted by name."""
+    graph, codes = _graph(artifact)
+    schema = _schema()
+    types = _names(schema.TensorType)
+    found: Counter[str] = Counter()
+    for op in graph.operators:
+        kind = types[graph.tensors[op.outputs[0]].type].lower()
+        found[f"{codes[op.opcodeIndex]}:{kind}"] += 1
+    return dict(sorted(found.items()))
+
+
+def undelegated(artifact: Path) -> dict[str, int]:
+    """The operators that XNNPACK leaves to the built-in kernels, with their counts.
+
+    The execution plan lists every operator and, as DELEGATE, each partition that XNNPACK took. An
+    operator is taken when a partition's outputs depend on it without passing through its inputs.
+    """
+    details = _interpreter(artifact, 1)._get_ops_details()
+    partitions = [op for op in details if op["op_name"] == "DELEGATE"]
+    ops = [op for op in details if op["op_name"] != "DELEGATE"]
+    producer = {int(tensor): index for index, op in enumerate(ops) for tensor in op["outputs"]}
+    taken: set[int] = set()
+    for partition in partitions:
+        taken |= _covered(partition, ops, producer)
+    left = Counter(op["op_name"] for index, op in enumerate(ops) if index not in taken)
+    return dict(sorted(left.items()))
+
+
+def _covered(
+    partition: dict[str, Any], ops: list[dict[str, Any]], producer: dict[int, int]
+) -> set[int]:
+    """Indices of the operators inside one partition, found backwards from its outputs."""
+    borders = {int(tensor) for tensor in partition["inputs"]}
+    pending = [int(tensor) for tensor in partition["outputs"]]
+    found: set[int] = set()
+    while pending:
+        index = producer.get(pending.pop())
+        if index is None or index in found:
+            continue
+        found.add(index)
+        pending += [int(t) for t in ops[index]["inputs"] if int(t) not in borders]
+    return found
+
+
+def _interpreter(artifact: Path, threads: int) -> Any:
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise Unavailable(
+            "LiteRT is not installed", install="pip install 'pockethdr[tflite]'"
+        ) from error
+    try:
+        with quiet():
+            interpreter = Interpreter(str(artifact), num_threads=threads)
+            interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise ArtifactError(
+            f"{artifact}: LiteRT cannot load it ({' '.join(str(error).split())})",
+            expected="a complete .tflite file of operators that LiteRT knows",
+            fix="export the model again, or copy the file again",
+        ) from error
+    return interpreter
+
+
+def _graph(artifact: Path) -> tuple[Any, list[str]]:
+    """The main subgraph, and the operator name of each opcode index."""
+    schema = _schema()
+    try:
+        model = schema.ModelT.InitFromPackedBuf(artifact.read_bytes(), 0)
+        names = _names(schema.BuiltinOperator)
+        # Files of old writers hold the code in the narrow field alone.
+        codes = [names[max(c.builtinCode, c.deprecatedBuiltinCode)] for c in model.operatorCodes]
+        return model.subgraphs[0], codes
+    except (OSError, ValueError, TypeError, IndexError, KeyError, struct.error) as error:
+        raise ArtifactError(
+            f"{artifact}: not readable as TFLite ({error})", fix="export the model again"
+        ) from error
+
+
+def _schema() -> Any:
+    try:
+        from ai_edge_litert import schema_py_generated
+    except ImportError as error:
+        raise Unavailable(
+            "LiteRT is not installed", install="pip install 'pockethdr[tflite]'"
+        ) from error
+    return schema_py_generated
+
+
+def _names(enumeration: type) -> dict[int, str]:
+    return {v: k for k, v in vars(enumeration).items() if isinstance(v, int)}
+
+
+def _coded(value: Array, detail: dict[str, Any]) -> np.ndarray:
+    """A float input as the artifact wants it: as is, or round(x / scale) + zero point, clamped."""
+    dtype = detail["dtype"]
+    if not np.issubdtype(dtype, np.integer):
+        return value
+    scale, zero_point = detail["quantization"]
+    limits = np.iinfo(dtype)
+    return np.clip(np.round(value / scale) + zero_point, limits.min, limits.max).astype(dtype)
+
+
+def _decoded(value: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
+    if not np.issubdtype(detail["dtype"], np.integer):
+        return value
+    scale, zero_point = detail["quantization"]
+    return (value.astype(np.float32) - zero_point) * np.float32(scale)
