@@ -1,8 +1,8 @@
 """What a graph rewrite is, and how one is applied and proved.
 
 A rewrite is one file with three small steps: `pattern` yields the nodes it might replace, `check`
-returns a reason when it refuses one, `rewrite` builds the replacement. `apply_rewrites` runs them and
-proves each: the value at the place, before and after, in float64, on the given frames.
+returns a reason when it refuses one, `rewrite` builds the replacement. `apply_rewrites` runs them
+and proves each: the value at the place, before and after, in float64, on the given frames.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
 from pockethdr.errors import PocketError
 
-#: A proof holds when the largest difference, over the largest magnitude at that place, is below this.
+#: A proof holds when the largest difference over the largest magnitude at its place is below this.
 PROOF_TOLERANCE = 1e-10
 
 
@@ -97,6 +97,8 @@ def apply_rewrites(
 ) -> Rewritten:
     """Apply `rewrites` in order and prove each place on every set of `frames`.
 
+    All happens in float64, so that composed constants are rounded only once, at the end.
+
     Args:
         program: a traced program; it is left untouched.
         rewrites: what to apply.
@@ -105,13 +107,15 @@ def apply_rewrites(
     Raises:
         ProofError: the value at a place changed by more than `PROOF_TOLERANCE`.
     """
-    done = Rewritten(copy.deepcopy(program))
+    done = Rewritten(copy.deepcopy(program).double())
+    precise = [tuple(frame.double() for frame in inputs) for inputs in frames]
+    refresh_meta(done.program, precise[0])
     for rewrite in rewrites:
         before = copy.deepcopy(done.program)
         places = _apply_one(rewrite, done)
         if places:
-            refresh_meta(done.program, frames[0])
-            done.proofs += _proofs(rewrite.name, before, done.program, places, frames)
+            refresh_meta(done.program, precise[0])
+            done.proofs += _proofs(rewrite.name, before, done.program, places, precise)
     failed = [proof for proof in done.proofs if not proof.holds()]
     if failed:
         worst = max(failed, key=lambda proof: proof.max_relative_error)
@@ -121,6 +125,8 @@ def apply_rewrites(
             fix="report the network as a bug; export without it: --without-rewrite "
             + worst.rewrite,
         )
+    done.program.float()
+    refresh_meta(done.program, frames[0])
     return done
 
 
@@ -160,8 +166,8 @@ def _proofs(
     pairs = {old: new.node.name for old, (_, new) in places.items() if new.node.name in alive}
     errors = dict.fromkeys(pairs, 0.0)
     for inputs in frames:
-        old = captured(before, inputs, set(pairs), torch.float64)
-        new = captured(after, inputs, set(pairs.values()), torch.float64)
+        old = captured(before, inputs, set(pairs))
+        new = captured(after, inputs, set(pairs.values()))
         for place, replacement in pairs.items():
             errors[place] = max(errors[place], relative_error(new[replacement], old[place]))
     return [
@@ -186,12 +192,12 @@ class _Capture(fx.Interpreter):
 
 
 def captured(
-    program: fx.GraphModule, frames: Sequence[Tensor], names: set[str], dtype: torch.dtype
+    program: fx.GraphModule, frames: Sequence[Tensor], names: set[str]
 ) -> dict[str, Tensor]:
-    """The values of the named nodes for `frames`, computed in `dtype`."""
-    capture = _Capture(copy.deepcopy(program).to(dtype), names)
+    """The values of the named nodes for `frames`."""
+    capture = _Capture(program, names)
     with torch.no_grad():
-        capture.run(*(frame.to(dtype) for frame in frames))
+        capture.run(*frames)
     return capture.values
 
 

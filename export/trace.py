@@ -1,0 +1,67 @@
+"""From an `nn.Module` to a program: a flat graph of ATen operators with constant weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.graph import CodeGen
+
+from pockethdr.errors import ModelError
+from pockethdr.export.rewrite import drop_unused_constants
+
+FRAME_NAMES = ("short", "mid", "long")
+
+
+def traced(module: nn.Module, frames: Sequence[Tensor]) -> fx.GraphModule:
+    """Export `module` for exactly the shapes of `frames`.
+
+    Composite operators that carry meaning (`conv2d`, `linear`, `einsum`, `pixel_unshuffle`) stay
+    whole; in-place operations are made functional; parameters that no output depends on are dropped.
+
+    Args:
+        module: a network whose `forward` takes three N×C×H×W tensors and returns one tensor.
+        frames: example inputs; only their shapes and dtypes matter.
+
+    Returns:
+        A program with placeholders `short`, `mid`, `long`, one tensor output, and on every call
+        `node.meta["val"]`, `["stack_trace"]` and `["nn_module_stack"]`.
+
+    Raises:
+        ModelError: the network cannot be exported, or does not return one tensor.
+    """
+    try:
+        with torch.no_grad():
+            exported = torch.export.export(module.eval(), tuple(frames), strict=False)
+            program = exported.run_decompositions({}).module(check_guards=False)
+    except Exception as error:  # torch.export raises many types; all mean the same to a user
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"torch.export cannot trace the network: {first}",
+            expected="a forward without data-dependent control flow or shapes",
+            fix="run torch.export.export(module, frames) alone to see the full message",
+        ) from error
+    assert isinstance(program, fx.GraphModule)
+    _flatten_signature(program)
+    program.graph.eliminate_dead_code()
+    drop_unused_constants(program)
+    program.recompile()
+    return program
+
+
+def _flatten_signature(program: fx.GraphModule) -> None:
+    """Plain positional inputs named like the frames, and a bare tensor output."""
+    program.graph.set_codegen(CodeGen())
+    inputs = [node for node in program.graph.nodes if node.op == "placeholder"]
+    if len(inputs) == len(FRAME_NAMES):
+        for node, name in zip(inputs, FRAME_NAMES, strict=True):
+            node.name = node.target = name
+    (output,) = (node for node in program.graph.nodes if node.op == "output")
+    (values,) = output.args
+    flat = list(values) if isinstance(values, tuple | list) else [values]
+    if len(flat) != 1:
+        raise ModelError(
+            f"the network returns {len(flat)} values", expected="one HDR tensor", fix="wrap it"
+        )
+    output.args = (flat[0],)
