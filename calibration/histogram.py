@@ -1,9 +1,10 @@
 """A histogram of fixed size that merges exactly.
 
-The grid never depends on the data, so counts add: histograms of two halves sum to the histogram of
-the whole, bit for bit, in any order. It is log-linear: each octave of magnitude is cut into
-`PER_OCTAVE` equal parts, which is what the top bits of an IEEE 754 float32 already are. The bin of a
-value is therefore read from its bits; no logarithm is taken, so no rounding differs between hosts.
+The grid never depends on the data, so counts add: histograms of two halves sum to the histogram
+of the whole, bit for bit, in any order. It is log-linear: each octave of magnitude is cut into
+`PER_OCTAVE` equal parts, which is what the top bits of an IEEE 754 float32 already are. The bin of
+a value is therefore read from its bits; no logarithm is taken, so no rounding differs between
+hosts.
 
 Bins, from most negative to most positive:
 
@@ -77,16 +78,17 @@ class Histogram:
 
     def share_outside(self, low: float, high: float) -> float:
         """Share of the values, in [0, 1], that a range low..high would clip."""
-        if self.count == 0:
-            return 0.0
-        inside = self.below(np.array([low, high]))
-        return float(1 - (inside[1] - inside[0]) / self.count)
+        return 1 - float(self.inside(low, high)) / self.count if self.count else 0.0
 
-    def below(self, values: np.ndarray) -> np.ndarray:
-        """How many of the values lie below each of `values`, taken as uniform within a bin."""
-        edges = self.edges()
+    def inside(self, low: np.ndarray | float, high: np.ndarray | float) -> np.ndarray:
+        """How many values lie in low..high, ends included, taken as uniform within a bin."""
+        below = np.where(np.less_equal(low, self.min), 0.0, self._up_to(low))
+        up_to = np.where(np.greater_equal(high, self.max), self.count, self._up_to(high))
+        return up_to - below
+
+    def _up_to(self, values: np.ndarray | float) -> np.ndarray:
         cumulative = np.concatenate(([0], np.cumsum(self.counts)))
-        return np.interp(values, edges, cumulative)
+        return np.interp(values, self.edges(), cumulative)
 
     def edges(self) -> np.ndarray:
         """The `BINS` + 1 bin edges, cut to [min, max], float64, not decreasing."""

@@ -1,0 +1,170 @@
+"""Brackets in, calibration out: run the program on patches and count every tensor."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+import pockethdr
+from pockethdr.brackets.bracket import Bracket
+from pockethdr.calibration.calibration import Calibration, CalibrationError, SeenBracket
+from pockethdr.calibration.histogram import Histogram
+from pockethdr.calibration.patches import chosen_patches, cut, padded
+from pockethdr.errors import PocketError
+
+
+def calibrate(
+    program: fx.GraphModule,
+    brackets: Iterable[Bracket | Path],
+    *,
+    seed: int,
+    tile: tuple[int, int],
+    patches_per_bracket: int = 16,
+    read: Callable[[Path], Bracket] | None = None,
+    graph_sha256: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Calibration:
+    """Count every floating-point activation of `program` over patches of `brackets`.
+
+    One bracket is held at a time; beside it, memory is one patch through the program and one
+    `Histogram` a tensor.
+
+    Args:
+        program: of core ATen operators, traced at 1×C×`tile`.
+        brackets: folders, or brackets already read.
+        seed: of the choice of patches; the choice in one bracket does not depend on the others.
+        tile: (H, W) of a patch in pixels of the network's grid.
+        patches_per_bracket: at most this many; see `pockethdr.calibration.patches`.
+        read: how a folder becomes a bracket; default `pockethdr.brackets.read.read_bracket`.
+        graph_sha256: of `program`; computed when not given.
+        progress: called with the name of each bracket when it is done.
+
+    Raises:
+        CalibrationError: a bracket does not load, does not fit the program, makes a tensor NaN
+            or infinite, or comes twice; or there is none. Nothing is left out in silence.
+    """
+    tensors = {node.name: Histogram() for node in program.graph.nodes if _is_activation(node)}
+    observer = _Observer(program, tensors)
+    seen = []
+    for item in brackets:
+        bracket = _loaded(item, read)
+        seen.append(_observe(observer, bracket, seed, tile, patches_per_bracket))
+        if progress:
+            progress(bracket.name)
+    if not seen:
+        raise CalibrationError("no bracket to calibrate on", fix="give a folder of brackets")
+    return Calibration(
+        graph_sha256 or program_sha256(program),
+        seed,
+        tile,
+        patches_per_bracket,
+        _versions(),
+        tuple(seen),
+        {name: histogram for name, histogram in tensors.items() if histogram.count},
+    )
+
+
+def program_sha256(program: fx.GraphModule) -> str:
+    """sha256 over the nodes (name, target, arguments) and constants of a program."""
+    digest = hashlib.sha256()
+    for node in program.graph.nodes:
+        digest.update(f"{node.name}|{node.op}|{node.target}|{node.args}|{node.kwargs}\n".encode())
+    for name, value in sorted(program.state_dict().items()):
+        array = value.detach().cpu().contiguous()
+        digest.update(f"{name}|{array.dtype}|{tuple(array.shape)}\n".encode())
+        digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+class _Observer(fx.Interpreter):
+    """Runs a program, counts activations, and frees each when its last user has run."""
+
+    def __init__(self, program: fx.GraphModule, tensors: dict[str, Histogram]) -> None:
+        super().__init__(program, garbage_collect_values=True)
+        self.tensors = tensors
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if n.name in self.tensors and isinstance(value, Tensor) and value.is_floating_point():
+            try:
+                self.tensors[n.name].update(value)
+            except ValueError as error:
+                raise ValueError(f"tensor {n.name} {error}") from error
+        return value
+
+
+def _is_activation(node: fx.Node) -> bool:
+    return node.op in ("placeholder", "call_function")
+
+
+def _loaded(item: Bracket | Path, read: Callable[[Path], Bracket] | None) -> Bracket:
+    if isinstance(item, Bracket):
+        return item
+    if read is None:
+        from pockethdr.brackets.read import read_bracket
+
+        read = read_bracket
+    try:
+        return read(item)
+    except (PocketError, OSError, ValueError) as error:
+        raise CalibrationError(
+            f"calibration stopped: bracket {item.name} does not load\n{error}",
+            fix="mend the bracket, or leave its folder out",
+        ) from error
+
+
+def _observe(
+    observer: _Observer, bracket: Bracket, seed: int, tile: tuple[int, int], count: int
+) -> SeenBracket:
+    frames = padded(bracket.inputs(), tile)
+    hashes = bracket.sha256 or _hashes_of(frames)
+    places = chosen_patches(frames, tile, count, _bracket_seed(seed, hashes))
+    _check_channels(observer, bracket, frames)
+    try:
+        for place in places:
+            with torch.no_grad():
+                observer.run(*(torch.from_numpy(frame) for frame in cut(frames, place, tile)))
+    except ValueError as error:
+        raise CalibrationError(f"calibration stopped at bracket {bracket.name}: {error}") from error
+    return SeenBracket(bracket.name, dict(hashes), tuple(bracket.ratios), tuple(places))
+
+
+def _hashes_of(frames: list[np.ndarray]) -> dict[str, str]:
+    """Identity of a bracket that was made in memory."""
+    names = ("short", "mid", "long")
+    return {
+        name: hashlib.sha256(frame.tobytes()).hexdigest()
+        for name, frame in zip(names, frames, strict=True)
+    }
+
+
+def _bracket_seed(seed: int, hashes: dict[str, str]) -> int:
+    text = "\n".join([str(seed), *sorted(hashes.values())])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def _check_channels(observer: _Observer, bracket: Bracket, frames: list[np.ndarray]) -> None:
+    first = next(node for node in observer.graph.nodes if node.op == "placeholder")
+    wanted = first.meta["val"].shape[1] if "val" in first.meta else frames[0].shape[1]
+    if wanted != frames[0].shape[1]:
+        raise CalibrationError(
+            f"calibration stopped: bracket {bracket.name} is {bracket.domain}, "
+            f"{frames[0].shape[1]} channels a frame",
+            expected=f"{wanted} channels, as the network takes",
+        )
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "numpy": np.__version__,
+        "pockethdr": pockethdr.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }

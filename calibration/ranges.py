@@ -1,0 +1,213 @@
+"""From a histogram to the range that a tensor is quantised over. Four methods, one signature.
+
+A range always includes zero, so that padding and ReLU stay exact, and is never empty.
+
+minmax      All that was seen.
+percentile  Each tail keeps `percentile` % of the values: Wu et al., "Integer Quantization for Deep
+            Learning Inference" (arXiv:2004.09602), §4.3; for asymmetric ranges tail by tail.
+mse         Least mean squared error of quantise-dequantise: Nagel et al., "A White Paper on Neural
+            Network Quantization" (arXiv:2106.08295), §3.1, eq. 2.31. The error within a bin is
+            integrated in closed form, the two ends are searched in turn.
+entropy     Least Kullback-Leibler divergence of the clipped and quantised distribution of |x|:
+            Migacz, "8-bit Inference with TensorRT" (GTC 2017). One threshold clips both ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pockethdr.calibration.histogram import Histogram
+from pockethdr.errors import PocketError
+
+#: Narrower tensors count as all zero: 8 bits of them would be finer than the grid's 2^-24.
+SMALLEST_WIDTH = 2.0**-16
+
+#: Candidates for one end of a range, as shares of the extreme: dense near it, down to 1/100.
+_SHARES = np.geomspace(1.0, 0.01, 64)
+_ENTROPY_BINS = 2048
+
+
+@dataclass(frozen=True)
+class Range:
+    """A closed range of real values, low ≤ 0 ≤ high, low < high."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not self.low <= 0 <= self.high or self.low == self.high:
+            raise ValueError(f"a range {self.low}..{self.high} must include zero and be wider")
+
+    def scaled(self, factor: float) -> Range:
+        """The range with both ends times `factor`."""
+        return Range(self.low * factor, self.high * factor)
+
+
+def range_of(
+    histogram: Histogram,
+    method: str,
+    *,
+    percentile: float = 99.99,
+    bits: int = 8,
+    symmetric: bool = False,
+) -> Range:
+    """The range of one tensor.
+
+    Args:
+        histogram: what was seen of it.
+        method: a key of `METHODS`.
+        percentile: share in % that each tail keeps; `percentile` only.
+        bits: levels are 2^bits; `mse` and `entropy` only.
+        symmetric: low == -high, with 2^bits - 1 levels.
+
+    Raises:
+        PocketError: an unknown method, or a setting out of its bounds.
+    """
+    _check(method, percentile, bits)
+    low, high = min(histogram.min, 0.0), max(histogram.max, 0.0)
+    if not high - low > SMALLEST_WIDTH:
+        return Range(-1.0, 1.0) if symmetric else Range(0.0, 1.0)
+    settings = _Settings(percentile / 100, bits, symmetric, low, high)
+    low, high = METHODS[method](histogram, settings)
+    if symmetric:
+        low, high = -max(-low, high), max(-low, high)
+    # -0.0 + 0.0 is 0.0; equal ranges must print alike.
+    return Range(float(low) + 0.0, float(high) + 0.0)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    keep: float
+    bits: int
+    symmetric: bool
+    low: float  # the exact minimum, at most 0
+    high: float  # the exact maximum, at least 0
+
+
+def _minmax(histogram: Histogram, settings: _Settings) -> tuple[float, float]:
+    return settings.low, settings.high
+
+
+def _percentile(histogram: Histogram, settings: _Settings) -> tuple[float, float]:
+    if settings.symmetric:
+        return _percentile_of_magnitude(histogram, settings)
+    filled = np.flatnonzero(histogram.counts)
+    edges = histogram.edges()
+    cumulative = np.concatenate(([0], np.cumsum(histogram.counts))) / histogram.count
+    # Both ends of each filled bin: between two of them lies no value to cut at.
+    values = np.stack([edges[filled], edges[filled + 1]], axis=1).ravel()
+    shares = np.stack([cumulative[filled], cumulative[filled + 1]], axis=1).ravel()
+    low, high = np.interp([1 - settings.keep, settings.keep], shares, values)
+    return min(low, 0.0), max(high, 0.0)
+
+
+def _percentile_of_magnitude(histogram: Histogram, settings: _Settings) -> tuple[float, float]:
+    reach = max(-settings.low, settings.high)
+    low, high = 0.0, reach
+    for _ in range(60):  # bisection; the share outside falls as the range grows
+        middle = (low + high) / 2
+        outside = histogram.share_outside(-middle, middle)
+        low, high = (middle, high) if outside > 1 - settings.keep else (low, middle)
+    return -high, high
+
+
+def _mse(histogram: Histogram, settings: _Settings) -> tuple[float, float]:
+    levels = 2**settings.bits - (2 if settings.symmetric else 1)
+    error = _QuantisationError(histogram, levels)
+    if settings.symmetric:
+        reach = max(-settings.low, settings.high)
+        best = min(reach * _SHARES, key=lambda end: error(-end, end))
+        return -best, best
+    low, high = settings.low, settings.high
+    for _ in range(4):
+        before = low, high
+        high = min(settings.high * _SHARES, key=lambda end: error(low, end)) if high else high
+        low = min(settings.low * _SHARES, key=lambda end: error(end, high)) if low else low
+        if (low, high) == before:
+            break
+    return low, high
+
+
+class _QuantisationError:
+    """Sum over a histogram of (quantised(x) - x)², x uniform within each bin."""
+
+    def __init__(self, histogram: Histogram, levels: int) -> None:
+        filled = histogram.counts > 0
+        edges = histogram.edges()
+        self.left, self.right = edges[:-1][filled], edges[1:][filled]
+        self.counts, self.levels = histogram.counts[filled], levels
+        # A bin cut to one value (clipped pixels at exactly 1.0) still weighs.
+        self.left = np.minimum(self.left, self.right - 1e-6 * np.abs(self.right) - 1e-12)
+        self.width = self.right - self.left
+
+    def __call__(self, low: float, high: float) -> float:
+        step = (high - low) / self.levels
+        left, right = np.clip(self.left, low, high), np.clip(self.right, low, high)
+        rounding = step**3 * (_rounding_integral(right / step) - _rounding_integral(left / step))
+        above = _cubed(self.right - high) - _cubed(self.left - high)
+        below = _cubed(low - self.left) - _cubed(low - self.right)
+        return float(self.counts @ ((rounding + above + below) / self.width))
+
+
+def _rounding_integral(t: np.ndarray) -> np.ndarray:
+    """∫₀ᵗ (u - round u)² du."""
+    whole = np.round(t)
+    return whole / 12 + (t - whole) ** 3 / 3
+
+
+def _cubed(excess: np.ndarray) -> np.ndarray:
+    """∫ of max(0, u)² up to `excess`."""
+    return np.maximum(excess, 0.0) ** 3 / 3
+
+
+def _entropy(histogram: Histogram, settings: _Settings) -> tuple[float, float]:
+    reach = max(-settings.low, settings.high)
+    edges = np.linspace(0.0, reach, _ENTROPY_BINS + 1)
+    # Zeros quantise without error whatever the range; counting them would drown the rest.
+    counts = np.diff(histogram.inside(-edges, edges))
+    counts[0] = counts[1]
+    one_sided = not settings.symmetric and (settings.low == 0 or settings.high == 0)
+    levels = 2**settings.bits if one_sided else 2 ** (settings.bits - 1)
+    candidates = range(levels, _ENTROPY_BINS + 1, max(1, _ENTROPY_BINS // 128))
+    best = min(candidates, key=lambda bins: _divergence(counts, bins, levels))
+    end = float(edges[best])
+    return max(settings.low, -end), min(settings.high, end)
+
+
+def _divergence(counts: np.ndarray, bins: int, levels: int) -> float:
+    """KL(P ‖ Q): P the first `bins` with the rest clipped into the last, Q the same in `levels`.
+
+    Both are shares of all values (the divergence of unnormalised measures): with Q normalised on
+    its own, as in the source, cutting away nearly everything would cost nothing.
+    """
+    kept = counts[:bins]
+    clipped = kept.copy()
+    clipped[-1] += counts[bins:].sum()
+    level = np.arange(bins) * levels // bins
+    filled = kept > 0
+    mass = np.bincount(level, weights=kept, minlength=levels)
+    spread = np.bincount(level, weights=filled, minlength=levels)
+    quantised = np.where(filled, mass[level] / np.maximum(spread[level], 1), 0.0)
+    seen, total = clipped > 0, max(counts.sum(), 1e-300)
+    p, q = clipped[seen] / total, np.maximum(quantised[seen], 1e-12 * total) / total
+    return float(np.sum(p * np.log(p / q) - p + q))
+
+
+METHODS: dict[str, Callable[[Histogram, _Settings], tuple[float, float]]] = {
+    "minmax": _minmax,
+    "percentile": _percentile,
+    "mse": _mse,
+    "entropy": _entropy,
+}
+
+
+def _check(method: str, percentile: float, bits: int) -> None:
+    if method not in METHODS:
+        raise PocketError(f"unknown calibration method {method!r}", expected=", ".join(METHODS))
+    if not 50 < percentile <= 100:
+        raise PocketError(f"percentile {percentile}", expected="above 50, at most 100")
+    if not 2 <= bits <= 16:
+        raise PocketError(f"{bits} bits", expected="2 to 16")

@@ -1,0 +1,142 @@
+"""Each method does what its source says, on distributions whose answer is known."""
+
+import numpy as np
+import pytest
+import torch
+
+from pockethdr.calibration.histogram import Histogram
+from pockethdr.calibration.ranges import METHODS, Range, range_of
+from pockethdr.errors import PocketError
+
+RANDOM = np.random.default_rng(7)
+
+
+def histogram_of(values: np.ndarray) -> Histogram:
+    histogram = Histogram()
+    histogram.update(torch.from_numpy(values.astype(np.float32)))
+    return histogram
+
+
+def quantised(values: np.ndarray, chosen: Range, levels: int) -> np.ndarray:
+    step = (chosen.high - chosen.low) / levels
+    return np.clip(np.round(values / step) * step, chosen.low, chosen.high)
+
+
+def test_minmax_is_exact() -> None:
+    values = RANDOM.normal(size=1000).astype(np.float32)
+    assert range_of(histogram_of(values), "minmax") == Range(values.min(), values.max())
+
+
+def test_symmetric_is_symmetric() -> None:
+    for method in METHODS:
+        chosen = range_of(histogram_of(RANDOM.normal(1, 1, 5000)), method, symmetric=True)
+        assert chosen.low == -chosen.high
+
+
+@pytest.mark.parametrize("share", [90.0, 99.0, 99.9])
+def test_percentile_matches_numpy(share: float) -> None:
+    values = RANDOM.normal(size=200_000)
+    chosen = range_of(histogram_of(values), "percentile", percentile=share)
+    assert chosen.high == pytest.approx(np.percentile(values, share), rel=0.01)
+    assert chosen.low == pytest.approx(np.percentile(values, 100 - share), rel=0.01)
+    both = range_of(histogram_of(values), "percentile", percentile=share, symmetric=True)
+    assert both.high == pytest.approx(np.percentile(np.abs(values), share), rel=0.01)
+
+
+def test_percentile_does_not_cut_into_clipped_pixels() -> None:
+    values = np.concatenate([RANDOM.uniform(0, 0.05, 9000), np.ones(1000)])
+    assert range_of(histogram_of(values), "percentile", percentile=99).high == 1.0
+    assert range_of(histogram_of(values), "percentile", percentile=80).high < 0.06
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_mse_is_near_the_best_found_by_brute_force(symmetric: bool, bits: int) -> None:
+    values = RANDOM.laplace(size=50_000) + (0.0 if symmetric else 0.7)
+    levels = 2**bits - (2 if symmetric else 1)
+    chosen = range_of(histogram_of(values), "mse", bits=bits, symmetric=symmetric)
+    error = np.mean((quantised(values, chosen, levels) - values) ** 2)
+    top, bottom = np.abs(values).max(), values.min()
+    rivals = [
+        Range(-top * a, top * a) if symmetric else Range(bottom * b, values.max() * a)
+        for a in np.linspace(0.1, 1, 19)
+        for b in (np.linspace(0.1, 1, 10) if not symmetric else [1.0])
+    ]
+    best = min(np.mean((quantised(values, rival, levels) - values) ** 2) for rival in rivals)
+    assert error <= best * 1.05
+    assert bits == 8 or error < 0.7 * np.mean(
+        (quantised(values, range_of(histogram_of(values), "minmax"), levels) - values) ** 2
+    )
+
+
+def test_mse_keeps_highlights_that_clip_at_one_value() -> None:
+    """A tenth of the values is exactly 1.0, a bin without width: cutting it must cost."""
+    values = np.concatenate([RANDOM.uniform(0, 0.05, 9000), np.ones(1000)])
+    assert range_of(histogram_of(values), "mse").high == pytest.approx(1.0)
+    mirrored = range_of(histogram_of(-values), "mse")
+    assert mirrored.low == pytest.approx(-1.0)
+
+
+def test_entropy_cuts_a_far_outlier_and_keeps_a_uniform() -> None:
+    normal = RANDOM.normal(size=100_000)
+    chosen = range_of(histogram_of(np.append(normal, 50.0)), "entropy")
+    assert 2.5 < chosen.high < 12
+    uniform = range_of(histogram_of(RANDOM.uniform(0, 1, 100_000)), "entropy")
+    assert uniform.high > 0.95
+    assert uniform.low == 0
+
+
+def test_entropy_does_not_cut_away_a_narrow_peak() -> None:
+    """The outputs of a sigmoid: all values between 0.5 and 0.6, one at 0.45."""
+    values = np.append(RANDOM.uniform(0.5, 0.6, 10_000), 0.45)
+    assert range_of(histogram_of(values), "entropy").high > 0.58
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.zeros(10),
+        np.full(10, 3.0),
+        np.full(10, -1.0),
+        np.full(10, 1e-12),
+        np.array([1e9, -1e9]),
+        np.array([2.0**-24]),
+        np.array([0.5]),
+        np.array([-2.0, 1.0]),
+        np.array([]),
+    ],
+    ids=str,
+)
+def test_degenerate_tensors_have_a_usable_range(
+    values: np.ndarray, method: str, symmetric: bool
+) -> None:
+    chosen = range_of(histogram_of(values), method, symmetric=symmetric)
+    assert chosen.low <= 0 <= chosen.high
+    assert np.isfinite([chosen.low, chosen.high]).all()
+    assert chosen.high - chosen.low > 1e-6
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_constant_is_not_clipped(method: str) -> None:
+    assert range_of(histogram_of(np.full(100, 3.0)), method).high == pytest.approx(3.0, rel=0.02)
+
+
+def test_clipped_share() -> None:
+    histogram = histogram_of(np.array([-1.0] * 10 + [0.5] * 80 + [1.0] * 10))
+    assert histogram.share_outside(-1, 1) == 0
+    assert histogram.share_outside(-0.9, 1) == pytest.approx(0.1)
+    assert histogram.share_outside(-1, 0.9) == pytest.approx(0.1)
+
+
+def test_wrong_settings_are_named() -> None:
+    histogram = histogram_of(np.ones(3))
+    with pytest.raises(PocketError, match="unknown calibration method 'max'"):
+        range_of(histogram, "max")
+    with pytest.raises(PocketError, match="percentile 0"):
+        range_of(histogram, "percentile", percentile=0.9999)
+    with pytest.raises(PocketError, match="1 bits"):
+        range_of(histogram, "mse", bits=1)
+    with pytest.raises(ValueError, match="must include zero"):
+        Range(0.5, 1.0)
