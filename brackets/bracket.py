@@ -84,6 +84,7 @@ class Bracket:
         selection: how the three frames were chosen, for the manifest.
         exposure_source: where the ratios come from.
         sha256: of each file read.
+        notes: what the reader left out or assumed, a sentence each.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Bracket:
     selection: str = "three frames given"
     exposure_source: str = "metadata"
     sha256: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_domain(self.name, self.domain)

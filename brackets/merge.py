@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pockethdr.brackets.bracket import RAW, Bracket, Frame, pack
 
 # From here up a pixel counts as clipped; in 8-bit JPEGs the codes 253-255 already bend.
@@ -25,7 +26,7 @@ def weighted_merge(bracket: Bracket) -> NDArray[np.float32]:
     Returns:
         C×H×W float32 in [0, 1], 1.0 = clip level of the short frame; C = 4 packed RGGB, or 3.
     """
-    total, weights = np.float32(0), np.float32(0)
+    total, weights = np.zeros((2, 1, 1, 1), np.float32)
     for frame, ratio in zip(bracket.frames, bracket.ratios, strict=True):
         coded, linear = _planes(bracket, frame)
         weight = _hat(coded) * np.float32(ratio)

@@ -70,14 +70,14 @@ def ssim_kalantari(pred: Array, gt: Array) -> float:
     kernel = cv2.getGaussianKernel(11, 1.5)
 
     def gaussian(plane: NDArray[np.float64]) -> NDArray[np.float64]:
-        return cv2.sepFilter2D(plane, -1, kernel, kernel)
+        return np.asarray(cv2.sepFilter2D(plane, -1, kernel, kernel), np.float64)
 
     return _mean_ssim(*codes, smooth=gaussian, window=11, data_range=255.0, covariance_scale=1.0)
 
 
 def _ssim(a: Array, b: Array, *, data_range: float, window: int) -> float:
     def box(plane: NDArray[np.float64]) -> NDArray[np.float64]:
-        return cv2.boxFilter(plane, -1, (window, window))
+        return np.asarray(cv2.boxFilter(plane, -1, (window, window)), np.float64)
 
     samples = window**2
     scale = samples / (samples - 1)

@@ -1,0 +1,199 @@
+"""Photographs as files: headers without pixels, pixels without surprises.
+
+Every decoder tolerates something in silence: Pillow cuts 16-bit colour down to 8, OpenCV turns
+images by their EXIF orientation, both may accept a file that ends early. Here nothing is turned,
+cut down or completed: a file is read whole, as stored, or refused by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from pockethdr.errors import BracketError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
+# Far above any phone's full sensor read-out (200 Mpx are binned before they become a JPEG).
+MAX_PIXELS = 128_000_000
+_CV2_AS_STORED = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+_DEEP_GREY = {"I;16", "I;16B", "I;16L", "I", "F"}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a photograph says of itself before its pixels are read.
+
+    Attributes:
+        size: (height, width) as stored, before any EXIF rotation.
+        exposure_s, iso, f_number: from EXIF, None where absent.
+        orientation: EXIF 1..8.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    exposure_s: float | None
+    iso: float | None
+    f_number: float | None
+    orientation: int
+
+
+def is_photograph(path: Path) -> bool:
+    """True for the suffixes that `read_pixels` decodes."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def read_header(path: Path) -> Header:
+    """Size and EXIF of a JPEG, PNG or TIFF.
+
+    Raises:
+        BracketError: missing, not an image, or larger than `MAX_PIXELS`.
+    """
+    image = _open(path, file_bytes(path))
+    exif = image.getexif()
+    shot = exif.get_ifd(ExifTags.IFD.Exif)
+    iso = shot.get(ExifTags.Base.ISOSpeedRatings)
+    return Header(
+        path=path,
+        size=(image.height, image.width),
+        exposure_s=_number(shot.get(ExifTags.Base.ExposureTime)),
+        iso=_number(iso[0] if isinstance(iso, tuple) else iso),
+        f_number=_number(shot.get(ExifTags.Base.FNumber)),
+        orientation=_orientation(exif.get(ExifTags.Base.Orientation)),
+    )
+
+
+def read_pixels(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The stored samples in sensor orientation: H×W×3 RGB or H×W grey, 8 or 16 bits.
+
+    Raises:
+        BracketError: missing, truncated, damaged, too large, or not RGB or grey.
+    """
+    data = file_bytes(path)
+    image = _open(path, data)
+    _check_complete(path, data, image)
+    if image.mode in _DEEP_GREY or _bits(image, data) > 8:
+        return _with_opencv(path, data)
+    if image.mode in {"P", "RGBA", "RGBX"}:
+        image = image.convert("RGB")
+    if image.mode not in {"RGB", "L"}:
+        raise BracketError(
+            f"{path}: colour mode {image.mode}",
+            expected="RGB or grey",
+            fix="save it as an RGB JPEG, PNG or TIFF",
+        )
+    return np.asarray(image)
+
+
+def unit_rgb(path: Path) -> NDArray[np.float32]:
+    """An encoded colour photograph as H×W×3 float32 in [0, 1]."""
+    pixels = read_pixels(path)
+    if pixels.ndim != 3:
+        raise BracketError(
+            f"{path}: a grey image",
+            expected="three colour channels",
+            fix="for a Bayer mosaic give metadata.json with cfa_pattern, bit_depth, black_level "
+            "and white_level",
+        )
+    return np.divide(pixels, np.iinfo(pixels.dtype).max, dtype=np.float32)
+
+
+def file_bytes(path: Path) -> bytes:
+    """The whole file.
+
+    Raises:
+        BracketError: it is missing or unreadable.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BracketError(
+            f"{path}: {error.strerror or error}",
+            expected="a readable file",
+            fix=f"check it with `ls -l {path.parent}`",
+        ) from error
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    return hashlib.sha256(file_bytes(path)).hexdigest()
+
+
+def _open(path: Path, data: bytes) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise _too_large(path, len(data), str(error).split("(")[-1].split(")")[0]) from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise BracketError(
+            f"{path}: not an image that can be read",
+            expected="a complete JPEG, PNG or TIFF",
+            fix="copy the file again, or take it out of the folder",
+        ) from error
+    if image.width * image.height > MAX_PIXELS:
+        raise _too_large(path, len(data), f"{image.width}×{image.height} pixels")
+    return image
+
+
+def _too_large(path: Path, size: int, claim: str) -> BracketError:
+    return BracketError(
+        f"{path}: its header claims {claim} in a file of {size} bytes",
+        expected=f"at most {MAX_PIXELS // 1_000_000} million pixels",
+        fix="crop or downsample the frames",
+    )
+
+
+def _check_complete(path: Path, data: bytes, image: Image.Image) -> None:
+    """Decode everything once; PNG check sums too, which decoding alone leaves out."""
+    try:
+        if image.format == "PNG":
+            Image.open(io.BytesIO(data)).verify()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image.load()
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise BracketError(
+            f"{path}: truncated or damaged ({error})",
+            expected="a complete image file",
+            fix="copy the file again from the phone",
+        ) from error
+
+
+def _with_opencv(path: Path, data: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _CV2_AS_STORED)
+    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
+        raise BracketError(
+            f"{path}: cannot be decoded",
+            expected="8 or 16 bits a sample",
+            fix="save it as a 16-bit PNG or TIFF",
+        )
+    return pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels[..., 2::-1])
+
+
+def _bits(image: Image.Image, data: bytes) -> int:
+    """Bits of one stored sample; Pillow's mode hides them for colour."""
+    if image.format == "PNG":
+        return data[24]
+    tags = getattr(image, "tag_v2", {})
+    return max(tags.get(258, (8,))) if image.format == "TIFF" else 8
+
+
+def _number(value: object) -> float | None:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return number if np.isfinite(number) else None
+
+
+def _orientation(value: object) -> int:
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
