@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,16 +31,20 @@ _SHARES = np.geomspace(1.0, 0.01, 64)
 _ENTROPY_BINS = 2048
 
 
-@dataclass(frozen=True)
-class Range:
-    """A closed range of real values, low ≤ 0 ≤ high, low < high."""
-
+class _Ends(NamedTuple):
     low: float
     high: float
 
-    def __post_init__(self) -> None:
-        if not self.low <= 0 <= self.high or self.low == self.high:
-            raise ValueError(f"a range {self.low}..{self.high} must include zero and be wider")
+
+class Range(_Ends):
+    """A closed range of real values, low ≤ 0 ≤ high, low < high; unpacks as (low, high)."""
+
+    __slots__ = ()
+
+    def __new__(cls, low: float, high: float) -> Range:
+        if not low <= 0 <= high or low == high:
+            raise ValueError(f"a range {low}..{high} must include zero and be wider")
+        return super().__new__(cls, float(low), float(high))
 
     def scaled(self, factor: float) -> Range:
         """The range with both ends times `factor`."""
