@@ -1,8 +1,8 @@
 """Running a fixed-size network over an image of any size.
 
-Tiles are shifted inwards at the image's far borders instead of being padded, so that a network which
-pads with zeros sees its zeros exactly where the whole run would show them. Two neighbours overlap by
-at least twice the halo, and the cut between them runs through the middle of the overlap: each output
+At the image's far borders tiles are shifted inwards instead of being padded, so that a network that
+pads with zeros sees them exactly where a whole run would show them. Two neighbours overlap by
+at least twice the halo, and the cut between them runs through the middle of it: each output
 pixel comes from one tile, at least `halo` away from any border that is not the image's own. With
 `halo` ≥ the network's receptive radius the result equals the whole run.
 """
@@ -92,7 +92,8 @@ def run_tiled(
     """
     height, width = frames[0].shape[-2:]
     plan = tiles((height, width), tile, halo, multiple)
-    return assembled(stream(run, lambda t: [cut(f, t) for f in frames], plan, progress))
+    pieces = stream(run, lambda place: [cut(f, place) for f in frames], plan, progress)
+    return assembled(pieces, (height, width))
 
 
 def stream(
@@ -109,21 +110,15 @@ def stream(
             progress(done, len(plan))
 
 
-def assembled(pieces: Iterator[tuple[Tile, Array]]) -> Array:
-    """The image that tiles in row-major order make up.
-
-    Each row of tiles is joined as it completes, then the rows; the size is that of the last owner.
-    """
-    strips: list[Array] = []
-    row: list[Array] = []
-    begun = 0
+def assembled(pieces: Iterator[tuple[Tile, Array]], size: tuple[int, int]) -> Array:
+    """The N×C×H×W image that the pieces of all tiles make up; only it and one piece are held."""
+    image: Array | None = None
     for tile, piece in pieces:
-        if tile.rows.own[0] != begun:
-            strips.append(np.concatenate(row, axis=-1))
-            row, begun = [], tile.rows.own[0]
-        row.append(piece)
-    strips.append(np.concatenate(row, axis=-1))
-    return np.ascontiguousarray(np.concatenate(strips, axis=-2))
+        if image is None:
+            image = np.empty((*piece.shape[:2], *size), np.float32)
+        image[..., tile.rows.owned(), tile.columns.owned()] = piece
+    assert image is not None  # every size has a tile
+    return image
 
 
 def cut(image: np.ndarray, tile: Tile) -> np.ndarray:
