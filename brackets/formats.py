@@ -26,6 +26,9 @@ MAX_PIXELS = 128_000_000
 _CV2_AS_STORED = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
 _DEEP_GREY = {"I;16", "I;16B", "I;16L", "I", "F"}
 
+# H×W×3 or H×W, uint8 or uint16.
+Samples = NDArray[np.unsignedinteger]
+
 
 @dataclass(frozen=True)
 class Header:
@@ -70,14 +73,19 @@ def read_header(path: Path) -> Header:
     )
 
 
-def read_pixels(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def read_pixels(path: Path, *, shrink_to: int | None = None) -> Samples:
     """The stored samples in sensor orientation: H×W×3 RGB or H×W grey, 8 or 16 bits.
+
+    Args:
+        shrink_to: let a JPEG decode faster at a half, quarter or eighth, no smaller than this.
 
     Raises:
         BracketError: missing, truncated, damaged, too large, or not RGB or grey.
     """
     data = file_bytes(path)
     image = _open(path, data)
+    if shrink_to:
+        image.draft(image.mode, (shrink_to, shrink_to))
     _check_complete(path, data, image)
     if image.mode in _DEEP_GREY or _bits(image, data) > 8:
         return _with_opencv(path, data)
@@ -90,6 +98,16 @@ def read_pixels(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
             fix="save it as an RGB JPEG, PNG or TIFF",
         )
     return np.asarray(image)
+
+
+def read_small(path: Path, *, longest: int = 512) -> NDArray[np.uint8]:
+    """A colour photograph averaged down to about `longest` pixels: H×W×3 RGB, 8 bits, encoded."""
+    pixels = read_pixels(path, shrink_to=longest)
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    step = min(1.0, longest / max(pixels.shape[:2]))
+    small = cv2.resize(pixels, None, fx=step, fy=step, interpolation=cv2.INTER_AREA)
+    return np.asarray(small if small.ndim == 3 else np.stack([small] * 3, axis=-1), np.uint8)
 
 
 def unit_rgb(path: Path) -> NDArray[np.float32]:
@@ -157,9 +175,7 @@ def _check_complete(path: Path, data: bytes, image: Image.Image) -> None:
     try:
         if image.format == "PNG":
             Image.open(io.BytesIO(data)).verify()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image.load()
+        _load(image)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise BracketError(
             f"{path}: truncated or damaged ({error})",
@@ -168,7 +184,13 @@ def _check_complete(path: Path, data: bytes, image: Image.Image) -> None:
         ) from error
 
 
-def _with_opencv(path: Path, data: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _load(image: Image.Image) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image.load()
+
+
+def _with_opencv(path: Path, data: bytes) -> Samples:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _CV2_AS_STORED)
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         raise BracketError(
@@ -176,7 +198,7 @@ def _with_opencv(path: Path, data: bytes) -> NDArray[np.uint8] | NDArray[np.uint
             expected="8 or 16 bits a sample",
             fix="save it as a 16-bit PNG or TIFF",
         )
-    return pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels[..., 2::-1])
+    return np.asarray(pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels[..., 2::-1]))
 
 
 def _bits(image: Image.Image, data: bytes) -> int:

@@ -1,0 +1,153 @@
+"""Which files are brackets, and of which kind, told without decoding a pixel."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pockethdr.brackets import metadata
+from pockethdr.brackets.bracket import RAW, RGB
+from pockethdr.brackets.formats import is_photograph
+from pockethdr.errors import BracketError
+
+NPZ, METADATA, KALANTARI, DNG, PHOTOGRAPHS = "npz", "metadata", "kalantari", "dng", "photographs"
+EXPOSURES = "exposure.txt"
+_EXPECTED = (
+    "metadata.json with its images, three or more JPEG/PNG/TIFF with EXIF exposure times, "
+    "Mobile-HDR .npz, a Kalantari folder with exposure.txt, or three DNG"
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Brackets in a fixed order, and a sentence for each folder that looked like one but is not."""
+
+    brackets: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+def search(root: Path, *, domain: str | None = None) -> Found:
+    """Brackets at or under `root`, sorted by path; those of another domain are noted.
+
+    Raises:
+        BracketError: `root` does not exist, or holds no bracket (of the domain).
+    """
+    _check_exists(root)
+    candidates, notes = _candidates(root)
+    kept = []
+    for path in candidates:
+        found = domain_of(path)
+        if domain in (None, found):
+            kept.append(path)
+        else:
+            notes.append(f"{path}: a {found} bracket, left out of {domain}")
+    if not kept:
+        listed = "".join(f"\n  {note}" for note in notes)
+        raise BracketError(
+            f"{root}: no {domain + ' ' if domain else ''}bracket in it{listed}", expected=_EXPECTED
+        )
+    return Found(tuple(kept), tuple(notes))
+
+
+def layout_of(path: Path) -> str:
+    """The kind of bracket that `path` (a folder, or one .npz) is meant to be.
+
+    Raises:
+        BracketError: missing, empty, or nothing that could be a bracket.
+    """
+    _check_exists(path)
+    if path.is_file():
+        if path.suffix.lower() == ".npz":
+            return NPZ
+        raise BracketError(f"{path}: a single file", expected="a bracket folder or one .npz")
+    names = _names(path)
+    if not names:
+        raise BracketError(f"{path}: an empty folder", expected=_EXPECTED)
+    layout = _layout(path, names)
+    if layout is None:
+        raise BracketError(f"{path}: no exposures in it", expected=_EXPECTED)
+    return layout
+
+
+def domain_of(path: Path) -> str:
+    """`raw` or `rgb`, from the layout alone; a broken metadata.json counts as rgb here."""
+    layout = layout_of(path)
+    if layout == METADATA:
+        try:
+            return RAW if "cfa_pattern" in metadata.load(path / metadata.NAME) else RGB
+        except BracketError:
+            return RGB
+    return RAW if layout in (NPZ, DNG) else RGB
+
+
+def dng_files(folder: Path) -> list[Path]:
+    """The DNG files of a folder, sorted."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".dng")
+
+
+def npz_files(folder: Path) -> list[Path]:
+    """The .npz files of a folder, sorted (the official script leaves their order to the disk)."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".npz")
+
+
+def _candidates(root: Path) -> tuple[list[Path], list[str]]:
+    if root.is_file():
+        layout_of(root)
+        return [root], []
+    found: list[Path] = []
+    notes: list[str] = []
+    for place, folders, _ in os.walk(root):
+        folder = Path(place)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        note = _why_none(folder)
+        layout = None if note else _layout(folder, _names(folder))
+        if note:
+            notes.append(f"{folder}: {note}")
+        elif layout == NPZ:
+            found += npz_files(folder)
+        elif layout:
+            found.append(folder)
+            folders.clear()
+    return sorted(found), notes
+
+
+def _layout(folder: Path, names: set[str]) -> str | None:
+    suffixes = {Path(name).suffix.lower() for name in names}
+    if ".npz" in suffixes:
+        return NPZ
+    if metadata.NAME in names:
+        return METADATA
+    if EXPOSURES in names:
+        return KALANTARI
+    if ".dng" in suffixes:
+        return DNG
+    return PHOTOGRAPHS if any(is_photograph(Path(name)) for name in names) else None
+
+
+def _why_none(folder: Path) -> str | None:
+    """Why a folder with something in it is no bracket; None where it may be one or is bare."""
+    names = _names(folder)
+    if metadata.NAME in names:
+        try:
+            collection = metadata.is_collection(metadata.load(folder / metadata.NAME))
+        except BracketError:
+            return None
+        return (
+            "its metadata.json lists pictures, not exposures of a bracket" if collection else None
+        )
+    photographs = [name for name in names if is_photograph(Path(name))]
+    if len(photographs) == 1 and _layout(folder, names) == PHOTOGRAPHS:
+        return f"a single photograph ({photographs[0]}), no bracket"
+    return None
+
+
+def _names(folder: Path) -> set[str]:
+    return {p.name for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")}
+
+
+def _check_exists(path: Path) -> None:
+    if not path.exists():
+        raise BracketError(
+            f"{path}: no such file or folder", expected=_EXPECTED, fix=f"check `ls {path.parent}`"
+        )

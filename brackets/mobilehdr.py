@@ -1,0 +1,134 @@
+"""Mobile-HDR's published .npz layout (shuaizhengliu/Joint-HDRDN), one bracket a file.
+
+`sht`, `mid`, `lng`: 8×H×W, packed raw (black subtracted, [0, 1]) then the same over the exposure
+ratio; `hdr`: 4×H×W, 1.0 = clip level of the short frame. The ratios themselves are not published
+and are recovered as raw / aligned. The official code and README disagree on the order of the four
+channels, so it is a parameter; either way channels 1 and 2 are the greens at (0, 1) and (1, 0) of
+a BGGR mosaic.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pockethdr.brackets.bracket import (
+    RAW,
+    Bracket,
+    Camera,
+    Frame,
+    flip,
+    flips_of,
+    pack,
+    unpack,
+)
+from pockethdr.brackets.choose import Shot, named
+from pockethdr.brackets.formats import sha256_of
+from pockethdr.errors import BracketError
+
+ORDERS = {"RGGB": (3, 1, 2, 0), "BGGR": (0, 1, 2, 3)}
+_CFA = "BGGR"
+_FRAMES = ("sht", "mid", "lng")
+# Levels of the file, not of the sensor: black is already subtracted and white is 1.
+_CAMERA = Camera(cfa=_CFA, bit_depth=10, black_level=0.0, white_level=1023.0)
+
+
+def read_npz(path: Path, *, channel_order: str = "RGGB") -> Bracket:
+    """One Mobile-HDR bracket.
+
+    Args:
+        channel_order: order of the stored channels: "RGGB" as in the official code
+            (`pack_raw_numpy`), "BGGR" as in its README.
+
+    Raises:
+        BracketError: not such an archive, NaN inside, or channels 4-7 that are not channels 0-3
+            over one constant.
+    """
+    if channel_order not in ORDERS:
+        raise BracketError(f"unknown channel order {channel_order!r}", expected=", ".join(ORDERS))
+    arrays = _arrays(path)
+    shots = [Shot(key, _ratio(path, key, arrays[key])) for key in _FRAMES]
+    choice = named(str(path), shots, _FRAMES, "the Mobile-HDR layout")
+    frames = [Frame(path, _mosaic(arrays[shot.name][:4], channel_order)) for shot in choice.shots]
+    truth, notes = _ground_truth(path, arrays, channel_order)
+    return Bracket(
+        name=path.stem,
+        domain=RAW,
+        frames=(frames[0], frames[1], frames[2]),
+        ratios=choice.ratios,
+        camera=_CAMERA,
+        ground_truth=truth,
+        flips=flips_of(_CFA),
+        selection=choice.sentence,
+        exposure_source="channels 0-3 over channels 4-7 of the .npz",
+        sha256={path.name: sha256_of(path)},
+        notes=(*notes, f"channel order taken as {channel_order}; white balance unknown, left at 1"),
+    )
+
+
+def _arrays(path: Path) -> dict[str, NDArray[np.float32]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            present = set(archive.files)
+            arrays = {key: archive[key] for key in (*_FRAMES, "hdr") if key in present}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise BracketError(
+            f"{path}: cannot be read as .npz ({error})",
+            expected="a complete NumPy archive without pickled objects",
+            fix="download or copy the file again",
+        ) from error
+    missing = [key for key in _FRAMES if key not in arrays]
+    if missing:
+        raise BracketError(
+            f"{path}: lacks {', '.join(missing)} (has {', '.join(sorted(present)) or 'nothing'})",
+            expected="arrays sht, mid, lng (8×H×W) and hdr (4×H×W)",
+        )
+    for key, array in arrays.items():
+        _check_array(path, key, array, arrays[_FRAMES[0]].shape)
+    return {key: array.astype(np.float32) for key, array in arrays.items()}
+
+
+def _check_array(path: Path, key: str, array: NDArray[np.generic], first: tuple[int, ...]) -> None:
+    wanted = (4 if key == "hdr" else 8, *first[1:])
+    if array.shape != wanted or array.ndim != 3 or not np.issubdtype(array.dtype, np.floating):
+        raise BracketError(
+            f"{path}: {key} is {array.dtype} {array.shape}", expected=f"floating point {wanted}"
+        )
+    if not np.isfinite(array).all():
+        raise BracketError(
+            f"{path}: {key} holds NaN or infinity",
+            expected="finite values in [0, 1]",
+            fix="leave this file out; it would poison every range measured on it",
+        )
+
+
+def _ratio(path: Path, key: str, frame: NDArray[np.float32]) -> float:
+    raw, aligned = frame[:4].ravel(), frame[4:].ravel()
+    lit = aligned > 1e-5
+    ratios = raw[lit] / aligned[lit]
+    ratio = float(np.median(ratios)) if lit.any() else float("nan")
+    if not (lit.any() and np.abs(ratios / ratio - 1).max() < 0.01):
+        raise BracketError(
+            f"{path}: channels 4-7 of {key} are not channels 0-3 over one exposure ratio",
+            expected="raw, then raw / ratio, as Mobile-HDR publishes it",
+        )
+    return ratio
+
+
+def _mosaic(planes: NDArray[np.float32], channel_order: str) -> NDArray[np.float32]:
+    """Stored planes → the sensor's BGGR mosaic → flipped to RGGB."""
+    sensor = unpack(planes[list(ORDERS[channel_order])])
+    return np.clip(flip(sensor, flips_of(_CFA)), 0, 1)
+
+
+def _ground_truth(
+    path: Path, arrays: dict[str, NDArray[np.float32]], channel_order: str
+) -> tuple[NDArray[np.float32] | None, list[str]]:
+    if "hdr" not in arrays:
+        return None, ["no ground truth: the file has no hdr array"]
+    if any("withoutgt" in part.lower() for part in path.parts):
+        return None, ["no ground truth: hdr is meaningless in test_withoutGT"]
+    return pack(_mosaic(arrays["hdr"], channel_order)), []

@@ -1,0 +1,209 @@
+"""Brackets from disk, whatever their layout; see docs/data.md for every one that is accepted.
+
+find_brackets(root)  →  paths, in a fixed order
+read_bracket(path)   →  Bracket: three frames, ratios, ground truth, all hashed and explained
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pockethdr.brackets import formats, layout
+from pockethdr.brackets.bracket import (
+    CHANNELS,
+    RAW,
+    RGB,
+    Bracket,
+    Frame,
+    flip,
+    flips_of,
+    mosaic_of,
+    pack,
+)
+from pockethdr.brackets.burst import (
+    Burst,
+    choose_triplet,
+    read_burst,
+    well_exposed,
+    well_exposed_linear,
+)
+from pockethdr.brackets.choose import Choice
+from pockethdr.brackets.mobilehdr import read_npz
+from pockethdr.brackets.mosaic import read_mosaic
+from pockethdr.brackets.response import FIXED, RESPONSES, Response, fit_debevec
+from pockethdr.brackets.truth import Truth, read_truth
+from pockethdr.errors import BracketError
+
+_LOG = logging.getLogger(__name__)
+
+
+def find_brackets(root: Path, *, domain: str | None = None) -> list[Path]:
+    """The bracket folders and .npz files at or under `root`, sorted by path.
+
+    Folders that only look like brackets are left out; `layout.search` says which and why, and the
+    logger `pockethdr.brackets.read` repeats it at level INFO.
+
+    Raises:
+        BracketError: `root` does not exist or holds no bracket (of this domain).
+    """
+    found = layout.search(Path(root), domain=domain)
+    for note in found.notes:
+        _LOG.info(note)
+    return list(found.brackets)
+
+
+def read_bracket(
+    folder: Path,
+    *,
+    domain: str | None = None,
+    triplet: tuple[str, str, str] | None = None,
+    response: str = "auto",
+    channel_order: str = "RGGB",
+) -> Bracket:
+    """Read one bracket: three exposures, float32, ordered short, mid, long.
+
+    Args:
+        folder: a bracket folder, or one Mobile-HDR .npz.
+        domain: refuse a bracket that is not of this domain.
+        triplet: file names of the three frames, where the folder holds more.
+        response: how encoded rgb becomes linear: "auto" (gamma22 for Kalantari folders, else
+            srgb), "srgb", "gamma22", "linear", or "debevec", fitted to all frames of the folder,
+            which must show one static scene.
+        channel_order: of Mobile-HDR channels, see `mobilehdr.read_npz`.
+
+    Raises:
+        BracketError: anything about the folder or its files that makes the bracket unusable.
+        Unavailable: DNG frames without rawpy.
+    """
+    _check_options(domain, response)
+    path = Path(folder)
+    kind = layout.layout_of(path)
+    if kind == layout.NPZ:
+        _check_domain(path, RAW, domain)
+        return read_npz(_one_npz(path), channel_order=channel_order)
+    burst = read_burst(path, kind)
+    _check_domain(path, burst.domain, domain)
+    choice = choose_triplet(burst, triplet, lambda file: _exposedness(burst, file))
+    return _raw(burst, choice) if burst.domain == RAW else _rgb(burst, choice, response)
+
+
+def _raw(burst: Burst, choice: Choice) -> Bracket:
+    mosaics = [read_mosaic(burst.folder / shot.name, burst.camera) for shot in choice.shots]
+    camera = mosaics[1].camera
+    flips = flips_of(camera.cfa)
+    frames = [flip(mosaic.pixels, flips) for mosaic in mosaics]
+    truth = read_truth(burst, choice, _common_size(burst, choice, frames))
+    return Bracket(
+        domain=RAW,
+        camera=camera,
+        flips=flips,
+        orientation=mosaics[1].orientation,
+        ground_truth=None if truth.image is None else _packed(truth.image, flips),
+        **_common(burst, choice, frames, truth),
+    )
+
+
+def _rgb(burst: Burst, choice: Choice, curve: str) -> Bracket:
+    frames = [formats.unit_rgb(burst.folder / shot.name) for shot in choice.shots]
+    truth = read_truth(burst, choice, _common_size(burst, choice, frames))
+    return Bracket(
+        domain=RGB,
+        orientation=formats.read_header(burst.folder / choice.shots[1].name).orientation,
+        ground_truth=None
+        if truth.image is None
+        else np.ascontiguousarray(truth.image.transpose(2, 0, 1)),
+        response=_response(burst, curve),
+        **_common(burst, choice, frames, truth),
+    )
+
+
+def _common(
+    burst: Burst, choice: Choice, pixels: list[NDArray[np.float32]], truth: Truth
+) -> dict[str, Any]:
+    """The fields of a Bracket that both domains fill alike."""
+    shots = [
+        Frame(burst.folder / shot.name, frame, shot.seconds)
+        for shot, frame in zip(choice.shots, pixels, strict=True)
+    ]
+    names = [shot.name for shot in choice.shots] + list(burst.files)
+    names += [truth.file] if truth.file else []
+    return {
+        "name": burst.folder.resolve().name,
+        "frames": tuple(shots),
+        "ratios": choice.ratios,
+        "selection": choice.sentence,
+        "exposure_source": burst.exposure_source,
+        "sha256": {name: formats.sha256_of(burst.folder / name) for name in names},
+        "notes": (truth.note,) if truth.note else (),
+    }
+
+
+def _packed(truth: NDArray[np.float32], flips: tuple[bool, bool]) -> NDArray[np.float32]:
+    """Full RGB in the sensor's geometry → RGGB planes, flipped as the frames were."""
+    planes = flip(truth.transpose(2, 0, 1), flips)
+    return pack(mosaic_of(planes.transpose(1, 2, 0)))
+
+
+def _response(burst: Burst, curve: str) -> Response:
+    if curve != "debevec":
+        return FIXED[burst.response if curve == "auto" else curve]
+    small = [formats.read_small(burst.folder / shot.name) for shot in burst.shots]
+    return fit_debevec(small, [shot.exposure for shot in burst.shots])
+
+
+def _exposedness(burst: Burst, file: Path) -> float:
+    if burst.domain == RAW:
+        return well_exposed_linear(read_mosaic(file, burst.camera).pixels)
+    return well_exposed(formats.read_small(file) / np.float32(255))
+
+
+def _common_size(
+    burst: Burst, choice: Choice, frames: list[NDArray[np.float32]]
+) -> tuple[int, int]:
+    sizes = [frame.shape[:2] for frame in frames]
+    if len(set(sizes)) > 1:
+        listed = ", ".join(
+            f"{shot.name} {height}×{width}"
+            for shot, (height, width) in zip(choice.shots, sizes, strict=True)
+        )
+        raise BracketError(
+            f"{burst.folder}: frames of different sizes ({listed})",
+            expected="one size",
+            fix="crop them alike, or leave the odd one out",
+        )
+    height, width = sizes[0]
+    return height, width
+
+
+def _one_npz(path: Path) -> Path:
+    if path.is_file():
+        return path
+    files = layout.npz_files(path)
+    if len(files) > 1:
+        raise BracketError(
+            f"{path}: {len(files)} .npz files, each a bracket of its own",
+            expected="one of them",
+            fix=f"name one, such as {files[0]}",
+        )
+    return files[0]
+
+
+def _check_options(domain: str | None, curve: str) -> None:
+    if domain is not None and domain not in CHANNELS:
+        raise BracketError(f"unknown domain {domain!r}", expected=" or ".join(CHANNELS))
+    if curve not in RESPONSES:
+        raise BracketError(f"unknown camera response {curve!r}", expected=", ".join(RESPONSES))
+
+
+def _check_domain(path: Path, found: str, wanted: str | None) -> None:
+    if wanted not in (None, found):
+        raise BracketError(
+            f"{path}: a {found} bracket",
+            expected=f"a {wanted} bracket",
+            fix=f"use a model of the {found} domain (--domain {found}), or another folder",
+        )
