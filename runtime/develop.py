@@ -215,15 +215,20 @@ def _guided(image: Array, *, radius: int, edge: float) -> Array:
     """
     height, width = image.shape
     step = 4 if min(height, width) >= 256 else 1
-    small: Array = cv2.resize(image, (width // step, height // step), interpolation=cv2.INTER_AREA)
-    window = (2 * (radius // step) + 1,) * 2
-    mean: Array = cv2.blur(small, window)
-    variance = np.maximum(cv2.blur(small * small, window) - mean * mean, 0.0)
-    gain = variance / (variance + edge)
-    offset = mean - gain * mean
-    gain, offset = (_enlarged(cv2.blur(plane, window), image.shape) for plane in (gain, offset))
-    return gain * image + offset
+    small = cv2.resize(image, (width // step, height // step), interpolation=cv2.INTER_AREA)
+    size = 2 * (radius // step) + 1
+    mean = _box(small, size)
+    variance = np.maximum(_box(small * small, size) - mean * mean, 0.0)
+    slope = variance / (variance + edge)
+    offset = mean - slope * mean
+    smooth = [_enlarged(_box(plane, size), image.shape) for plane in (slope, offset)]
+    return smooth[0] * image + smooth[1]
+
+
+def _box(plane: np.ndarray, size: int) -> Array:
+    return np.asarray(cv2.blur(plane, (size, size)), np.float32)
 
 
 def _enlarged(plane: Array, shape: tuple[int, ...]) -> Array:
-    return cv2.resize(plane, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+    enlarged = cv2.resize(plane, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(enlarged, np.float32)

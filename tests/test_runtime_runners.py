@@ -1,0 +1,280 @@
+"""TFLite, ONNX and TensorRT runners against the torch network that made their artifacts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pockethdr.errors import ArtifactError, Unavailable
+from pockethdr.export.manifest import sha256_of
+from pockethdr.export.quiet import quiet
+from pockethdr.runtime.latency import measure, measure_artifact, peak_memory_mb
+from pockethdr.runtime.litert import op_histogram, undelegated
+from pockethdr.runtime.runner import open_runner, order_inputs
+from pockethdr.runtime.trt import device_count
+
+SIZE = 32
+
+
+class Tiny(nn.Module):
+    """Every frame counts differently, so that swapped inputs or channels show."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Conv2d(18, 8, 3, padding=1)
+        self.last = nn.Conv2d(8, 3, 3, padding=1)
+
+    def forward(self, short, mid, long):
+        hidden = torch.relu(self.first(torch.cat([short, mid, long], 1)))
+        return torch.sigmoid(self.last(hidden))
+
+
+class ChannelsLast(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, short, mid, long):
+        frames = (frame.permute(0, 3, 1, 2) for frame in (short, mid, long))
+        return self.inner(*frames).permute(0, 2, 3, 1)
+
+
+def example():
+    generator = torch.Generator().manual_seed(1)
+    return tuple(torch.rand(1, 6, SIZE, SIZE, generator=generator) for _ in range(3))
+
+
+def as_tflite(network, path):
+    litert_torch = pytest.importorskip("litert_torch")
+    frames = tuple(frame.permute(0, 2, 3, 1).contiguous() for frame in example())
+    with quiet():
+        litert_torch.convert(ChannelsLast(network).eval(), frames).export(str(path))
+
+
+def as_onnx(network, path):
+    pytest.importorskip("onnxscript")
+    names = ["short", "mid", "long"]
+    options = {"dynamo": True, "opset_version": 18, "external_data": False, "verbose": False}
+    with quiet():
+        torch.onnx.export(network, example(), str(path), input_names=names, **options)
+
+
+WRITERS = {"tflite": as_tflite, "onnx": as_onnx}
+
+
+@pytest.fixture(scope="module")
+def network():
+    return Tiny().eval()
+
+
+@pytest.fixture(scope="module")
+def artifacts(network, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("artifacts")
+    for target, write in WRITERS.items():
+        write(network, folder / f"tiny.{target}")
+    return {target: folder / f"tiny.{target}" for target in WRITERS}
+
+
+def _reference(network):
+    with torch.no_grad():
+        return network(*example()).numpy()
+
+
+def _output(path, target):
+    runner = open_runner(path, target, threads=1)
+    assert runner.shape == (1, 6, SIZE, SIZE)
+    out = runner.run([frame.numpy() for frame in example()])
+    runner.close()
+    return out
+
+
+@pytest.mark.parametrize("target", WRITERS)
+def test_runner_equals_torch(network, artifacts, target):
+    out = _output(artifacts[target], target)
+    assert out.dtype == np.float32
+    np.testing.assert_allclose(out, _reference(network), atol=2e-6)
+
+
+@pytest.mark.parametrize("target", WRITERS)
+def test_a_second_run_does_not_remember_the_first(network, artifacts, target):
+    runner = open_runner(artifacts[target], target, threads=1)
+    frames = [frame.numpy() for frame in example()]
+    first = runner.run(frames)
+    runner.run([1 - frame for frame in frames])
+    np.testing.assert_array_equal(runner.run(frames), first)
+
+
+@pytest.mark.parametrize("damage", ["swapped outputs", "swapped frames", "scaled weight"])
+def test_the_comparison_catches_a_wrong_artifact(network, tmp_path, damage):
+    wrong = Tiny().eval()
+    with torch.no_grad():
+        if damage == "swapped outputs":
+            wrong.last.weight.copy_(wrong.last.weight[[2, 1, 0]])
+        elif damage == "swapped frames":
+            wrong.first.weight.copy_(wrong.first.weight.roll(6, dims=1))
+        else:
+            wrong.first.weight *= 1.05
+    as_onnx(wrong, tmp_path / "wrong.onnx")
+    difference = np.abs(_output(tmp_path / "wrong.onnx", "onnx") - _reference(network))
+    assert difference.max() > 1e-3
+
+
+@pytest.mark.parametrize("target", WRITERS)
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_truncated_artifacts_are_refused(artifacts, tmp_path, target, share):
+    data = artifacts[target].read_bytes()
+    path = tmp_path / f"cut.{target}"
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(ArtifactError):
+        open_runner(path, target, threads=1)
+
+
+@pytest.mark.parametrize("target", WRITERS)
+def test_wrong_frames_are_refused(artifacts, target):
+    runner = open_runner(artifacts[target], target, threads=1)
+    with pytest.raises(ArtifactError, match="frames of shape"):
+        runner.run([np.zeros((1, 6, SIZE, SIZE + 1), np.float32)] * 3)
+    with pytest.raises(ArtifactError, match="frames of shape"):
+        runner.run([np.zeros((1, 6, SIZE, SIZE), np.float32)] * 2)
+
+
+def test_the_name_says_what_ran(artifacts):
+    assert (
+        open_runner(artifacts["tflite"], "tflite").name
+        == f"LiteRT {version('ai-edge-litert')} XNNPACK"
+    )
+    assert (
+        open_runner(artifacts["onnx"], "onnx").name == f"ONNX Runtime {version('onnxruntime')} CPU"
+    )
+
+
+def test_integer_inputs_and_outputs_are_coded(network, artifacts, tmp_path):
+    quantizer = pytest.importorskip("litert_quantizer.quantizer")
+    recipe = pytest.importorskip("litert_quantizer.recipe")
+    names = [f"args_{i}" for i in range(3)]
+    sample = {n: f.permute(0, 2, 3, 1).numpy() for n, f in zip(names, example(), strict=True)}
+    with quiet():
+        quantize = quantizer.Quantizer(str(artifacts["tflite"]), recipe.static_wi8_ai8())
+        ranges = quantize.calibrate({"serving_default": [sample]}, num_threads=1)
+        quantize.quantize(ranges).export_model(str(tmp_path / "int8.tflite"))
+    error = _output(tmp_path / "int8.tflite", "tflite") - _reference(network)
+    assert 0 < np.abs(error).max() < 0.03
+    assert op_histogram(tmp_path / "int8.tflite")["CONV_2D:int8"] == 2
+
+
+def test_what_a_tflite_file_holds(artifacts):
+    assert op_histogram(artifacts["tflite"])["CONV_2D:float32"] == 2
+    assert undelegated(artifacts["tflite"]) == {}
+
+
+def test_an_operator_that_xnnpack_leaves_is_listed(tmp_path):
+    class Powers(nn.Module):
+        def forward(self, short, mid, long):
+            return torch.relu(short[:, :3] + mid[:, :3]) + torch.atan(long[:, :3])
+
+    as_tflite(Powers(), tmp_path / "powers.tflite")
+    left = undelegated(tmp_path / "powers.tflite")
+    assert left
+    assert "ADD" not in left
+
+
+def test_inputs_bind_by_name(tmp_path):
+    assert order_inputs(["long", "short", "mid"], tmp_path) == [1, 2, 0]
+    assert order_inputs(["a_args_2", "a_args_0", "a_args_1"], tmp_path) == [1, 2, 0]
+    with pytest.raises(ArtifactError, match="takes 2 inputs"):
+        order_inputs(["short", "long"], tmp_path)
+
+
+def _manifest(folder, path):
+    record = {"target": "onnx", "precision": "fp32", "file": path.name, "sha256": sha256_of(path)}
+    manifest = {
+        "model": "tiny",
+        "spec": "tiny",
+        "domain": "rgb",
+        "size": [SIZE, SIZE],
+        "halo": 2,
+        "multiple": 1,
+        "channels": 6,
+        "output_channels": 3,
+        "weights": None,
+        "schema": 1,
+        "graph_sha256": "",
+        "calibration": None,
+        "recipe": {},
+        "rewrites": [],
+        "refusals": [],
+        "versions": {},
+        "command": "",
+        "inputs": ["short", "mid", "long"],
+        "artifacts": [record],
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_an_artifact_other_than_its_manifest_says_is_refused(network, artifacts, tmp_path):
+    path = shutil.copy(artifacts["onnx"], tmp_path / "tiny.onnx")
+    _manifest(tmp_path, path)
+    np.testing.assert_allclose(_output(path, "onnx"), _reference(network), atol=2e-6)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ArtifactError, match="not what was exported"):
+        open_runner(path, "onnx")
+    with pytest.raises(ArtifactError, match="not listed"):
+        open_runner(shutil.copy(artifacts["onnx"], tmp_path / "other.onnx"), "onnx")
+    with pytest.raises(ArtifactError, match="no such artifact"):
+        open_runner(tmp_path / "missing.onnx", "onnx")
+
+
+def test_tensorrt_without_a_device_is_unavailable(artifacts):
+    if device_count():
+        pytest.skip("this host has a CUDA device")
+    with pytest.raises(Unavailable, match="no CUDA device answers") as caught:
+        open_runner(artifacts["onnx"], "tensorrt")
+    assert "NVIDIA" in caught.value.install
+
+
+def test_unknown_targets_and_threads_are_refused(artifacts):
+    with pytest.raises(ArtifactError, match="unknown target"):
+        open_runner(artifacts["onnx"], "ncnn")
+    with pytest.raises(ArtifactError, match="threads"):
+        open_runner(artifacts["onnx"], "onnx", threads=0)
+
+
+def test_latency_in_this_process(artifacts):
+    runner = open_runner(artifacts["tflite"], "tflite", threads=1)
+    frames = [frame.numpy() for frame in example()]
+    latency = measure(runner, frames, threads=1, warmup=1, runs=5)
+    assert 0 < latency.p50 <= latency.p90 <= latency.p99
+    assert (latency.threads, latency.runs, latency.peak_memory_mb) == (1, 5, None)
+
+
+def test_the_peak_memory_of_an_artifact_is_not_this_process_peak(artifacts):
+    latency = measure_artifact(artifacts["tflite"], threads=1, warmup=0, runs=2)
+    assert latency.runtime == f"LiteRT {version('ai-edge-litert')} XNNPACK"
+    assert 10 < latency.peak_memory_mb < 150 < peak_memory_mb()
+
+
+def test_measuring_a_broken_artifact_says_why(tmp_path):
+    (tmp_path / "broken.tflite").write_bytes(b"nothing")
+    with pytest.raises(ArtifactError, match="LiteRT cannot load"):
+        measure_artifact(tmp_path / "broken.tflite", threads=1)
+
+
+def test_a_tflite_artifact_runs_without_torch(artifacts):
+    code = (
+        "import sys; from pathlib import Path; from pockethdr.runtime.runner import open_runner; "
+        "import pockethdr.runtime.fuse, pockethdr.runtime.write; "
+        f"open_runner(Path({str(artifacts['tflite'])!r}), 'tflite'); "
+        "assert 'torch' not in sys.modules and 'coremltools' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
