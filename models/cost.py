@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
+
 from pockethdr.brackets.bracket import CHANNELS
 from pockethdr.models.dsan import Dsan, DsanConfig
 from pockethdr.models.dynamic_conv import GLOBAL, STATIC, DynamicConv
-from torch import Tensor, nn
 
 
 def parameters(module: nn.Module) -> int:

@@ -16,7 +16,10 @@ from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from pockethdr.brackets.bracket import CHANNELS, OUTPUT_CHANNELS
+from pockethdr.errors import ModelError
 from pockethdr.models.dynamic_conv import (
     GLOBAL,
     GRID,
@@ -26,9 +29,6 @@ from pockethdr.models.dynamic_conv import (
     DynamicConv,
     DynamicSpec,
 )
-from torch import Tensor, nn
-
-from pockethdr.errors import ModelError
 
 
 @dataclass(frozen=True)

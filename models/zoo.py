@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pockethdr.errors import ModelError
 from pockethdr.models.dsan import Dsan, DsanConfig
 from pockethdr.models.dynamic_conv import GLOBAL, GRID, PIXEL
-
-from pockethdr.errors import ModelError
 
 DEFAULT_PHI = PIXEL
 PHI_MODES = (GLOBAL, GRID, PIXEL)

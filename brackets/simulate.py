@@ -1,0 +1,286 @@
+"""Phone brackets from an HDR image: shake, a moving object, blur, noise, quantisation, clipping.
+
+    λ_i  = radiance seen by frame i · ratio_i         1.0 = full scale of the short frame
+    x_i  = S·Poisson(λ_i / S) + N(0, O)
+    DN_i = clip(round(x_i · (white − black) + black), black, white)
+
+The mid frame is the reference: it stands still, and the ground truth is what a noiseless short
+exposure from its position would read. rgb brackets add a demosaic, white balance, a colour
+matrix, a response curve and 8-bit coding.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pockethdr.brackets.bracket import (
+    RAW,
+    Bracket,
+    Camera,
+    Frame,
+    flips_of,
+    linear_to_srgb,
+    mosaic_of,
+    pack,
+)
+from pockethdr.brackets.noise import noise_of, noisy
+
+_RGB_TO_XYZ = np.array(
+    [
+        [0.4124564, 0.3575761, 0.1804375],
+        [0.2126729, 0.7151522, 0.0721750],
+        [0.0193339, 0.1191920, 0.9503041],
+    ]
+)
+# Four measured cameras, from google-research/unprocessing (Apache-2.0).
+_XYZ_TO_CAMERA = np.array(
+    [
+        [[1.0234, -0.2969, -0.2266], [-0.5625, 1.6328, -0.0469], [-0.0703, 0.2188, 0.6406]],
+        [[0.4913, -0.0541, -0.0202], [-0.613, 1.3513, 0.2906], [-0.1564, 0.2151, 0.7183]],
+        [[0.838, -0.263, -0.0639], [-0.2887, 1.0725, 0.2496], [-0.0627, 0.1427, 0.5438]],
+        [[0.6596, -0.2079, -0.0562], [-0.4782, 1.3016, 0.1933], [-0.097, 0.1581, 0.5181]],
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """How to photograph an HDR image.
+
+    Attributes:
+        domain: raw (Bayer mosaics) or rgb (processed, encoded images).
+        phone, iso: a noise profile of `brackets.noise`; `noise` (S, O) overrides both.
+        ratio: between neighbouring frames, or (mid, long) over the short frame.
+        brightness: geometric mean of green in the mid frame, of full scale.
+        shake_px, shake_deg: standard deviation of the short and long frames' pose.
+        blur_px: length of the camera's path during the long exposure.
+        object_px: how far an object moves between two frames; 0 for none.
+        object_size: its larger half axis, of the image's smaller side.
+        margin: pixels cut from each edge, where shake would show made-up content.
+        curve: exponent on the linear signal before sRGB coding; 1.0 is a true sRGB camera.
+        contrast: strength in [0, 1) of an S-shaped tone curve of the rgb camera.
+        jpeg_quality: None leaves the 8-bit image uncompressed.
+    """
+
+    domain: str = RAW
+    phone: str = "pixel"
+    iso: float = 400.0
+    noise: tuple[float, float] | None = None
+    ratio: float | tuple[float, float] = 4.0
+    brightness: float = 0.08
+    cfa: str = "RGGB"
+    bit_depth: int = 10
+    black_level: int = 64
+    shake_px: float = 3.0
+    shake_deg: float = 0.05
+    blur_px: float = 0.0
+    object_px: float = 0.0
+    object_size: float = 0.15
+    margin: int = 0
+    short_s: float = 1 / 480
+    curve: float = 1.0
+    contrast: float = 0.0
+    jpeg_quality: int | None = None
+
+
+def simulate(
+    hdr: NDArray[np.floating], settings: Simulation, *, seed: int, name: str = "simulated"
+) -> Bracket:
+    """Photograph `hdr`, an H×W×3 linear sRGB image in any unit, as a bracket of three.
+
+    The result is (H − 2·margin)×(W − 2·margin), cut to even sizes. The same seed and settings
+    give the same bracket.
+
+    Raises:
+        BracketError: unknown phone or pattern, or ratios that do not rise.
+    """
+    rng = np.random.default_rng(seed)
+    camera = _camera(settings, rng)
+    ratios = _ratios(settings.ratio)
+    scene = _exposed_for_mid(_to_camera(hdr, camera), settings.brightness / ratios[1])
+    views = _views(scene, settings, ratios, rng)
+    truth = np.clip(views[0], 0.0, 1.0)
+    shots = [
+        _shot(view * np.float32(ratio), settings, camera, rng)
+        for view, ratio in zip(views[1:], ratios, strict=True)
+    ]
+    times = [settings.short_s * ratio for ratio in ratios]
+    first, second, third = (
+        Frame(None, shot, time) for shot, time in zip(shots, times, strict=True)
+    )
+    return Bracket(
+        name=name,
+        domain=settings.domain,
+        frames=(first, second, third),
+        ratios=ratios,
+        camera=camera if settings.domain == RAW else None,
+        ground_truth=_ground_truth(truth, settings, camera),
+        flips=flips_of(camera.cfa) if settings.domain == RAW else (False, False),
+        selection="simulated",
+        exposure_source="simulated",
+    )
+
+
+def _camera(settings: Simulation, rng: np.random.Generator) -> Camera:
+    weights = rng.dirichlet(np.ones(4))
+    to_camera = np.tensordot(weights, _XYZ_TO_CAMERA, 1) @ _RGB_TO_XYZ
+    to_camera /= to_camera.sum(axis=1, keepdims=True)
+    return Camera(
+        cfa=settings.cfa,
+        bit_depth=settings.bit_depth,
+        black_level=settings.black_level,
+        white_level=2**settings.bit_depth - 1,
+        wb_gains=(rng.uniform(1.9, 2.4), 1.0, rng.uniform(1.5, 1.9)),
+        ccm=np.linalg.inv(to_camera).astype(np.float32),
+        noise=settings.noise or noise_of(settings.phone, settings.iso),
+    )
+
+
+def _ratios(ratio: float | tuple[float, float]) -> tuple[float, float, float]:
+    mid, long = ratio if isinstance(ratio, tuple) else (ratio, ratio**2)
+    return 1.0, float(mid), float(long)
+
+
+def _to_camera(hdr: NDArray[np.floating], camera: Camera) -> NDArray[np.float32]:
+    matrix = np.linalg.inv(camera.ccm) / np.array(camera.wb_gains)[:, None]
+    return np.maximum(hdr.astype(np.float32) @ matrix.T.astype(np.float32), 0.0)
+
+
+def _exposed_for_mid(scene: NDArray[np.float32], level: float) -> NDArray[np.float32]:
+    """Scale so that green's geometric mean is `level` in the short frame."""
+    green = scene[..., 1]
+    floor = 1e-4 * max(float(green.mean()), 1e-12)
+    return scene * np.float32(level / math.exp(float(np.log(green + floor).mean())))
+
+
+def _views(
+    scene: NDArray[np.float32],
+    settings: Simulation,
+    ratios: tuple[float, float, float],
+    rng: np.random.Generator,
+) -> list[NDArray[np.float32]]:
+    """What the ground truth, the short, the mid and the long frame see, on an even grid."""
+    poses = [rng.normal(0.0, [settings.shake_px] * 2 + [settings.shake_deg]) for _ in range(2)]
+    poses = [poses[0], np.zeros(3), poses[1]]
+    heading = rng.uniform(0.0, 2 * math.pi)
+    thing = _moving_object(scene, settings, rng) if settings.object_px > 0 else None
+    views = [_cut(scene if thing is None else thing.over(scene, 0.0, 0.0), settings.margin)]
+    for step, (pose, ratio) in enumerate(zip(poses, ratios, strict=True), start=-1):
+        opened = ratio / ratios[2]
+        view = scene if thing is None else thing.over(scene, step, opened)
+        view = _blurred(_warped(view, pose), settings.blur_px * opened, heading)
+        views.append(_cut(view, settings.margin))
+    return views
+
+
+@dataclass(frozen=True)
+class _MovingObject:
+    """An elliptic patch of texture that moves `path` pixels from one frame to the next."""
+
+    colour: NDArray[np.float32]
+    alpha: NDArray[np.float32]
+    path: tuple[float, float]
+
+    def over(self, scene: NDArray[np.float32], step: float, opened: float) -> NDArray[np.float32]:
+        """The scene with the object `step` frames from the reference, blurred over its way."""
+        move = (self.path[0] * step, self.path[1] * step, 0.0)
+        layer = _warped(np.dstack([self.colour * self.alpha[..., None], self.alpha]), move, 0)
+        length = opened * math.hypot(*self.path)
+        layer = _blurred(layer, length, math.atan2(self.path[1], self.path[0]))
+        return scene * (1 - layer[..., 3:]) + layer[..., :3]
+
+
+def _moving_object(
+    scene: NDArray[np.float32], settings: Simulation, rng: np.random.Generator
+) -> _MovingObject:
+    height, width = scene.shape[:2]
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    centre = rng.uniform(0.3, 0.7, 2) * (height, width)
+    axes = settings.object_size * min(height, width) * np.array([1.0, rng.uniform(0.4, 1.0)])
+    distance = np.hypot((rows - centre[0]) / axes[0], (columns - centre[1]) / axes[1])
+    alpha = np.clip((1.0 - distance) * float(axes.min()) / 1.5, 0.0, 1.0)
+    texture = np.roll(scene[::-1, ::-1], tuple(rng.integers(0, (height, width))), (0, 1))
+    gain = math.exp(rng.uniform(math.log(0.2), math.log(2.0)))
+    angle = rng.uniform(0.0, 2 * math.pi)
+    path = (settings.object_px * math.cos(angle), settings.object_px * math.sin(angle))
+    return _MovingObject(texture * np.float32(gain), alpha.astype(np.float32), path)
+
+
+def _warped(
+    image: NDArray[np.float32],
+    pose: NDArray[np.floating] | tuple[float, float, float],
+    border: int = cv2.BORDER_REFLECT_101,
+) -> NDArray[np.float32]:
+    """Shift by pose[:2] = (x, y) pixels and turn by pose[2] degrees about the centre."""
+    if not np.any(pose):
+        return image
+    height, width = image.shape[:2]
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), float(pose[2]), 1.0)
+    matrix[:, 2] += pose[:2]
+    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border)
+
+
+def _blurred(image: NDArray[np.float32], length: float, angle: float) -> NDArray[np.float32]:
+    """Average along a line of `length` pixels."""
+    if length < 1.0:
+        return image
+    half = math.ceil(length / 2)
+    kernel = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
+    steps = np.linspace(-length / 2, length / 2, 4 * half + 1)
+    columns = np.rint(half + steps * math.cos(angle)).astype(int)
+    rows = np.rint(half + steps * math.sin(angle)).astype(int)
+    np.add.at(kernel, (rows, columns), 1.0 / len(steps))
+    # Large kernels go through a Fourier transform, which leaves tiny negative radiances.
+    blurred = cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+    return np.maximum(blurred, 0.0)
+
+
+def _cut(image: NDArray[np.float32], margin: int) -> NDArray[np.float32]:
+    height, width = (size - 2 * margin - size % 2 for size in image.shape[:2])
+    return image[margin : margin + height, margin : margin + width]
+
+
+def _shot(
+    exposure: NDArray[np.float32], settings: Simulation, camera: Camera, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """One frame's pixels, as `Frame` holds them, from camera RGB in units of full scale."""
+    mosaic = noisy(mosaic_of(exposure), camera.noise or (0.0, 0.0), rng)
+    steps = np.float32(camera.white_level - camera.black_level)
+    raw = np.rint(np.clip(mosaic, 0.0, 1.0) * steps) / steps
+    return raw if settings.domain == RAW else _processed(raw, settings, camera)
+
+
+def _processed(
+    raw: NDArray[np.float32], settings: Simulation, camera: Camera
+) -> NDArray[np.float32]:
+    """What a phone's image pipeline makes of a mosaic: H×W×3 encoded, 8 bits."""
+    codes = np.rint(raw * 65535).astype(np.uint16)
+    rgb = cv2.cvtColor(codes, cv2.COLOR_BayerRGGB2RGB).astype(np.float32) / 65535
+    linear = _balanced(rgb, camera)
+    encoded = linear_to_srgb(linear**settings.curve)
+    encoded += settings.contrast * (encoded**2 * (3 - 2 * encoded) - encoded)
+    coded = np.rint(encoded * 255).astype(np.uint8)
+    if settings.jpeg_quality is not None:
+        options = [cv2.IMWRITE_JPEG_QUALITY, settings.jpeg_quality]
+        file = cv2.imencode(".jpg", coded[..., ::-1], options)[1]
+        coded = cv2.imdecode(file, cv2.IMREAD_COLOR)[..., ::-1]
+    return coded.astype(np.float32) / 255
+
+
+def _balanced(camera_rgb: NDArray[np.float32], camera: Camera) -> NDArray[np.float32]:
+    """Camera RGB to linear sRGB in [0, 1], clipped after the gains as a phone does."""
+    balanced = np.minimum(camera_rgb * np.float32(camera.wb_gains), 1.0)
+    return np.clip(balanced @ camera.ccm.T, 0.0, 1.0)
+
+
+def _ground_truth(
+    truth: NDArray[np.float32], settings: Simulation, camera: Camera
+) -> NDArray[np.float32]:
+    if settings.domain == RAW:
+        return pack(mosaic_of(truth))
+    return np.ascontiguousarray(_balanced(truth, camera).transpose(2, 0, 1))

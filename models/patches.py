@@ -1,0 +1,158 @@
+"""Training batches: random photographs of random pieces of random scenes."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pockethdr.brackets.bracket import RAW
+from pockethdr.brackets.noise import brooks_noise, noise_of, phones
+from pockethdr.brackets.simulate import Simulation, simulate
+
+_MARGIN = 16
+# Patches stay in memory for a while and are met about this many times: simulating costs as much
+# as a training step of a small network.
+_MEETINGS = 4
+_WINDOW = 768
+
+Scenes = dict[str, NDArray[np.float16]]
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+@dataclass
+class Patches:
+    """An endless, seeded stream of batches. Batch n is the same whenever it is asked for.
+
+    Attributes:
+        patch: side of a patch in sensor pixels (mosaic for raw).
+    """
+
+    domain: str
+    captured: Scenes
+    invented: Scenes
+    patch: int
+    batch: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        self._made: OrderedDict[int, tuple[NDArray[np.float32], ...]] = OrderedDict()
+
+    def get(self, step: int) -> Batch:
+        """Short, mid, long (N×C×h×w) and ground truth of one step."""
+        first = step * self.batch // _MEETINGS
+        rng = np.random.default_rng((self.seed, 1, step))
+        samples = [self._patch(int(n)) for n in rng.integers(first, first + _WINDOW, self.batch)]
+        short, mid, long, truth = (
+            torch.from_numpy(np.concatenate(parts)) for parts in zip(*samples, strict=True)
+        )
+        return short, mid, long, truth
+
+    def fixed(self, count: int) -> Batch:
+        """A batch apart from the stream, for the running PSNR."""
+        samples = [self._make(-1 - n) for n in range(count)]
+        short, mid, long, truth = (
+            torch.from_numpy(np.concatenate(parts)) for parts in zip(*samples, strict=True)
+        )
+        return short, mid, long, truth
+
+    def _patch(self, number: int) -> tuple[NDArray[np.float32], ...]:
+        if number not in self._made:
+            self._made[number] = self._make(number)
+            if len(self._made) > _WINDOW:
+                self._made.popitem(last=False)
+        return self._made[number]
+
+    def _make(self, number: int) -> tuple[NDArray[np.float32], ...]:
+        rng = np.random.default_rng((self.seed, 2, abs(number), number < 0))
+        pool = self.captured if rng.random() < 0.65 else self.invented
+        scene = pool[sorted(pool)[rng.integers(len(pool))]]
+        piece = _retouched(_piece(scene, self.patch + 2 * _MARGIN, rng), rng)
+        bracket = simulate(piece, random_settings(self.domain, rng), seed=int(rng.integers(2**31)))
+        truth = bracket.ground_truth
+        assert truth is not None
+        return (*bracket.inputs(), truth[None])
+
+
+def random_settings(domain: str, rng: np.random.Generator) -> Simulation:
+    """A photographer's luck: from noon on a tripod to night from a moving hand."""
+    moving, shaking = rng.random() < 0.35, rng.random() < 0.7
+    common = Simulation(
+        domain=domain,
+        noise=_random_noise(rng),
+        brightness=_between(rng, 0.003, 1.2),
+        bit_depth=int(rng.choice([10, 10, 12])),
+        black_level=64,
+        shake_px=_between(rng, 0.5, 14.0) if shaking else 0.0,
+        shake_deg=rng.uniform(0.0, 0.4) if shaking else 0.0,
+        blur_px=rng.uniform(0.0, 8.0) if rng.random() < 0.3 else 0.0,
+        object_px=_between(rng, 2.0, 40.0) if moving else 0.0,
+        object_size=rng.uniform(0.1, 0.4),
+        margin=_MARGIN,
+        ratio=_random_ratios(domain, rng),
+    )
+    return common if domain == RAW else _processed(common, rng)
+
+
+def _processed(settings: Simulation, rng: np.random.Generator) -> Simulation:
+    """Phone JPEGs: coded, and by a curve that is not quite sRGB."""
+    from dataclasses import replace
+
+    return replace(
+        settings,
+        curve=math.exp(rng.normal(0.0, 0.12)),
+        contrast=rng.uniform(0.0, 0.3),
+        jpeg_quality=int(rng.integers(70, 98)) if rng.random() < 0.7 else None,
+    )
+
+
+def _random_noise(rng: np.random.Generator) -> tuple[float, float]:
+    if rng.random() < 0.5:
+        return brooks_noise(rng)
+    return noise_of(str(rng.choice(phones())), _between(rng, 100, 6400))
+
+
+def _random_ratios(domain: str, rng: np.random.Generator) -> tuple[float, float]:
+    """Mostly fours, as phones bracket; else anything, and not always even steps."""
+    if rng.random() < 0.4:
+        return 4.0, 16.0
+    low, high = (2.0, 8.0) if domain == RAW else (2.0, 5.0)
+    mid = _between(rng, low, high)
+    return mid, mid * min(high, max(low, mid * math.exp(rng.normal(0.0, 0.15))))
+
+
+def _piece(scene: NDArray[np.float16], side: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """A random square of the scene, shrunk by up to 2.5, mirrored or turned at random."""
+    height, width = scene.shape[:2]
+    taken = min(int(side * _between(rng, 1.0, 2.5)), height, width)
+    y, x = rng.integers(0, (height - taken + 1, width - taken + 1))
+    piece = scene[y : y + taken, x : x + taken].astype(np.float32)
+    if taken != side:
+        piece = cv2.resize(piece, (side, side), interpolation=cv2.INTER_AREA)
+    piece = piece[:, ::-1] if rng.random() < 0.5 else piece
+    return np.rot90(piece, int(rng.integers(4)))
+
+
+def _retouched(piece: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Other colours, another contrast, and sometimes a lamp or a shadow."""
+    piece = piece ** np.float32(rng.uniform(0.8, 1.3))
+    piece = piece * np.exp(rng.normal(0.0, 0.15, 3)).astype(np.float32)
+    if rng.random() < 0.3:
+        side = piece.shape[0]
+        mask = np.zeros((side, side), np.float32)
+        centre, axes = rng.integers(0, side, 2), rng.integers(3, side // 3, 2)
+        cv2.ellipse(mask, centre.tolist(), axes.tolist(), rng.uniform(0, 180), 0, 360, 1.0, -1)
+        mask = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.5, 6.0))
+        gain = _between(rng, 4.0, 300.0) if rng.random() < 0.5 else _between(rng, 0.01, 0.3)
+        piece = piece * (1 + mask[..., None] * np.float32(gain - 1))
+    return np.ascontiguousarray(piece)
+
+
+def _between(rng: np.random.Generator, low: float, high: float) -> float:
+    return math.exp(rng.uniform(math.log(low), math.log(high)))
