@@ -1,3 +1,75 @@
-"""PocketHDR takes dynamic-kernel HDR networks from PyTorch to phone runtimes."""
+"""PocketHDR takes dynamic-kernel HDR networks from PyTorch to phone runtimes.
+
+Every name below is imported on first use, so that `import pockethdr` costs nothing and a machine
+that only runs artifacts needs no PyTorch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pockethdr.errors import (
+    ArtifactError,
+    BracketError,
+    ModelError,
+    PocketError,
+    RefusedError,
+    Unavailable,
+    WeightsError,
+)
+
+if TYPE_CHECKING:
+    from pockethdr.brackets.bracket import Bracket
+    from pockethdr.brackets.read import find_brackets, read_bracket
+    from pockethdr.export.manifest import Manifest, read_manifest
+    from pockethdr.export.pipeline import export_model
+    from pockethdr.models.load import load_model
+    from pockethdr.report.validate import validate
+    from pockethdr.runtime.fuse import fuse
+    from pockethdr.runtime.runner import open_runner
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "ArtifactError",
+    "Bracket",
+    "BracketError",
+    "Manifest",
+    "ModelError",
+    "PocketError",
+    "RefusedError",
+    "Unavailable",
+    "WeightsError",
+    "export_model",
+    "find_brackets",
+    "fuse",
+    "load_model",
+    "open_runner",
+    "read_bracket",
+    "read_manifest",
+    "validate",
+]
+
+_HOMES = {
+    "Bracket": "pockethdr.brackets.bracket",
+    "Manifest": "pockethdr.export.manifest",
+    "export_model": "pockethdr.export.pipeline",
+    "find_brackets": "pockethdr.brackets.read",
+    "fuse": "pockethdr.runtime.fuse",
+    "load_model": "pockethdr.models.load",
+    "open_runner": "pockethdr.runtime.runner",
+    "read_bracket": "pockethdr.brackets.read",
+    "read_manifest": "pockethdr.export.manifest",
+    "validate": "pockethdr.report.validate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,105 @@
+"""`pockethdr`: thin commands over the rooms, and the one place where errors become exit codes.
+
+0 done · 1 an artifact failed its gate · 2 something the user can mend · 130 interrupted
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+import pockethdr
+from pockethdr.commands import ARGUMENTS
+from pockethdr.commands.demo import demo
+from pockethdr.commands.doctor import doctor
+from pockethdr.commands.export import calibrate, export
+from pockethdr.commands.fuse import fuse
+from pockethdr.commands.judge import report, validate
+from pockethdr.commands.models import models
+from pockethdr.commands.training import simulate, train
+from pockethdr.errors import PocketError
+
+USER_ERROR, INTERRUPTED = 2, 130
+
+# What the operating system says when the user's disk or folder is at fault, not our code.
+_MENDABLE = {
+    errno.ENOSPC: "free some space, then run the same command again",
+    errno.EDQUOT: "free some space, then run the same command again",
+    errno.EACCES: "check the permissions, or choose another place",
+    errno.EPERM: "check the permissions, or choose another place",
+    errno.EROFS: "choose a place that can be written to",
+}
+
+
+class _Commands(click.Group):
+    """A group that lets no user error become a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in the order of a first day's work, not of the alphabet
+
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
+        arguments = list(sys.argv[1:] if args is None else args)
+        meta = {"obj": {ARGUMENTS: arguments}, **extra, "standalone_mode": False}
+        try:
+            code = super().main(arguments, prog_name or "pockethdr", **meta)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(USER_ERROR)
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("interrupted; run the same command again to go on", err=True)
+            sys.exit(INTERRUPTED)
+        except (PocketError, OSError) as error:
+            click.echo(f"error: {_explained(error)}", err=True)
+            sys.exit(USER_ERROR)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explained(error: PocketError | OSError) -> str:
+    """The message for a user; an operating-system error that is none of theirs is raised again."""
+    if isinstance(error, PocketError):
+        return str(error)
+    if error.errno not in _MENDABLE:
+        raise error
+    place = f"{error.filename}: " if error.filename else ""
+    return str(PocketError(f"{place}{error.strerror}", fix=_MENDABLE[error.errno]))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(pockethdr.__version__, prog_name="pockethdr")
+def main() -> None:
+    """Take dynamic-kernel HDR networks from PyTorch to phone runtimes.
+
+    \b
+    First steps:
+      pockethdr doctor
+      pockethdr demo
+      pockethdr export dsan-m32 --brackets DIR --out out/m32
+      pockethdr validate out/m32 --brackets DIR
+
+    Exit status: 0 done, 1 an artifact failed its gate, 2 something to mend, 130 interrupted.
+    """
+
+
+for _command in (
+    doctor,
+    models,
+    demo,
+    calibrate,
+    export,
+    validate,
+    report,
+    fuse,
+    train,
+    simulate,
+):
+    main.add_command(_command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The commands of the CLI, one file per step of the work, and the options they share.
+
+Nothing heavy is imported before a command runs: `--help` must answer at once, and `fuse` must work
+where no PyTorch is installed.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+ARGUMENTS = "arguments"
+DOMAINS = ("raw", "rgb")
+
+
+class Size(click.ParamType):
+    """`HxW` → (H, W)."""
+
+    name = "HxW"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        sides = str(value).lower().replace("×", "x").split("x")
+        if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+            self.fail(f"{value!r}; expected HEIGHTxWIDTH, for instance 256x256", param, ctx)
+        return int(sides[0]), int(sides[1])
+
+
+class Names(click.ParamType):
+    """`a,b` → ("a", "b"), each of a table that is read only when the option is."""
+
+    name = "NAME[,NAME…]"
+
+    def __init__(self, kind: str, known: Callable[[], Iterable[str]]) -> None:
+        self.kind, self.known = kind, known
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
+        known = tuple(self.known())
+        names = tuple(dict.fromkeys(n.strip() for n in str(value).split(",") if n.strip()))
+        for name in names:
+            if name not in known:
+                self.fail(f"unknown {self.kind} {name!r}; known: {', '.join(known)}", param, ctx)
+        if not names:
+            self.fail(f"no {self.kind} named; known: {', '.join(known)}", param, ctx)
+        return names
+
+
+def target_names() -> Iterable[str]:
+    from pockethdr.export.targets import TARGETS
+
+    return TARGETS
+
+
+def precision_names() -> Iterable[str]:
+    from pockethdr.export.targets import PRECISIONS
+
+    return PRECISIONS
+
+
+def domain_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    text = "What the frames hold: packed Bayer mosaics, or RGB images."
+    return click.option(
+        "--domain", type=click.Choice(DOMAINS), default="raw", show_default=True, help=text
+    )(command)
+
+
+def brackets_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    text = "A bracket, or a folder of bracket folders."
+    return click.option("--brackets", type=click.Path(path_type=Path), required=True, help=text)(
+        command
+    )
+
+
+def command_line(context: click.Context) -> str:
+    """The command as typed, for the manifest."""
+    arguments = (context.find_object(dict) or {}).get(ARGUMENTS, [])
+    return shlex.join(["pockethdr", *arguments])

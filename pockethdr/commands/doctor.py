@@ -1,0 +1,50 @@
+"""`pockethdr doctor`: the host's abilities as a table."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from pockethdr.doctor import Ability, Diagnosis
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def doctor(as_json: bool) -> None:
+    """Show what this host can build and run, and the install line for what it cannot.
+
+    \b
+    Example:
+      pockethdr doctor
+    """
+    from pockethdr.doctor import diagnose
+
+    found = diagnose()
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=1))
+    else:
+        _print(found)
+
+
+def _print(found: Diagnosis) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for name, value in found.machine.items():
+        click.echo(f"{name:14s} {'unknown' if value is None else value}")
+    table = Table("target", "precision", "build", "run", box=None)
+    for line in found.lines:
+        table.add_row(line.target, line.precision, _cell(line.build), _cell(line.run))
+    console.print(table)
+    for name, value in found.versions.items():
+        click.echo(f"{name:28s} {value or 'not installed'}")
+
+
+def _cell(ability: Ability) -> str:
+    from rich.markup import escape
+
+    return escape(f"{'yes' if ability.works else 'no'}: {ability.detail}")

@@ -1,0 +1,225 @@
+"""`pockethdr calibrate` and `pockethdr export`: from a network to artifacts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pockethdr.commands import (
+    Names,
+    Size,
+    brackets_option,
+    command_line,
+    domain_option,
+    precision_names,
+    target_names,
+)
+from pockethdr.commands.console import stages
+
+if TYPE_CHECKING:
+    from pockethdr.export.manifest import Artifact, Manifest
+    from pockethdr.export.recipe import Recipe
+
+METHODS = ("minmax", "percentile", "mse", "entropy")
+
+_model = click.argument("model")
+_weights = click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="A .safetensors file; without it, the ones shipped with a named network.",
+)
+_size = click.option(
+    "--size",
+    type=Size(),
+    default="256x256",
+    show_default=True,
+    help="Of the network's grid; for raw that is half the sensor's rows and columns.",
+)
+_patches = click.option(
+    "--max-patches",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="Calibration patches of a bracket.",
+)
+_seed = click.option("--seed", default=0, show_default=True, help="Of the choice of patches.")
+_overwrite = click.option("--overwrite", is_flag=True, help="Replace what is there.")
+_allow_dynamic = click.option(
+    "--allow-dynamic",
+    is_flag=True,
+    help="Go on although a dynamic operation could not be made static; it runs slowly.",
+)
+
+
+@click.command()
+@_model
+@_weights
+@domain_option
+@brackets_option
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="calibration.json")
+@click.option(
+    "--method",
+    type=click.Choice(METHODS),
+    help="Also print the range that this method chooses for every tensor.",
+)
+@_size
+@_patches
+@_seed
+@_overwrite
+@_allow_dynamic
+def calibrate(
+    model: str,
+    weights: Path | None,
+    domain: str,
+    brackets: Path,
+    out: Path,
+    method: str | None,
+    size: tuple[int, int],
+    max_patches: int,
+    seed: int,
+    overwrite: bool,
+    allow_dynamic: bool,
+) -> None:
+    """Record the range and histogram of every tensor of MODEL over a set of brackets.
+
+    The same brackets and seed give the same file, byte for byte. How ranges are chosen from it is
+    decided later, by the export's recipe.
+
+    \b
+    Example:
+      pockethdr calibrate dsan-m32 --brackets photos --out calibration.json --method percentile
+    """
+    from pockethdr.brackets.read import find_brackets
+    from pockethdr.calibration.observe import calibrate as calibrated
+    from pockethdr.export.manifest import write_bytes
+    from pockethdr.export.pipeline import static_program
+    from pockethdr.models.load import load_model
+
+    loaded = load_model(model, domain=domain, weights=weights)
+    folders = find_brackets(brackets, domain=domain)
+    with stages("calibrating") as stage:
+        stage("tracing and rewriting")
+        program = static_program(loaded, size=size, allow_dynamic=allow_dynamic).program
+        found = calibrated(
+            program,
+            folders,
+            seed=seed,
+            tile=size,
+            patches_per_bracket=max_patches,
+            progress=stage,
+        )
+    write_bytes(out, found.to_json().encode(), overwrite=overwrite)
+    click.echo(f"{out}: {len(found.tensors)} tensors over {len(folders)} brackets")
+    for name, chosen in (found.ranges(method) if method else {}).items():
+        click.echo(f"{name:40s} {chosen.low:+.6g} .. {chosen.high:+.6g}")
+
+
+@click.command()
+@_model
+@_weights
+@domain_option
+@brackets_option
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The output folder.")
+@click.option(
+    "--targets",
+    type=Names("target", target_names),
+    default="onnx,tflite,coreml,tensorrt",
+    show_default=True,
+)
+@click.option(
+    "--precisions",
+    type=Names("precision", precision_names),
+    default="fp16,int8",
+    show_default=True,
+    help="Of fp32, fp16, int8.",
+)
+@click.option(
+    "--recipe",
+    default="hdr",
+    show_default=True,
+    help="What stays float in INT8: a named recipe, or a JSON file.",
+)
+@_size
+@_patches
+@_seed
+@_overwrite
+@_allow_dynamic
+@click.pass_context
+def export(
+    context: click.Context,
+    model: str,
+    weights: Path | None,
+    domain: str,
+    brackets: Path,
+    out: Path,
+    targets: tuple[str, ...],
+    precisions: tuple[str, ...],
+    recipe: str,
+    size: tuple[int, int],
+    max_patches: int,
+    seed: int,
+    overwrite: bool,
+    allow_dynamic: bool,
+) -> None:
+    """Make MODEL static, prove it, calibrate it, and write one artifact per target and precision.
+
+    MODEL is a name from `pockethdr models`, or your own package.module:factory or
+    file.py:factory. A second run skips what is already there; a killed one is taken up again.
+
+    \b
+    Examples:
+      pockethdr export dsan-m32 --brackets photos --out out/m32
+      pockethdr export mynet.py:build --weights mynet.safetensors --domain rgb \\
+          --targets tflite,coreml --precisions fp16,int8 --brackets photos --out out/mynet
+    """
+    from pockethdr.brackets.read import find_brackets
+    from pockethdr.export.pipeline import export_model
+    from pockethdr.models.load import load_model
+
+    chosen = _recipe(recipe)
+    loaded = load_model(model, domain=domain, weights=weights)
+    folders = find_brackets(brackets, domain=domain)
+    with stages("exporting") as stage:
+        manifest = export_model(
+            loaded,
+            targets=targets,
+            precisions=precisions,
+            bracket_folders=folders,
+            out=out,
+            size=size,
+            recipe=chosen,
+            seed=seed,
+            patches=max_patches,
+            overwrite=overwrite,
+            allow_dynamic=allow_dynamic,
+            command=command_line(context),
+            progress=stage,
+        )
+    print_manifest(manifest, out)
+
+
+def print_manifest(manifest: Manifest, out: Path) -> None:
+    """What was built and what was not, one line each."""
+    for artifact in manifest.artifacts:
+        click.echo(f"{artifact.target:9s} {artifact.precision:5s} {_outcome(artifact)}")
+    dynamic = f", {len(manifest.refusals)} places refused" if manifest.refusals else ""
+    click.echo(f"{len(manifest.rewrites)} rewrites, each proved{dynamic}; {out / 'manifest.json'}")
+
+
+def _outcome(artifact: Artifact) -> str:
+    if artifact.file is None:
+        return f"skipped: {artifact.skipped}"
+    return f"{artifact.file} ({(artifact.size_bytes or 0) / 1024:.0f} KiB)"
+
+
+def _recipe(name: str) -> Recipe:
+    from pockethdr.export.recipe import RecipeError, named_recipe, recipe_from_json
+
+    if not name.endswith(".json"):
+        return named_recipe(name)
+    try:
+        return recipe_from_json(Path(name).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{name}: not readable ({error})", expected="a JSON file") from error
