@@ -1,0 +1,253 @@
+"""`manifest.json`: what lies in an output folder, and how files get there whole or not at all.
+
+Nothing here imports torch: the runtime reads manifests on machines that only run artifacts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from pockethdr.errors import ArtifactError
+
+SCHEMA = 1
+MANIFEST_NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file of the output folder, by relative name."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One artifact, or the reason why this host could not build it."""
+
+    target: str
+    precision: str
+    file: str | None
+    sha256: str | None = None
+    size_bytes: int | None = None
+    layout: str = "NCHW"
+    scheme: dict[str, Any] = field(default_factory=dict)
+    checks: dict[str, Any] = field(default_factory=dict)
+    skipped: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a later stage needs to find, run and judge the artifacts of one export.
+
+    `size` is H, W of the network's grid; `halo` is None when every output depends on every input.
+    """
+
+    model: str
+    spec: str
+    domain: str
+    size: tuple[int, int]
+    halo: int | None
+    multiple: int
+    channels: int
+    output_channels: int
+    weights: FileRecord | None
+    graph_sha256: str
+    calibration: FileRecord | None
+    artifacts: tuple[Artifact, ...]
+    recipe: dict[str, Any]
+    rewrites: tuple[dict[str, Any], ...]
+    refusals: tuple[dict[str, Any], ...]
+    versions: dict[str, str]
+    command: str
+    inputs: tuple[str, ...] = ("short", "mid", "long")
+    schema: int = SCHEMA
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def manifest_path(folder: Path) -> Path:
+    """The manifest of an output folder; a path that is already a manifest is returned as it is."""
+    return folder if folder.name.endswith(".json") else folder / MANIFEST_NAME
+
+
+def write_manifest(manifest: Manifest, folder: Path, *, overwrite: bool = False) -> Path:
+    """Write `manifest` into `folder`, atomically."""
+    path = manifest_path(folder)
+    write_bytes(path, manifest.to_json().encode(), overwrite=overwrite)
+    return path
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of `folder` (or the file itself).
+
+    Raises:
+        ArtifactError: it is missing, not JSON, of a newer schema, or lacks a field.
+    """
+    path = manifest_path(folder)
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        return _manifest_from(raw)
+    except FileNotFoundError as error:
+        raise ArtifactError(
+            f"no manifest at {path}",
+            expected="the output folder of `pockethdr export`",
+            fix="pockethdr export MODEL --out " + str(path.parent),
+        ) from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ArtifactError(
+            f"{path} is not a manifest of this version: {error}",
+            expected=f"schema {SCHEMA}",
+            fix="export again with --overwrite",
+        ) from error
+
+
+def _manifest_from(raw: dict[str, Any]) -> Manifest:
+    if raw.get("schema") != SCHEMA:
+        raise ValueError(f"schema {raw.get('schema')!r}")
+    unknown = set(raw) - {f.name for f in fields(Manifest)}
+    if unknown:
+        raise ValueError(f"unknown fields {sorted(unknown)}")
+    tuples = {key: tuple(raw[key]) for key in ("size", "inputs", "rewrites", "refusals")}
+    return Manifest(
+        **{
+            **raw,
+            **tuples,
+            "weights": _record(raw["weights"]),
+            "calibration": _record(raw["calibration"]),
+            "artifacts": tuple(Artifact(**artifact) for artifact in raw["artifacts"]),
+        }
+    )
+
+
+def _record(raw: dict[str, Any] | None) -> FileRecord | None:
+    return None if raw is None else FileRecord(**raw)
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file's bytes, or of a folder's sorted `path\\0sha256\\n` lines."""
+    if not path.is_dir():
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    lines = hashlib.sha256()
+    for name, file in sorted((p.relative_to(path).as_posix(), p) for p in _files_of(path)):
+        lines.update(f"{name}\0{sha256_of(file)}\n".encode())
+    return lines.hexdigest()
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files of a folder."""
+    return sum(file.stat().st_size for file in _files_of(path))
+
+
+def _files_of(path: Path) -> list[Path]:
+    return [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+
+
+def write_bytes(path: Path, data: bytes, *, overwrite: bool = False) -> None:
+    """Write a whole file or nothing."""
+    with atomic_path(path, overwrite=overwrite) as partial:
+        partial.write_bytes(data)
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A path beside `path` to write to, file or folder; it becomes `path` when the block ends well.
+
+    The temporary name keeps the suffix, since converters look at it, and is the same for every run,
+    so that what a killed run left behind is cleared by the next.
+
+    Raises:
+        ArtifactError: `path` exists and may not be overwritten, its folder cannot be written, or
+            the disk is full. Whatever fails, `path` is as before and nothing is left beside it.
+    """
+    _refuse_existing(path, overwrite)
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(partial)
+        yield partial
+        _refuse_existing(path, overwrite)
+        _sync(partial)
+        _swap(partial, path)
+    except OSError as error:
+        raise _explained(error, path) from error
+    except Exception as error:
+        # Native writers report a full disk as an error of their own.
+        if _disk_is_full(path.parent):
+            raise _explained(OSError(errno.ENOSPC, "no space left"), path) from error
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            _remove(partial)
+
+
+def _refuse_existing(path: Path, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise ArtifactError(
+            f"{path} exists", expected="a new path", fix="add --overwrite, or choose another folder"
+        )
+
+
+def _explained(error: OSError, path: Path) -> ArtifactError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ArtifactError(
+            f"the disk is full: {path} was not written",
+            fix="free some space, then run the same command again",
+        )
+    return ArtifactError(
+        f"cannot write {path}: {error.strerror or error}",
+        expected="a folder that this user may write to",
+        fix=f"check the permissions of {path.parent}, or choose another --out",
+    )
+
+
+def _disk_is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < 64 * 1024
+    except OSError:
+        return False
+
+
+def _sync(path: Path) -> None:
+    for file in _files_of(path):
+        _fsync(file, os.O_RDWR)
+    for folder in [path, *path.rglob("*")] if path.is_dir() else []:
+        if folder.is_dir():
+            _fsync(folder, os.O_RDONLY)
+
+
+def _fsync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _swap(partial: Path, path: Path) -> None:
+    """Rename; a folder in the way steps aside first, since a rename cannot replace one."""
+    aside = path.with_name(f".{path.stem}.old{path.suffix}")
+    if path.is_dir():
+        _remove(aside)
+        os.replace(path, aside)
+    os.replace(partial, path)
+    _fsync(path.parent, os.O_RDONLY)
+    _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,180 @@
+"""ONNX artifacts: fp32, fp16 with float32 inputs and output, int8 as Q/DQ pairs.
+
+TensorRT's plans are made from the same files.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx
+
+from pockethdr.export.manifest import write_bytes
+from pockethdr.export.qdq_lint import QUANTIZERS, lint
+from pockethdr.export.quiet import quiet
+from pockethdr.export.targets import INPUT_NAMES, OUTPUT_NAME, TargetError
+
+if TYPE_CHECKING:
+    import onnx
+
+#: The first opset whose QuantizeLinear and DequantizeLinear every consumer here reads alike.
+OPSET = 21
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+
+
+def build(
+    program: fx.GraphModule,
+    frames: Sequence[Tensor],
+    precision: str,
+    path: Path,
+    *,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write an ONNX file and return `ops`, `float_ops`, `int8_mac_share` and `lint`.
+
+    Arguments and errors are those of `Target.build`. The bytes are the same on every run.
+    """
+    model = onnx_from_program(program, frames, precision)
+    write_bytes(path, model.SerializeToString(deterministic=True), overwrite=overwrite)
+    return checks(model, precision)
+
+
+def onnx_from_program(
+    program: fx.GraphModule, frames: Sequence[Tensor], precision: str
+) -> onnx.ModelProto:
+    """The checked ONNX model of `program`, inputs short, mid, long, output hdr."""
+    import onnx
+
+    try:
+        with quiet(), torch.no_grad():
+            exported = torch.onnx.export(
+                Half(program) if precision == "fp16" else program,
+                tuple(frames),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(INPUT_NAMES),
+                output_names=[OUTPUT_NAME],
+                external_data=False,
+                verbose=False,
+            )
+            assert exported is not None
+            model = exported.model_proto
+            _forget_origins(model)
+            _own_zero_points(model)
+            onnx.checker.check_model(model, full_check=True)
+    except Exception as error:
+        raise TargetError(
+            f"the ONNX exporter does not take this program: {str(error).splitlines()[0]}",
+            expected="static core ATen operators",
+            fix="set POCKETHDR_VERBOSE=1 for the exporter's own words",
+        ) from error
+    return model
+
+
+class Half(torch.nn.Module):
+    """A program computed in float16, with float32 inputs and output."""
+
+    def __init__(self, program: fx.GraphModule) -> None:
+        super().__init__()
+        self.program = copy.deepcopy(program).half()
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        hdr: Tensor = self.program(short.half(), mid.half(), long.half())
+        return hdr.float()
+
+
+def checks(model: onnx.ModelProto, precision: str) -> dict[str, Any]:
+    """What the file itself says: operators, what stayed float, share of integer convolutions."""
+    ops = Counter(node.op_type for node in model.graph.node)
+    found: dict[str, Any] = {"ops": dict(sorted(ops.items()))}
+    if precision == "int8":
+        integer, total = _macs(model)
+        found["int8_mac_share"] = integer / total if total else 0.0
+        found["float_ops"] = _float_ops(model)
+        found["lint"] = [finding.to_json() for finding in lint(model)]
+    return found
+
+
+def _forget_origins(model: onnx.ModelProto) -> None:
+    """Drop the stack traces the exporter keeps: they name the machine and change with it."""
+    for holder in (model, model.graph, *model.graph.node, *model.graph.initializer):
+        del holder.metadata_props[:]
+        holder.doc_string = ""
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+        value.doc_string = ""
+    for function in model.functions:
+        del function.metadata_props[:]
+
+
+def _own_zero_points(model: onnx.ModelProto) -> None:
+    """Give every weight its own zero-point tensor.
+
+    ONNX Runtime's exact mode on x86 without VNNI (`session.x64quantprecision`) rewrites weights and
+    zero-points one by one, and stops at a zero-point that two weights share.
+    """
+    constants = {i.name: i for i in model.graph.initializer}
+    taken: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants:
+            zero = node.input[2]
+            if zero in taken:
+                copied = model.graph.initializer.add()
+                copied.CopyFrom(constants[zero])
+                copied.name = node.input[2] = f"{node.input[0]}_zero_point"
+            taken.add(zero)
+
+
+def _float_ops(model: onnx.ModelProto) -> dict[str, int]:
+    """Operators that no integer kernel can take, by type."""
+    sources = {name: node for node in model.graph.node for name in node.output}
+    floats = Counter(
+        node.op_type
+        for node in model.graph.node
+        if node.op_type not in (*QUANTIZERS, "Constant") and not _is_integer(node, sources)
+    )
+    return dict(sorted(floats.items()))
+
+
+def _is_integer(node: onnx.NodeProto, sources: dict[str, onnx.NodeProto]) -> bool:
+    """Whether `node` reads dequantized values only, or clamps the result of one that does."""
+    if node.op_type in CONVOLUTIONS:
+        return all(_is_dequantized(name, sources) for name in node.input[:2])
+    makers = [sources[name] for name in node.input if name in sources]
+    clamps = node.op_type in ("Relu", "Clip") and len(makers) == 1
+    return bool(makers) and (
+        all(maker.op_type == "DequantizeLinear" for maker in makers)
+        or (clamps and _is_integer(makers[0], sources))
+    )
+
+
+def _is_dequantized(name: str, sources: dict[str, onnx.NodeProto]) -> bool:
+    return name in sources and sources[name].op_type == "DequantizeLinear"
+
+
+def _macs(model: onnx.ModelProto) -> tuple[int, int]:
+    """Multiply-accumulates of integer convolutions, and of all."""
+    import onnx
+
+    shaped = onnx.shape_inference.infer_shapes(model).graph
+    shapes = {
+        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
+        for v in (*shaped.value_info, *shaped.input, *shaped.output)
+    }
+    shapes |= {i.name: list(i.dims) for i in shaped.initializer}
+    sources = {name: node for node in model.graph.node for name in node.output}
+    integer = total = 0
+    for node in model.graph.node:
+        if node.op_type in CONVOLUTIONS:
+            weight = shapes[node.input[1]]
+            pixels = shapes[node.output[0] if node.op_type == "Conv" else node.input[0]]
+            macs = math.prod(pixels) * math.prod(weight) // weight[0]
+            total += macs
+            integer += macs * _is_integer(node, sources)
+    return integer, total

@@ -1,0 +1,173 @@
+"""Which operations of a program run on integers, and which stay float and why."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from torch import Tensor, fx
+
+from pockethdr.export.aten import Conv, is_conv
+from pockethdr.export.recipe import Recipe
+from pockethdr.export.rewrite import constant_of, module_of
+
+PRODUCTS = frozenset({"aten.mm", "aten.bmm", "aten.addmm", "aten.matmul", "aten.linear"})
+#: Clamping activations that integer kernels apply inside the operation before them.
+FUSED = frozenset({"aten.relu", "aten.relu6"})
+#: The output's values are the input's, or averages of them: one scale serves both.
+RELAYOUTS = frozenset(
+    f"aten.{name}"
+    for name in (
+        *("pixel_shuffle", "pixel_unshuffle", "slice", "select", "view", "reshape"),
+        *("permute", "transpose", "clone", "alias", "expand", "repeat", "squeeze", "unsqueeze"),
+        *("max_pool2d", "avg_pool2d", "constant_pad_nd", "pad"),
+        *("upsample_nearest2d", "upsample_bilinear2d"),
+    )
+)
+ELEMENTWISE = frozenset({"aten.add", "aten.sub", "aten.mul"})
+OTHERS = frozenset({"aten.cat", "aten.leaky_relu", "aten.tanh", "aten.sigmoid", "aten.mean"})
+INTEGER = FUSED | RELAYOUTS | ELEMENTWISE | OTHERS
+
+#: Values of at most this many pixels are context, when the frames are at least 16 times larger.
+TINY = 16
+
+
+@dataclass(frozen=True)
+class Placement:
+    """`integer` in graph order; `floats` maps every other operation to the reason."""
+
+    integer: tuple[fx.Node, ...]
+    floats: dict[fx.Node, str]
+
+
+def placement(program: fx.GraphModule, recipe: Recipe, *, only_convolutions: bool) -> Placement:
+    """Decide for every operation of `program` whether it runs on integers.
+
+    Args:
+        program: traced program; constants are `get_attr` nodes.
+        recipe: what the user wants float.
+        only_convolutions: no other operation runs on integers.
+    """
+    reasons = _reasons_of_recipe(program, recipe)
+    for node in operations(program):
+        reason = _reason_of_kind(node, program, only_convolutions)
+        if node not in reasons and reason is not None:
+            reasons[node] = reason
+        if node not in reasons and _reads_only_floats(node, reasons):
+            reasons[node] = "reads only float values"
+    integer = tuple(node for node in operations(program) if node not in reasons)
+    return Placement(integer, reasons)
+
+
+def operations(program: fx.GraphModule) -> list[fx.Node]:
+    """Every call that produces a tensor, in graph order."""
+    return [n for n in program.graph.nodes if n.op == "call_function"]
+
+
+def kind_of(node: fx.Node) -> str:
+    """`aten.add` for any overload of `torch.ops.aten.add`; an empty string for a non-operation."""
+    if node.op != "call_function":
+        return ""
+    return ".".join(str(node.target).split(".")[:2])
+
+
+def macs_of(node: fx.Node) -> int:
+    """Multiply-accumulates of a convolution or matrix product; 0 for anything else."""
+    if is_conv(node):
+        return Conv(node).macs
+    if kind_of(node) in PRODUCTS:
+        left = node.all_input_nodes[1 if kind_of(node) == "aten.addmm" else 0]
+        return math.prod(shape_of(node)) * shape_of(left)[-1]
+    return 0
+
+
+def shape_of(node: fx.Node) -> tuple[int, ...]:
+    """The static shape of a value, or an empty tuple for a non-tensor."""
+    value = node.meta.get("val")
+    return tuple(int(n) for n in value.shape) if isinstance(value, Tensor) else ()
+
+
+def _reasons_of_recipe(program: fx.GraphModule, recipe: Recipe) -> dict[fx.Node, str]:
+    first, last = _first(program), _last(program)
+    reasons = {}
+    for node in operations(program):
+        pattern = _matching(node, recipe.float_nodes)
+        if pattern is not None:
+            reasons[node] = f"recipe: matches `{pattern}`"
+        elif recipe.float_first and node in first:
+            reasons[node] = "recipe: at the inputs"
+        elif recipe.float_last and node in last:
+            reasons[node] = "recipe: at the output"
+        elif recipe.float_context and _is_context(node, program):
+            reasons[node] = "recipe: pooled context"
+    return reasons
+
+
+def _matching(node: fx.Node, patterns: tuple[str, ...]) -> str | None:
+    names = (node.name, module_of(node), kind_of(node))
+    return next((p for p in patterns if any(fnmatchcase(name, p) for name in names)), None)
+
+
+def _first(program: fx.GraphModule) -> set[fx.Node]:
+    """Operations with no convolution before them: the first convolutions and what feeds them."""
+    after: set[fx.Node] = set()
+    for node in program.graph.nodes:
+        if any(is_conv(n) or n in after for n in node.all_input_nodes):
+            after.add(node)
+    return {node for node in program.graph.nodes if node not in after}
+
+
+def _last(program: fx.GraphModule) -> set[fx.Node]:
+    """Operations with no convolution after them: the last convolutions and the tail."""
+    before: set[fx.Node] = set()
+    for node in reversed(program.graph.nodes):
+        if any(is_conv(n) or n in before for n in node.users):
+            before.add(node)
+    return {node for node in program.graph.nodes if node not in before}
+
+
+def _is_context(node: fx.Node, program: fx.GraphModule) -> bool:
+    frame = next(shape_of(n) for n in program.graph.nodes if n.op == "placeholder")
+    pixels = _pixels(shape_of(node))
+    return pixels <= TINY and pixels * TINY <= _pixels(frame)
+
+
+def _pixels(shape: tuple[int, ...]) -> int:
+    return math.prod(shape[2:]) if len(shape) == 4 else 1
+
+
+def _reason_of_kind(node: fx.Node, program: fx.GraphModule, only_convolutions: bool) -> str | None:
+    """Why no integer kernel exists for `node`, or None."""
+    kind = kind_of(node)
+    if is_conv(node):
+        return _reason_of_convolution(Conv(node), program)
+    if only_convolutions:
+        return "the scheme quantises the inputs of convolutions only"
+    if kind not in INTEGER or not shape_of(node):
+        return f"no integer kernel for {kind}"
+    if kind in ELEMENTWISE and len(node.all_input_nodes) < 2 and not _is_square(node):
+        return "an operand is a number"
+    return None
+
+
+def _is_square(node: fx.Node) -> bool:
+    return len(node.args) >= 2 and node.args[0] is node.args[1]
+
+
+def _reason_of_convolution(conv: Conv, program: fx.GraphModule) -> str | None:
+    if constant_of(conv.weight, program) is None:
+        return "its weight is computed at run time"
+    if conv.transposed and conv.groups > 1:
+        return "a grouped transposed convolution has no per-channel weight axis"
+    return None
+
+
+def _reads_only_floats(node: fx.Node, reasons: dict[fx.Node, str]) -> bool:
+    """Whether running `node` on integers would only move a rounding to before it.
+
+    A convolution gains speed from it and a concatenation shares its inputs' roundings.
+    """
+    if is_conv(node) or kind_of(node) == "aten.cat":
+        return False
+    return all(n in reasons or n.op in ("get_attr", "placeholder") for n in node.all_input_nodes)

@@ -1,0 +1,127 @@
+"""Recipes: which operations of an INT8 artifact stay float, and how ranges are chosen. Plain data.
+
+Two ends of an HDR network stay float by default. The input holds a dark frame whose whole signal
+may be a few codes of an 8-bit scale; the output is linear, and eight bits of a linear HDR value cap
+PSNR-µ at 20 to 43 dB however good the network.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from pockethdr.errors import PocketError
+
+METHODS = ("minmax", "percentile", "mse", "entropy")
+WEIGHT_RANGES = ("minmax", "mse")
+
+
+class RecipeError(PocketError):
+    """A recipe that does not exist or is not one."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What of a program becomes INT8.
+
+    Attributes:
+        name: as in `RECIPES`, or the user's own.
+        float_first: convolutions that no convolution precedes stay float.
+        float_last: convolutions that no convolution follows stay float, with what comes after.
+        float_context: what is computed from pooled, spatially tiny values stays float; one code
+            of a global Φ shifts the whole image, and the work is negligible.
+        float_nodes: further patterns (`*` and `?`) on node names, module paths or operator names
+            such as `aten.add`; what matches stays float.
+        method: how ranges are chosen from the calibration: one of `METHODS`.
+        margin: factor on every chosen range. Above 1 it leaves room for highlights brighter than
+            the calibration's.
+        weights: range of each output channel's weights: `minmax`, or `mse` (clip where the squared
+            rounding error is least).
+    """
+
+    name: str
+    float_first: bool = True
+    float_last: bool = True
+    float_context: bool = True
+    float_nodes: tuple[str, ...] = ()
+    method: str = "minmax"
+    margin: float = 1.0
+    weights: str = "minmax"
+
+    def __post_init__(self) -> None:
+        _require(self.method in METHODS, f"method `{self.method}`", f"one of {', '.join(METHODS)}")
+        _require(
+            self.weights in WEIGHT_RANGES,
+            f"weights `{self.weights}`",
+            f"one of {', '.join(WEIGHT_RANGES)}",
+        )
+        _require(0.1 <= self.margin <= 10.0, f"margin {self.margin}", "between 0.1 and 10")
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "float_nodes": list(self.float_nodes)}
+
+
+def _require(holds: bool, what: str, expected: str) -> None:
+    if not holds:
+        raise RecipeError(f"recipe: {what} is not valid", expected=expected)
+
+
+#: The named recipes.
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("hdr"),
+        Recipe("hdr-margin", margin=1.25),
+        Recipe("hdr-float-adds", float_nodes=("aten.add",)),
+        Recipe("full", float_first=False, float_last=False, float_context=False),
+    )
+}
+
+DEFAULT_RECIPE = "hdr"
+
+
+def named_recipe(name: str) -> Recipe:
+    """The recipe called `name`."""
+    if name not in RECIPES:
+        raise RecipeError(
+            f"unknown recipe `{name}`",
+            expected=f"one of {', '.join(RECIPES)}",
+            fix="or pass a JSON file with the fields of a recipe",
+        )
+    return RECIPES[name]
+
+
+def recipe_from_json(raw: dict[str, Any] | str) -> Recipe:
+    """A recipe from its JSON (text or parsed); `{"base": "hdr", …}` starts from a named one.
+
+    Raises:
+        RecipeError: not JSON, an unknown field, a value of the wrong type.
+    """
+    values = _parsed(raw)
+    base = named_recipe(str(values.pop("base", DEFAULT_RECIPE)))
+    known = {f.name: type(getattr(base, f.name)) for f in fields(Recipe)}
+    for name, value in values.items():
+        _require(name in known, f"field `{name}`", f"one of {', '.join(known)}")
+        values[name] = _cast(name, value, known[name])
+    return replace(base, **values)
+
+
+def _parsed(raw: dict[str, Any] | str) -> dict[str, Any]:
+    try:
+        values = json.loads(raw) if isinstance(raw, str) else dict(raw)
+    except ValueError as error:
+        raise RecipeError(f"a recipe that is not JSON: {error}") from error
+    _require(isinstance(values, dict), "the whole", "a JSON object")
+    return values
+
+
+def _cast(name: str, value: Any, kind: type) -> Any:
+    if kind is tuple:
+        strings = isinstance(value, list) and all(isinstance(v, str) for v in value)
+        _require(strings, f"{name} = {value!r}", "a list of strings")
+        return tuple(value)
+    if kind is float and type(value) is int:
+        return float(value)
+    _require(type(value) is kind, f"{name} = {value!r}", f"a {kind.__name__}")
+    return value

@@ -1,0 +1,157 @@
+"""The one table of targets. The CLI's choices, the documentation and the tests are read from it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, fx
+
+from pockethdr.errors import PocketError, Unavailable
+from pockethdr.export.quantize import Scheme
+
+INPUT_NAMES = ("short", "mid", "long")
+OUTPUT_NAME = "hdr"
+
+
+class TargetError(PocketError):
+    """An unknown target or precision, or a program that a target's converter does not take."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One row.
+
+    Attributes:
+        name: as in `--targets`.
+        suffix: of the artifact, which is a folder when `is_folder`.
+        precisions: what it can be built at.
+        layout: of the artifact's inputs and output.
+        scheme: how its INT8 program is written.
+        lowering: the static form of dynamic convolutions that measured fastest.
+        needs: (import name, …) that must be present; one of each tuple is enough.
+        install: the line that brings them.
+        module: the file here that holds `build`.
+    """
+
+    name: str
+    suffix: str
+    precisions: tuple[str, ...]
+    layout: str
+    scheme: Scheme
+    lowering: str
+    needs: tuple[tuple[str, ...], ...]
+    install: str
+    module: str
+    is_folder: bool = False
+
+    def build(
+        self,
+        program: fx.GraphModule,
+        frames: Sequence[Tensor],
+        precision: str,
+        path: Path,
+        *,
+        overwrite: bool = False,
+    ) -> dict[str, Any]:
+        """Write the artifact to `path` and return its checks.
+
+        Args:
+            program: static core ATen program; for `int8`, the one from `quantized` with
+                `self.scheme`.
+            frames: short, mid, long: float32 N×C×H×W, the shapes the artifact is fixed to.
+            precision: one of `self.precisions`.
+            path: where to; never overwritten unless `overwrite`.
+
+        Raises:
+            Unavailable: this host cannot build it.
+            TargetError: the precision does not exist here, or the converter fails.
+            ArtifactError: `path` cannot be written.
+        """
+        self.check_precision(precision)
+        self.require()
+        builder: Callable[..., dict[str, Any]] = importlib.import_module(self.module).build
+        return builder(program, frames, precision, path, overwrite=overwrite)
+
+    def check_precision(self, precision: str) -> None:
+        if precision not in self.precisions:
+            raise TargetError(
+                f"{self.name} has no {precision}", expected=f"one of {', '.join(self.precisions)}"
+            )
+
+    def require(self) -> None:
+        """Raise Unavailable when a needed package is missing."""
+        for names in self.needs:
+            if not any(importlib.util.find_spec(name) for name in names):
+                raise Unavailable(f"{' or '.join(names)} is not installed", install=self.install)
+
+
+#: Everything between the float ends is integer: what phone kernels run.
+LITERT_INT8 = Scheme("body asymmetric", "body", symmetric=False, fold_weights=False)
+COREML_INT8 = Scheme("body asymmetric", "body", symmetric=False, fold_weights=True)
+ONNX_INT8 = Scheme("body symmetric", "body", symmetric=True, fold_weights=True)
+TENSORRT_INT8 = Scheme("convolution inputs symmetric", "inputs", symmetric=True, fold_weights=True)
+
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (
+        Target(
+            name="onnx",
+            suffix=".onnx",
+            precisions=("fp32", "fp16", "int8"),
+            layout="NCHW",
+            scheme=ONNX_INT8,
+            lowering="concat",
+            needs=(("onnx",), ("onnxscript",)),
+            install="pip install 'pockethdr[onnx]'",
+            module="pockethdr.export.onnx",
+        ),
+        Target(
+            name="tflite",
+            suffix=".tflite",
+            precisions=("fp32", "fp16", "int8"),
+            layout="NHWC",
+            scheme=LITERT_INT8,
+            lowering="concat",
+            needs=(("litert_torch",), ("litert_quantizer",), ("ai_edge_litert",)),
+            install="pip install 'pockethdr[tflite-build]'",
+            module="pockethdr.export.tflite",
+        ),
+        Target(
+            name="coreml",
+            suffix=".mlpackage",
+            precisions=("fp32", "fp16", "int8"),
+            layout="NCHW",
+            scheme=COREML_INT8,
+            lowering="concat",
+            needs=(("coremltools",),),
+            install="pip install 'pockethdr[coreml]'",
+            module="pockethdr.export.coreml",
+            is_folder=True,
+        ),
+        Target(
+            name="tensorrt",
+            suffix=".plan",
+            precisions=("fp16", "int8"),
+            layout="NCHW",
+            scheme=TENSORRT_INT8,
+            lowering="concat",
+            needs=(("tensorrt", "tensorrt_rtx"), ("onnx",), ("onnxscript",)),
+            install="pip install 'pockethdr[tensorrt]'",
+            module="pockethdr.export.tensorrt",
+        ),
+    )
+}
+
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+def target_of(name: str) -> Target:
+    """The row called `name`."""
+    if name not in TARGETS:
+        raise TargetError(f"unknown target `{name}`", expected=f"one of {', '.join(TARGETS)}")
+    return TARGETS[name]

@@ -1,0 +1,215 @@
+"""TFLite artifacts: fp32, fp16 weights, and int8 with an integer body and float ends.
+
+Inputs are N×H×W×C float32 named short, mid, long; the output is N×H×W×C float32 named hdr.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from pockethdr.export.manifest import write_bytes
+from pockethdr.export.quiet import quiet
+from pockethdr.export.targets import INPUT_NAMES, OUTPUT_NAME, TargetError
+
+
+def build(
+    program: fx.GraphModule,
+    frames: Sequence[Tensor],
+    precision: str,
+    path: Path,
+    *,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write a TFLite file and return `ops`, `undelegated`, `float_ops` and `int8_mac_share`.
+
+    Arguments and errors are those of `Target.build`. The bytes are the same on every run.
+    """
+    data = tflite_from_program(program, frames, integer=precision == "int8")
+    if precision == "fp16":
+        data = half_weights(data)
+    found = checks(data, precision)
+    write_bytes(path, data, overwrite=overwrite)
+    return found
+
+
+class ChannelsLast(torch.nn.Module):
+    """A program with N×H×W×C inputs and output, so that a phone's frames need no transposing."""
+
+    def __init__(self, program: fx.GraphModule) -> None:
+        super().__init__()
+        self.program = program
+        self.training = False
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> dict[str, Tensor]:
+        hdr = self.program(*(x.permute(0, 3, 1, 2) for x in (short, mid, long)))
+        return {OUTPUT_NAME: hdr.permute(0, 2, 3, 1)}
+
+
+def tflite_from_program(
+    program: fx.GraphModule, frames: Sequence[Tensor], *, integer: bool
+) -> bytes:
+    """The flatbuffer that LiteRT's converter makes of `program`."""
+    try:
+        with quiet(), torch.no_grad():
+            import litert_torch
+
+            inputs = {
+                name: x.permute(0, 2, 3, 1).contiguous()
+                for name, x in zip(INPUT_NAMES, frames, strict=True)
+            }
+            wrapped = ChannelsLast(program)
+            model = litert_torch.convert(
+                wrapped, sample_kwargs=inputs, quant_config=_integer_config() if integer else None
+            )
+            return bytes(model.model_content())
+    except Exception as error:
+        raise TargetError(
+            f"LiteRT's converter does not take this program: {_first_line(error)}",
+            expected="static core ATen operators",
+            fix="set POCKETHDR_VERBOSE=1 for the converter's own words",
+        ) from error
+
+
+def _integer_config() -> Any:
+    """Tells the converter that the program's quantize/dequantize pairs are to become kernels."""
+    from litert_torch.quantize.pt2e_quantizer import (
+        PT2EQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from litert_torch.quantize.quant_config import QuantConfig
+
+    config = get_symmetric_quantization_config(is_per_channel=True)
+    return QuantConfig(pt2e_quantizer=PT2EQuantizer().set_global(config))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def half_weights(data: bytes) -> bytes:
+    """The same model with its constants stored as float16 behind a dequantize."""
+    with quiet():
+        from litert_quantizer import qtyping, quantizer, recipe_manager
+
+        config = qtyping.OpQuantizationConfig(
+            weight_tensor_config=qtyping.TensorQuantizationConfig(
+                num_bits=16, dtype=qtyping.TensorDataType.FLOAT
+            ),
+            compute_precision=qtyping.ComputePrecision.FLOAT,
+            explicit_dequantize=True,
+        )
+        recipe = recipe_manager.RecipeManager()
+        recipe.add_quantization_config(
+            ".*", qtyping.TFLOperationName.ALL_SUPPORTED, config, "float_casting"
+        )
+        result = quantizer.Quantizer(bytearray(data), recipe.get_quantization_recipe()).quantize()
+        return bytes(result.quantized_model)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator of a flatbuffer: its name, what it reads first and what it writes."""
+
+    name: str
+    reads: str
+    writes: str
+    macs: int
+
+
+def checks(data: bytes, precision: str) -> dict[str, Any]:
+    """What the file itself says: operators by result type, what XNNPACK leaves, integer share."""
+    operators = operators_of(data)
+    found: dict[str, Any] = {
+        "ops": _counted(f"{op.name}:{op.writes}" for op in operators),
+        "undelegated": undelegated(data),
+    }
+    if precision == "int8":
+        total = sum(op.macs for op in operators)
+        integer = sum(op.macs for op in operators if op.reads == "int8")
+        found["int8_mac_share"] = integer / total if total else 0.0
+        found["float_ops"] = _counted(
+            op.name
+            for op in operators
+            if op.writes == "float32" and op.name not in ("QUANTIZE", "DEQUANTIZE")
+        )
+    return found
+
+
+def operators_of(data: bytes) -> list[Operator]:
+    """The operators of the main subgraph."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if not k.startswith("_")}
+    types = {v: k.lower() for k, v in vars(schema.TensorType).items() if not k.startswith("_")}
+    model = schema.ModelT.InitFromPackedBuf(data, 0)
+    graph = model.subgraphs[0]
+    operators = []
+    for op in graph.operators:
+        code = model.operatorCodes[op.opcodeIndex]
+        name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        inputs = [graph.tensors[i] for i in op.inputs if i >= 0]
+        output = graph.tensors[op.outputs[0]]
+        x = inputs[2] if name == "TRANSPOSE_CONV" else inputs[0]
+        operators.append(
+            Operator(name, types[x.type], types[output.type], _macs(name, inputs, output))
+        )
+    return operators
+
+
+def _macs(name: str, inputs: list[Any], output: Any) -> int:
+    """Multiply-accumulates; weights are out×h×w×in, of a depthwise convolution 1×h×w×out."""
+    if name not in ("CONV_2D", "TRANSPOSE_CONV", "DEPTHWISE_CONV_2D"):
+        return 0
+    weight = [int(n) for n in inputs[1].shape]
+    pixels = inputs[2] if name == "TRANSPOSE_CONV" else output
+    channels = weight[3] if name != "CONV_2D" else weight[0]
+    return math.prod(int(n) for n in pixels.shape) * math.prod(weight) // channels
+
+
+def undelegated(data: bytes) -> dict[str, int]:
+    """Operators that XNNPACK leaves to the reference kernels, by name."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with quiet():
+        interpreter = Interpreter(model_content=data, num_threads=1)
+        interpreter.allocate_tensors()
+        details = interpreter._get_ops_details()
+    taken = _delegated(details)
+    return _counted(
+        op["op_name"]
+        for index, op in enumerate(details)
+        if op["op_name"] != "DELEGATE" and index not in taken
+    )
+
+
+def _delegated(details: list[dict[str, Any]]) -> set[int]:
+    """Indices of operators inside a delegate: on the way back from its outputs to its inputs."""
+    makers = {
+        int(t): i
+        for i, op in enumerate(details)
+        for t in op["outputs"]
+        if op["op_name"] != "DELEGATE"
+    }
+    taken: set[int] = set()
+    for delegate in (op for op in details if op["op_name"] == "DELEGATE"):
+        inputs = {int(t) for t in delegate["inputs"]}
+        pending = [int(t) for t in delegate["outputs"]]
+        while pending:
+            maker = makers.get(pending.pop())
+            if maker is not None and maker not in taken:
+                taken.add(maker)
+                reads = (int(t) for t in details[maker]["inputs"])
+                pending += [t for t in reads if t >= 0 and t not in inputs]
+    return taken
+
+
+def _counted(names: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(names).items()))
