@@ -52,6 +52,7 @@ def read_npz(path: Path, *, channel_order: str = "RGGB") -> Bracket:
     arrays = _arrays(path)
     shots = [Shot(key, _ratio(path, key, arrays[key])) for key in _FRAMES]
     choice = named(str(path), shots, _FRAMES, "the Mobile-HDR layout")
+    _check_rising(path, choice.shots)
     frames = [Frame(path, _mosaic(arrays[shot.name][:4], channel_order)) for shot in choice.shots]
     truth, notes = _ground_truth(path, arrays, channel_order)
     return Bracket(
@@ -116,6 +117,16 @@ def _ratio(path: Path, key: str, frame: NDArray[np.float32]) -> float:
             expected="raw, then raw / ratio, as Mobile-HDR publishes it",
         )
     return ratio
+
+
+def _check_rising(path: Path, shots: tuple[Shot, ...]) -> None:
+    if tuple(shot.name for shot in shots) != _FRAMES:
+        listed = ", ".join(f"{shot.name} {shot.exposure:g}" for shot in shots)
+        raise BracketError(
+            f"{path}: its exposure ratios do not rise from sht to lng ({listed})",
+            expected="raw in channels 0-3, raw / ratio in channels 4-7",
+            fix="swap the halves or the arrays back",
+        )
 
 
 def _mosaic(planes: NDArray[np.float32], channel_order: str) -> NDArray[np.float32]:

@@ -1,0 +1,68 @@
+"""Three of many: the ratios nearest to four around the best exposed, and always a reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from pockethdr.brackets.choose import Shot, check_shots, named, nearest_to_four, timed
+from pockethdr.errors import BracketError
+
+
+def shots_of(*seconds: float) -> list[Shot]:
+    return [Shot(f"{time:g}.jpg", time, time) for time in seconds]
+
+
+def test_nearest_to_four_around_the_best() -> None:
+    shots = shots_of(8, 4, 2, 1, 0.5, 0.25, 0.125)
+    choice = nearest_to_four("here", shots, shots[3])
+    assert [shot.exposure for shot in choice.shots] == [0.25, 1, 4]
+    assert choice.ratios == (1, 4, 16)
+    assert "7 frames" in choice.sentence
+    assert "1.jpg, the best exposed" in choice.sentence
+
+
+def test_best_at_an_end_takes_its_neighbour_as_mid() -> None:
+    shots = shots_of(1, 2, 4, 8)
+    assert [s.exposure for s in nearest_to_four("here", shots, shots[3]).shots] == [1, 4, 8]
+    assert [s.exposure for s in nearest_to_four("here", shots, shots[0]).shots] == [1, 2, 8]
+
+
+def test_twins_are_not_taken_together() -> None:
+    shots = shots_of(1, 1.01, 1.02, 4, 16)
+    choice = nearest_to_four("here", shots, shots[3])
+    assert choice.shots[1].exposure == 4
+    assert choice.shots[2].exposure == 16
+
+
+def test_named_and_timed_are_sorted_by_exposure() -> None:
+    shots = shots_of(1, 4, 16, 64)
+    assert named("here", shots, ["64.jpg", "1.jpg", "4.jpg"], "me").ratios == (1, 4, 64)
+    assert timed("here", shots, [16.001, 1, 4], "me").ratios == (1, 4, 16)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "message"),
+    [
+        ((), "no exposures only"),
+        ((1,), "one exposure only"),
+        ((1, 4), "two exposures only"),
+        ((1, 1, 1), "equal exposures"),
+        ((1, 4, 4.01), "equal exposures"),
+        ((1, 4, 0), "exposure of 0.jpg is 0"),
+        ((1, 4, -2), "exposure of -2.jpg is -2"),
+        ((1, 4, float("nan")), "exposure of nan.jpg is nan"),
+    ],
+)
+def test_what_is_no_bracket(seconds: tuple[float, ...], message: str) -> None:
+    with pytest.raises(BracketError, match=message):
+        check_shots("here", shots_of(*seconds))
+
+
+def test_unknown_names_and_times() -> None:
+    shots = shots_of(1, 4, 16)
+    with pytest.raises(BracketError, match=r"5\.jpg"):
+        named("here", shots, ["1.jpg", "4.jpg", "5.jpg"], "me")
+    with pytest.raises(BracketError, match="names"):
+        named("here", shots, ["1.jpg", "1.jpg", "4.jpg"], "me")
+    with pytest.raises(BracketError, match="names 1, 4, 5 s"):
+        timed("here", shots, [1, 4, 5], "me")

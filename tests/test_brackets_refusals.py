@@ -1,0 +1,277 @@
+"""Bad brackets are refused with the file, what was expected and what to do; never a traceback."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pockethdr.brackets.exr import write_exr
+from pockethdr.brackets.read import find_brackets, read_bracket
+from pockethdr.errors import BracketError
+
+TIMES = (0.01, 0.04, 0.16)
+RAW = {"cfa_pattern": "RGGB", "bit_depth": 10, "black_level": 64, "white_level": 1023}
+
+
+def photographs(
+    folder: Path, times: tuple[float | None, ...] = TIMES, suffix: str = "jpg"
+) -> list[Path]:
+    """Noise pictures with these EXIF exposure times, None for no EXIF."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    paths = [folder / f"{index}.{suffix}" for index in range(len(times))]
+    for path, seconds in zip(paths, times, strict=True):
+        exif = Image.Exif()
+        if seconds is not None:
+            exif.get_ifd(0x8769)[0x829A] = seconds
+        Image.fromarray(rng.integers(0, 255, (48, 64, 3), np.uint8)).save(path, exif=exif)
+    return paths
+
+
+def raw(folder: Path, brightest: int = 1000, size: tuple[int, int] = (8, 12)) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ["short.png", "mid.png", "long.png"]
+    for name in names:
+        Image.fromarray(np.full(size, brightest, np.uint16)).save(folder / name)
+    describe(folder, files=names, exposure_times_s=list(TIMES), **RAW)
+    return folder
+
+
+def describe(folder: Path, **fields: Any) -> None:
+    (folder / "metadata.json").write_text(json.dumps(fields))
+
+
+def edited(folder: Path, **fields: Any) -> Path:
+    """Change or (None) drop fields of an existing metadata.json."""
+    data = json.loads((folder / "metadata.json").read_text()) | fields
+    describe(folder, **{key: value for key, value in data.items() if value is not None})
+    return folder
+
+
+def refused(folder: Path, pattern: str, **options: Any) -> BracketError:
+    with pytest.raises(BracketError, match=pattern) as caught:
+        read_bracket(folder, **options)
+    assert caught.value.expected, "says what would have been right"
+    return caught.value
+
+
+def test_missing_and_empty_folder(tmp_path: Path) -> None:
+    refused(tmp_path / "no", "no: no such file or folder")
+    refused(tmp_path, "an empty folder")
+    for root in (tmp_path / "no", tmp_path):
+        with pytest.raises(BracketError, match=str(root)):
+            find_brackets(root)
+    (tmp_path / "notes.txt").write_text("hello")
+    refused(tmp_path, "no exposures in it")
+    refused(tmp_path / "notes.txt", "a single file")
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ((0.01,), "one exposure only"),
+        ((0.01, 0.04), "two exposures only"),
+        ((0.01, 0.01, 0.01), "equal exposures"),
+        ((0.01, 0.04, None), r"2\.jpg: no EXIF exposure time, and no metadata\.json"),
+        ((0.01, 0.0, 0.16), r"exposure of 1\.jpg is 0"),
+    ],
+)
+def test_exposures(tmp_path: Path, times: tuple[float | None, ...], message: str) -> None:
+    photographs(tmp_path, times)
+    assert refused(tmp_path, message).fix
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+@pytest.mark.parametrize("kept", [0.5, 0.9, 0.995])
+def test_truncated_photograph(tmp_path: Path, suffix: str, kept: float) -> None:
+    paths = photographs(tmp_path, suffix=suffix)
+    names = [path.name for path in paths]
+    describe(tmp_path, files=names, exposure_times_s=list(TIMES))
+    read_bracket(tmp_path)
+    data = paths[1].read_bytes()
+    paths[1].write_bytes(data[: int(len(data) * kept)])
+    error = refused(tmp_path, rf"{names[1]}: (truncated|not an image)")
+    assert "copy" in error.fix
+
+
+def test_truncated_photograph_is_refused_when_it_only_serves_the_curve(tmp_path: Path) -> None:
+    paths = photographs(tmp_path, (0.01, 0.04, 0.16, 0.64))
+    paths[3].write_bytes(paths[3].read_bytes()[:-200])
+    read_bracket(tmp_path, triplet=("0.jpg", "1.jpg", "2.jpg"))
+    refused(tmp_path, r"3\.jpg: truncated", triplet=("0.jpg", "1.jpg", "2.jpg"), response="debevec")
+
+
+def test_damaged_png_checksum(tmp_path: Path) -> None:
+    folder = raw(tmp_path)
+    data = bytearray((folder / "mid.png").read_bytes())
+    data[-20] ^= 0xFF
+    (folder / "mid.png").write_bytes(data)
+    refused(folder, r"mid\.png: truncated or damaged")
+
+
+def test_mixed_sizes(tmp_path: Path) -> None:
+    paths = photographs(tmp_path)
+    exif = Image.open(paths[2]).getexif()
+    Image.new("RGB", (64, 40)).save(paths[2], exif=exif)
+    refused(tmp_path, r"different sizes \(0\.jpg 48×64, 1\.jpg 48×64, 2\.jpg 40×64\)")
+
+
+def test_header_of_400_megapixels(tmp_path: Path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(
+        b"IHDR", struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0)
+    )
+    bomb += chunk(b"IDAT", zlib.compress(bytes(500))) + chunk(b"IEND", b"")
+    paths = photographs(tmp_path, suffix="png")
+    paths[0].write_bytes(bomb)
+    refused(tmp_path, r"0\.png: its header claims 400000000 pixels in a file of \d+ bytes")
+
+
+def test_not_an_image(tmp_path: Path) -> None:
+    paths = photographs(tmp_path)
+    paths[0].write_text("hello")
+    refused(tmp_path, r"0\.jpg: not an image")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", r"metadata\.json: not JSON"),
+        ("[1]", "holds a list"),
+        ("{}", "lacks the field files"),
+        ('{"files": ["short.png", "mid.png", "long.png"]}', "lacks the field exposure_times_s"),
+        ('{"files": 3, "exposure_times_s": [1]}', "files is 3"),
+        ('{"files": ["short.png"], "exposure_times_s": ["1"]}', "exposure_times_s is"),
+        ('{"files": ["short.png"], "exposure_times_s": [1, 2]}', "1 files but 2"),
+        ('{"files": ["gone.png"], "exposure_times_s": [1]}', r"names gone\.png, which is not in"),
+        ('{"files": ["../mid.png"], "exposure_times_s": [1]}', "without slashes"),
+    ],
+)
+def test_broken_metadata(tmp_path: Path, text: str, message: str) -> None:
+    folder = raw(tmp_path)
+    (folder / "metadata.json").write_text(text)
+    refused(folder, message)
+    assert folder in find_brackets(folder), "found, so that reading it stops the run by name"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"exposure_times_s": [0.01, 0, 0.16]}, r"exposure of mid\.png is 0"),
+        ({"exposure_times_s": [0.01, -0.04, 0.16]}, r"exposure of mid\.png is -0\.04"),
+        ({"exposure_times_s": [0.01, 0.01, 0.01]}, "equal exposures"),
+        ({"exposure_times_reliable": False}, "no measured_relative_exposure"),
+        ({"bit_depth": None, "white_level": None}, "lacks bit_depth, white_level"),
+        ({"cfa_pattern": "XYZW"}, r"metadata\.json: unknown colour filter pattern"),
+        ({"white_level": 5000}, r"metadata\.json: black level 64, white level 5000"),
+        ({"black_level": "dark"}, "a camera field is malformed"),
+        ({"ccm_cam_to_srgb": [1, 2]}, "a camera field is malformed"),
+        ({"suggested_triplets_s": [[1, "x"]]}, "suggested_triplets_s is malformed"),
+    ],
+)
+def test_fields_that_contradict(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+    refused(edited(raw(tmp_path), **fields), message)
+
+
+def test_ten_bits_that_are_sixteen(tmp_path: Path) -> None:
+    error = refused(raw(tmp_path, brightest=65472), "a sample of 65472 in a file said to hold 10")
+    assert error.expected == "at most 1023"
+
+
+def test_odd_mosaic(tmp_path: Path) -> None:
+    refused(raw(tmp_path, size=(9, 12)), r"short\.png: a mosaic of 9×12")
+
+
+def test_wrong_domain(tmp_path: Path) -> None:
+    photographs(tmp_path / "rgb")
+    assert "--domain rgb" in refused(tmp_path / "rgb", "an? rgb bracket", domain="raw").fix
+    refused(raw(tmp_path / "raw"), "a raw bracket", domain="rgb")
+    refused(tmp_path / "raw", "unknown domain", domain="hdr")
+    refused(tmp_path / "rgb", "unknown camera response", response="magic")
+
+
+def test_mosaic_taken_for_a_photograph_and_back(tmp_path: Path) -> None:
+    folder = edited(raw(tmp_path / "a"), **dict.fromkeys(RAW))
+    assert "cfa_pattern" in refused(folder, "a grey image").fix
+    paths = photographs(tmp_path / "b")
+    describe(tmp_path / "b", files=[p.name for p in paths], exposure_times_s=TIMES, **RAW)
+    refused(tmp_path / "b", "3 channels, but a colour filter pattern")
+
+
+def test_ground_truth_that_does_not_fit(tmp_path: Path) -> None:
+    folder = edited(raw(tmp_path), ground_truth="gt.exr")
+    refused(folder, r"gt\.exr: no such file")
+    write_exr(folder / "gt.exr", np.zeros((4, 6, 3), np.float32))
+    refused(folder, r"gt\.exr: 4×6, but the frames are 8×12")
+    write_exr(folder / "gt.exr", np.full((8, 12, 3), np.nan, np.float32))
+    refused(folder, r"gt\.exr: holds NaN")
+    write_exr(folder / "gt.exr", np.full((8, 12, 3), 0.5, np.float32))
+    assert read_bracket(folder).ground_truth is not None
+
+
+def test_kalantari_with_the_wrong_count(tmp_path: Path) -> None:
+    photographs(tmp_path)
+    (tmp_path / "exposure.txt").write_text("0 2")
+    refused(tmp_path, r"exposure\.txt: 2 EVs for 3 images")
+    (tmp_path / "exposure.txt").write_text("0 2 much")
+    refused(tmp_path, r"exposure\.txt: could not convert")
+
+
+def npz(path: Path, change: Callable[[dict[str, np.ndarray]], object]) -> Path:
+    scene = np.random.default_rng(0).uniform(0.01, 0.05, (4, 6, 8)).astype(np.float32)
+    arrays = {
+        key: np.concatenate([scene * ratio, scene])
+        for key, ratio in (("sht", 1), ("mid", 4), ("lng", 16))
+    }
+    arrays["hdr"] = scene
+    change(arrays)
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a["mid"].__setitem__((0, 0, 0), np.nan), "mid holds NaN"),
+        (lambda a: a["hdr"].__setitem__((0, 0, 0), np.inf), "hdr holds NaN or infinity"),
+        (lambda a: a.pop("lng"), r"lacks lng \(has hdr, mid, sht\)"),
+        (lambda a: a.update(mid=a["mid"][:4]), r"mid is float32 \(4, 6, 8\)"),
+        (lambda a: a["lng"][4:].sort(axis=0), "not channels 0-3 over one exposure"),
+        (lambda a: a.update(lng=a["lng"][::-1].copy()), "ratios do not rise"),
+        (lambda a: a.update(lng=a["mid"]), "equal exposures"),
+        (lambda a: a.update(mid=np.array([{}])), "cannot be read as .npz"),
+    ],
+)
+def test_broken_npz(
+    tmp_path: Path, change: Callable[[dict[str, np.ndarray]], object], message: str
+) -> None:
+    read_bracket(npz(tmp_path / "good.npz", lambda _: None))
+    refused(npz(tmp_path / "bad.npz", change), rf"bad\.npz.*{message}")
+
+
+def test_truncated_and_crowded_npz(tmp_path: Path) -> None:
+    path = npz(tmp_path / "a.npz", lambda _: None)
+    refused(path, "unknown channel order", channel_order="GRBG")
+    npz(tmp_path / "b.npz", lambda _: None)
+    assert "a.npz" in refused(tmp_path, "2 .npz files, each a bracket").fix
+    path.write_bytes(path.read_bytes()[:-100])
+    refused(path, r"a\.npz: cannot be read as \.npz")
+
+
+def test_dng_that_is_none(tmp_path: Path) -> None:
+    pytest.importorskip("rawpy")
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.dng").write_bytes(b"II*\0" + bytes(200))
+    refused(tmp_path, r"a\.dng: LibRaw cannot read it")
