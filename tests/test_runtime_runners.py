@@ -147,14 +147,16 @@ def test_wrong_frames_are_refused(artifacts, target):
         runner.run([np.zeros((1, 6, SIZE, SIZE), np.float32)] * 2)
 
 
-def test_the_name_says_what_ran(artifacts):
-    assert (
-        open_runner(artifacts["tflite"], "tflite").name
-        == f"LiteRT {version('ai-edge-litert')} XNNPACK"
-    )
-    assert (
-        open_runner(artifacts["onnx"], "onnx").name == f"ONNX Runtime {version('onnxruntime')} CPU"
-    )
+@pytest.mark.parametrize(
+    ("target", "distribution", "wanted"),
+    [
+        ("tflite", "ai-edge-litert", "LiteRT {} XNNPACK"),
+        ("onnx", "onnxruntime", "ONNX Runtime {} CPU"),
+    ],
+)
+def test_the_name_says_what_ran(artifacts, target, distribution, wanted):
+    runner = open_runner(artifacts[target], target)
+    assert runner.name == wanted.format(version(distribution))
 
 
 def test_integer_inputs_and_outputs_are_coded(network, artifacts, tmp_path):
@@ -260,7 +262,7 @@ def test_latency_in_this_process(artifacts):
 
 def test_the_peak_memory_of_an_artifact_is_not_this_process_peak(artifacts):
     latency = measure_artifact(artifacts["tflite"], threads=1, warmup=0, runs=2)
-    assert latency.runtime == f"LiteRT {version('ai-edge-litert')} XNNPACK"
+    assert latency.runtime.startswith("LiteRT")
     assert 10 < latency.peak_memory_mb < 150 < peak_memory_mb()
 
 
