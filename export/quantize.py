@@ -11,8 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx
@@ -30,33 +29,13 @@ from pockethdr.export.placement import (
 )
 from pockethdr.export.recipe import Recipe
 from pockethdr.export.rewrite import add_constant, constant_of, drop_unused_constants
+from pockethdr.export.scheme import Scheme
 
 QMIN, QMAX = -128, 127
 
 
 class RangeError(PocketError):
     """A calibrated range is missing or is not one."""
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """How a target wants its integers.
-
-    Attributes:
-        name: for the manifest.
-        placement: `body`, everything between the float ends is integer; `inputs`, only what
-            convolutions read is quantised and skips read the float tensor (TensorRT's rule).
-        symmetric: zero-point 0 for activations.
-        fold_weights: weights are stored as int8 and a dequantize, rather than float and a pair.
-    """
-
-    name: str
-    placement: Literal["body", "inputs"]
-    symmetric: bool
-    fold_weights: bool
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""The one table of targets. The CLI's choices, the documentation and the tests are read from it."""
+"""The one table of targets. The CLI's choices, the documentation and the tests are read from it.
+
+Reading the table needs no torch: `doctor` says what is missing on hosts that lack it.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,13 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor, fx
+from typing import TYPE_CHECKING, Any
 
 from pockethdr.errors import PocketError, Unavailable
-from pockethdr.export.quantize import Scheme
+from pockethdr.export.scheme import Scheme
+
+if TYPE_CHECKING:
+    from torch import Tensor, fx
 
 INPUT_NAMES = ("short", "mid", "long")
 OUTPUT_NAME = "hdr"
@@ -140,7 +144,7 @@ TARGETS: dict[str, Target] = {
             layout="NCHW",
             scheme=TENSORRT_INT8,
             lowering="concat",
-            needs=(("tensorrt", "tensorrt_rtx"), ("onnx",), ("onnxscript",)),
+            needs=(("tensorrt", "tensorrt_rtx_bindings"), ("onnx",), ("onnxscript",)),
             install="pip install 'pockethdr[tensorrt]'",
             module="pockethdr.export.tensorrt",
         ),

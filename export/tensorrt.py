@@ -69,8 +69,8 @@ def backend() -> tuple[str, Any]:
     """
     if importlib.util.find_spec("tensorrt") and gpu_count():
         return "tensorrt", importlib.import_module("tensorrt")
-    if importlib.util.find_spec("tensorrt_rtx"):
-        return "tensorrt_rtx", importlib.import_module("tensorrt_rtx")
+    if importlib.util.find_spec("tensorrt_rtx_bindings"):
+        return "tensorrt_rtx", importlib.import_module("tensorrt_rtx_bindings")
     raise Unavailable(
         "neither TensorRT-RTX nor TensorRT with a GPU is present",
         install="pip install 'pockethdr[tensorrt]'",

@@ -157,7 +157,7 @@ class PlanRunner:
 def _flavours() -> list[Any]:
     """The installed TensorRT modules, full TensorRT first."""
     found = []
-    for name in ("tensorrt", "tensorrt_rtx"):
+    for name in ("tensorrt", "tensorrt_rtx_bindings"):
         try:
             found.append(import_module(name))
         except ImportError:
