@@ -37,6 +37,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	rm -f $(VENV)/.from-*
+	@echo "installing the locked packages into $(VENV): some minutes, the first time"
 	$(BIN)/pip install --quiet --require-hashes --no-deps --only-binary :all: -r requirements.lock
 	$(BIN)/pip install --quiet $(TORCH)
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
@@ -17,27 +18,36 @@ def stages(title: str) -> Iterator[Callable[[str], None]]:
     if not sys.stderr.isatty():
         yield _line_writer(title)
         return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with _progress(*columns) as bar:
         task = bar.add_task(title)
         yield lambda text: bar.update(task, description=f"{title}: {text}")
 
 
 @contextmanager
-def counted(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar; yields the function that takes (done, in all). Silent where no terminal is."""
+def steps(title: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar; yields the function that takes (what was just done, steps done, steps in all).
+
+    Without a terminal each named step is a line on stderr.
+    """
     if not sys.stderr.isatty():
-        yield lambda done, total: None
+        write = _line_writer(title)
+        yield lambda what, done, total: write(f"{what} ({done}/{total})") if what else None
         return
+    with _progress() as bar:
+        task = bar.add_task(title)
+        yield lambda what, done, total: bar.update(
+            task, description=f"{title}: {what}" if what else title, completed=done, total=total
+        )
+
+
+def _progress(*columns: Any) -> Any:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def _line_writer(title: str) -> Callable[[str], None]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pockethdr.commands import Size, command_line
-from pockethdr.commands.console import stages
+from pockethdr.commands.console import stages, steps
 from pockethdr.commands.judge import exit_code, print_rows
+
+if TYPE_CHECKING:
+    from pockethdr.report.row import Row
 
 MODEL, DOMAIN = "dsan-m32", "raw"
 PRECISIONS = ("fp16", "int8")
@@ -28,21 +33,28 @@ def demo(context: click.Context, out: Path, size: tuple[int, int]) -> None:
     Example:
       pockethdr demo
     """
+    command = command_line(context)
+    with as_file(files("pockethdr.brackets") / "sample") as sample:
+        _export(sample, out, size, command)
+        rows = _judge(sample, out, command)
+    print_rows(rows)
+    click.echo(f"report: {out / 'report.html'}")
+    context.exit(exit_code(rows))
+
+
+def _export(sample: Path, out: Path, size: tuple[int, int], command: str) -> None:
     from pockethdr.brackets.read import find_brackets
     from pockethdr.export.pipeline import export_model
     from pockethdr.export.recipe import DEFAULT_RECIPE, named_recipe
     from pockethdr.export.targets import TARGETS
     from pockethdr.models.load import load_model
-    from pockethdr.report.report import write_report
-    from pockethdr.report.validate import validate
 
-    with as_file(files("pockethdr.brackets") / "sample") as sample, stages("demo") as stage:
-        folders = find_brackets(sample, domain=DOMAIN)
+    with stages("exporting") as stage:
         export_model(
             load_model(MODEL, domain=DOMAIN, weights=None),
             targets=tuple(TARGETS),
             precisions=PRECISIONS,
-            bracket_folders=folders,
+            bracket_folders=find_brackets(sample, domain=DOMAIN),
             out=out,
             size=size,
             recipe=named_recipe(DEFAULT_RECIPE),
@@ -51,11 +63,19 @@ def demo(context: click.Context, out: Path, size: tuple[int, int]) -> None:
             # The demo's own folder: other settings than last time are no reason to stop.
             overwrite=True,
             allow_dynamic=False,
-            command=command_line(context),
+            command=command,
             progress=stage,
         )
-        rows = validate(out, folders, progress=stage)
-        page = write_report(out, rows)
-    print_rows(rows)
-    click.echo(f"report: {page}")
-    context.exit(exit_code(rows))
+
+
+def _judge(sample: Path, out: Path, command: str) -> Sequence[Row]:
+    from pockethdr.commands.cached import judged_rows, remember
+    from pockethdr.report.report import write_report
+
+    rows = judged_rows(out, sample)
+    if rows is not None:
+        return rows
+    with steps("judging") as step:
+        found = write_report(out, [sample], command=command, progress=step)
+    remember(out, sample)
+    return found.rows

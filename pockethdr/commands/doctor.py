@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import click
@@ -36,9 +37,9 @@ def _print(found: Diagnosis) -> None:
     console = Console()
     for name, value in found.machine.items():
         click.echo(f"{name:14s} {'unknown' if value is None else value}")
-    table = Table("target", "precision", "build", "run", box=None)
-    for line in found.lines:
-        table.add_row(line.target, line.precision, _cell(line.build), _cell(line.run))
+    table = Table("target", "precisions", "build", "run", box=None)
+    for (target, build, run), lines in groupby(found.lines, lambda x: (x.target, x.build, x.run)):
+        table.add_row(target, " ".join(x.precision for x in lines), _cell(build), _cell(run))
     console.print(table)
     for name, value in found.versions.items():
         click.echo(f"{name:28s} {value or 'not installed'}")

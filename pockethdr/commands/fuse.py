@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pockethdr.commands.console import counted
+from pockethdr.commands.console import steps
 
 
 @click.command()
@@ -41,8 +41,10 @@ def fuse(
     check_suffixes(out, preview)
     frames = read_bracket(bracket, domain=deployed(artifact).manifest.domain)
     click.echo(f"{frames.name}: {frames.selection}")
-    with counted("fusing") as progress:
-        image = fused(artifact, frames, threads=threads, progress=progress)
+    with steps("fusing") as step:
+        image = fused(
+            artifact, frames, threads=threads, progress=lambda done, total: step("", done, total)
+        )
     click.echo(f"{out}: {save_hdr(image, out, overwrite=overwrite)}")
     if preview:
         remark = save_preview(image, preview, overwrite=overwrite, exposure=exposure)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pockethdr.commands import brackets_option
-from pockethdr.commands.console import stages
+from pockethdr.commands import brackets_option, command_line
+from pockethdr.commands.console import steps
 
 if TYPE_CHECKING:
-    from pockethdr.report.rows import Row
+    from pockethdr.report.row import Row
 
 _out = click.argument("out", type=click.Path(path_type=Path))
-_threads = click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+_threads = click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="CPU threads of the reference and of each runtime.",
+)
 
 GATE_FAILED = 1
 
@@ -37,11 +44,10 @@ def validate(
     Example:
       pockethdr validate out/m32 --brackets photos --json rows.json
     """
-    rows = _judged(out, brackets, threads)
-    if json_file:
-        from pockethdr.report.report import write_json
+    from pockethdr.report.validate import validate as judged
 
-        write_json(rows, json_file)
+    with steps("validating") as step:
+        rows = judged(out, [brackets], threads=threads, json_path=json_file, progress=step)
     print_rows(rows)
     context.exit(exit_code(rows))
 
@@ -50,11 +56,12 @@ def validate(
 @_out
 @brackets_option
 @_threads
-def report(out: Path, brackets: Path, threads: int) -> None:
+@click.pass_context
+def report(context: click.Context, out: Path, brackets: Path, threads: int) -> None:
     """Validate OUT and write OUT/report.json and OUT/report.html.
 
     The page is one file without outside references: the table, accuracy against latency, and crops
-    of reference, artifact and amplified difference.
+    of reference, artifact and amplified difference. Exits with 1 when an artifact fails.
 
     \b
     Example:
@@ -62,50 +69,24 @@ def report(out: Path, brackets: Path, threads: int) -> None:
     """
     from pockethdr.report.report import write_report
 
-    rows = _judged(out, brackets, threads)
-    click.echo(write_report(out, rows))
+    command = command_line(context)
+    with steps("judging") as step:
+        found = write_report(out, [brackets], threads=threads, command=command, progress=step)
+    print_rows(found.rows)
+    click.echo(f"report: {out / 'report.html'}")
+    context.exit(exit_code(found.rows))
 
 
-def print_rows(rows: list[Row]) -> None:
-    """The table of what was judged, for a terminal."""
+def print_rows(rows: Sequence[Row]) -> None:
+    """The table of what was judged."""
     from rich.console import Console
-    from rich.table import Table
 
-    heads = ("target", "precision", "runtime", "PSNR-µ vs reference", "loss µ", "p50 ms", "verdict")
-    table = Table(*heads, box=None)
-    for row in rows:
-        latency = row.latency_ms["p50"] if row.latency_ms else None
-        table.add_row(
-            row.target,
-            row.precision,
-            row.runtime or "-",
-            _number(row.psnr_mu_vs_reference),
-            _number(row.loss_mu_db),
-            _number(latency),
-            _verdict(row),
-        )
-    Console().print(table)
+    from pockethdr.report.terminal import table
+
+    console = Console()
+    # A log has no width: a table cut to 80 columns would lose its last ones.
+    console.print(table(rows), width=None if console.is_terminal else 200)
 
 
-def exit_code(rows: list[Row]) -> int:
+def exit_code(rows: Sequence[Row]) -> int:
     return GATE_FAILED if any(row.passed is False for row in rows) else 0
-
-
-def _judged(out: Path, brackets: Path, threads: int) -> list[Row]:
-    from pockethdr.brackets.read import find_brackets
-    from pockethdr.export.manifest import read_manifest
-    from pockethdr.report.validate import validate as judged
-
-    folders = find_brackets(brackets, domain=read_manifest(out).domain)
-    with stages("validating") as stage:
-        return judged(out, folders, threads=threads, progress=stage)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _verdict(row: Row) -> str:
-    if row.passed is None:
-        return f"not judged: {row.reason}"
-    return "passed" if row.passed else f"FAILED{f': {row.reason}' if row.reason else ''}"
