@@ -1,0 +1,154 @@
+"""Manifests and files that appear whole or not at all."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pockethdr.errors import ArtifactError
+from pockethdr.export.manifest import (
+    Artifact,
+    FileRecord,
+    Manifest,
+    atomic_path,
+    read_manifest,
+    sha256_of,
+    size_of,
+    write_bytes,
+    write_manifest,
+)
+
+
+def _manifest() -> Manifest:
+    return Manifest(
+        model="dsan-m32",
+        spec="dsan-m32",
+        domain="raw",
+        size=(256, 256),
+        halo=None,
+        multiple=2,
+        channels=8,
+        output_channels=4,
+        weights=FileRecord("weights.safetensors", "ab"),
+        graph_sha256="cd",
+        calibration=None,
+        artifacts=(
+            Artifact("tflite", "int8", "a.tflite", "ef", 3, "NHWC", {"symmetric": False}),
+            Artifact("tensorrt", "fp16", None, skipped="no TensorRT; pip install it"),
+        ),
+        recipe={"name": "hdr"},
+        rewrites=({"rewrite": "lowrank"},),
+        refusals=(),
+        versions={"torch": "2"},
+        command="pockethdr export",
+    )
+
+
+def test_a_manifest_survives_its_file(tmp_path: Path) -> None:
+    write_manifest(_manifest(), tmp_path)
+    assert read_manifest(tmp_path) == _manifest()
+    assert read_manifest(tmp_path / "manifest.json") == _manifest()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"schema": 1', '"schema": 2'),
+        ('"domain"', '"domian"'),
+        ('"file": "a.tflite"', '"fiel": "a.tflite"'),
+        ("{", "["),
+    ],
+)
+def test_a_damaged_manifest_is_named(tmp_path: Path, old: str, new: str) -> None:
+    path = write_manifest(_manifest(), tmp_path)
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(ArtifactError, match=r"manifest\.json is not a manifest"):
+        read_manifest(tmp_path)
+
+
+def test_no_manifest_says_which_command_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="pockethdr export"):
+        read_manifest(tmp_path)
+
+
+def test_an_existing_file_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    write_bytes(path, b"old")
+    with pytest.raises(ArtifactError, match="--overwrite"):
+        write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    write_bytes(path, b"new", overwrite=True)
+    assert path.read_bytes() == b"new"
+
+
+def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError), atomic_path(path, overwrite=True) as partial:
+        partial.write_bytes(b"half")
+        raise RuntimeError
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "m.mlpackage"
+    for text in ("one", "two"):
+        with atomic_path(path, overwrite=True) as partial:
+            assert partial.suffix == ".mlpackage"
+            (partial / "Data").mkdir(parents=True)
+            (partial / "Data" / text).write_text(text)
+    assert [p.name for p in (path / "Data").iterdir()] == ["two"]
+    assert os.listdir(tmp_path) == ["m.mlpackage"]
+
+
+def test_leftovers_of_a_killed_run_are_cleared(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    with atomic_path(path) as partial:
+        stale = partial
+        partial.write_bytes(b"x")
+    stale.write_bytes(b"left by a kill")
+    write_bytes(path, b"whole", overwrite=True)
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(ArtifactError, match="cannot write"):
+        write_bytes(tmp_path / "file" / "out.bin", b"x")
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a small tmpfs")
+    try:
+        write_bytes(tmp_path / "small.bin", b"x")
+        with pytest.raises(ArtifactError, match="disk is full"):
+            write_bytes(tmp_path / "big.bin", b"x" * 100_000)
+        with pytest.raises(ArtifactError, match="disk is full"), atomic_path(tmp_path / "b") as p:
+            with p.open("wb") as stream:
+                stream.write(b"x" * 8192)
+                while stream.write(b"x" * 512):
+                    stream.flush()
+        assert os.listdir(tmp_path) == ["small.bin"]
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_sha256_of_a_folder_sees_names_and_bytes(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a").write_text("1")
+    first = sha256_of(tmp_path)
+    assert size_of(tmp_path) == 1
+    (tmp_path / "d" / "a").rename(tmp_path / "d" / "b")
+    renamed = sha256_of(tmp_path)
+    (tmp_path / "d" / "b").write_text("2")
+    assert len({first, renamed, sha256_of(tmp_path)}) == 3
+
+
+def test_reading_a_manifest_needs_no_torch() -> None:
+    code = "import sys, pockethdr.export.manifest; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
