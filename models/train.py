@@ -22,7 +22,7 @@ import cv2
 import torch
 from torch import Tensor, nn
 
-from pockethdr.brackets.bracket import RAW
+from pockethdr.brackets.bracket import RAW, RGB
 from pockethdr.errors import PocketError, WeightsError
 from pockethdr.models import zoo
 from pockethdr.models.patches import Patches
@@ -31,6 +31,8 @@ from pockethdr.models.weights import save_weights
 
 _MU = 5000.0
 _REPORT_EVERY = 100
+# Sizes whose steps cost about the same.
+_PATCH = {RAW: 128, RGB: 96}
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class TrainConfig:
     Attributes:
         minutes: time budget; the learning rate's cosine spans it. Elapsed time survives a resume.
         steps: stop after this many, whatever the time (None: time alone decides).
-        patch: side in sensor pixels.
+        patch: side in sensor pixels; None for 128 (raw) or 96 (rgb).
         sources: folder with hdrgt_* folders of HDR images.
         run: folder of checkpoints.
         invented: how many procedural scenes to add.
@@ -53,7 +55,7 @@ class TrainConfig:
     minutes: float = 60.0
     steps: int | None = None
     batch: int = 8
-    patch: int = 128
+    patch: int | None = None
     lr: float = 1e-3
     warmup: int = 300
     ema: float = 0.999
@@ -83,7 +85,7 @@ def train(
         config.domain,
         captured_scenes(config.sources),
         invented_scenes(range(config.invented)),
-        config.patch,
+        config.patch or _PATCH[config.domain],
         config.batch,
         config.seed,
     )
@@ -257,11 +259,6 @@ def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def default_patch(domain: str) -> int:
-    """A size whose step costs about the same in both domains."""
-    return 128 if domain == RAW else 96
-
-
 def _main() -> None:
     import argparse
 
@@ -280,7 +277,7 @@ def _main() -> None:
     resume = given.pop("resume")
     given["run"] = given["run"] or Path("runs") / f"{given['name']}-{given['domain']}"
     try:
-        print(train(TrainConfig(**given, patch=default_patch(given["domain"])), resume=resume))
+        print(train(TrainConfig(**given), resume=resume))
     except PocketError as error:
         sys.exit(f"error: {error}")
 

@@ -1,0 +1,83 @@
+"""How far an output pixel sees, measured: the halo that makes tiles equal to the whole frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Outputs are asked for in whole aligned blocks, as tiles are cut: with space-to-depth inside, an
+# odd pixel sees one further to the right than its even neighbour, but never past its block's halo.
+_BLOCK = 16
+_SIZES = (64, 128, 256)
+
+
+def receptive_radius(module: nn.Module, frames: Sequence[Tensor]) -> int | None:
+    """The halo in pixels of the network's grid, from the gradient of a centre block in float64.
+
+    Args:
+        frames: example inputs, for their channels; their size does not matter.
+
+    Returns:
+        The largest distance from the block at which an input of any frame still has influence;
+        None when every input of a 256×256 frame has it (a global mean, attention).
+    """
+    channels = [frame.shape[1] for frame in frames]
+    with _in_float64(module):
+        for size in _SIZES:
+            reach = _support(module, channels, size)
+            if not bool(_border(reach).any()):
+                return _radius(reach)
+        return None if bool(reach.all()) else _radius(reach)
+
+
+def _support(module: nn.Module, channels: Sequence[int], size: int) -> Tensor:
+    """size×size, true where an input changes the centre block."""
+    generator = torch.Generator().manual_seed(0)
+    frames = [
+        torch.rand(1, c, size, size, generator=generator, dtype=torch.float64).requires_grad_()
+        for c in channels
+    ]
+    start = size // 2 - _BLOCK // 2
+    block = module(*frames)[..., start : start + _BLOCK, start : start + _BLOCK]
+    # Unequal weights: gradients of a plain sum can cancel exactly.
+    weights = torch.rand(block.shape, generator=generator, dtype=torch.float64) + 0.5
+    seen = torch.autograd.grad((block * weights).sum(), frames, allow_unused=True)
+    reach = torch.zeros(size, size, dtype=torch.bool)
+    for gradient in seen:
+        if gradient is not None:
+            reach |= (gradient != 0).any(1)[0]
+    return reach
+
+
+def _border(reach: Tensor) -> Tensor:
+    return torch.cat([reach[0], reach[-1], reach[:, 0], reach[:, -1]])
+
+
+def _radius(reach: Tensor) -> int:
+    size = reach.shape[0]
+    first, last = size // 2 - _BLOCK // 2, size // 2 + _BLOCK // 2 - 1
+    at = reach.nonzero()
+    return max(0, int((first - at).max()), int((at - last).max())) if len(at) else 0
+
+
+@contextmanager
+def _in_float64(module: nn.Module) -> Iterator[None]:
+    """The module in double precision, and back to its own values and flags afterwards."""
+    training = module.training
+    kept: dict[str, Any] = dict(module.named_parameters())
+    data = {n: p.data for n, p in kept.items()}
+    buffers = dict(module.named_buffers())
+    module.eval().double()
+    try:
+        yield
+    finally:
+        for name, parameter in kept.items():
+            parameter.data = data[name]
+        for name, buffer in buffers.items():
+            owner, _, leaf = name.rpartition(".")
+            module.get_submodule(owner)._buffers[leaf] = buffer
+        module.train(training)

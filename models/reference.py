@@ -1,0 +1,57 @@
+"""The per-pixel dynamic convolution as the paper writes it: a whole kernel for every pixel.
+
+    W(p) = W0 + P Φ(p) Qᵀ,    y(p) = Σ_{c,k} W(p)[c, k] · x[c, p + k]
+
+Memory is k²·C·O values a pixel, so this serves tests and the benchmark, on small images.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pockethdr.models.dsan import Dsan
+from pockethdr.models.dynamic_conv import GLOBAL, STATIC, DynamicConv
+
+
+class PerPixelKernels(nn.Module):
+    """Same weights and result as the per-pixel `DynamicConv` it wraps."""
+
+    def __init__(self, dynamic: DynamicConv) -> None:
+        super().__init__()
+        if dynamic.spec.mode in (GLOBAL, STATIC):
+            raise ValueError(f"a {dynamic.spec.mode} filter has no kernel per pixel")
+        self.dynamic = dynamic
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """B×C×H×W and B×C'×H×W → B×O×H×W."""
+        phi, scale = self.dynamic.head(context)
+        kernels = self._kernels(phi, scale)
+        batch, _, height, width = x.shape
+        size = self.dynamic.spec.kernel
+        patches = F.unfold(x, size, padding=size // 2).view(batch, -1, height, width)
+        y = torch.einsum("nojhw,njhw->nohw", kernels, patches)
+        bias = self.dynamic.fixed.bias
+        # Λ scales W0 * x with its bias; without Λ the factor is one.
+        assert bias is not None
+        offset = bias[:, None, None]
+        return y + (offset if scale is None else scale * offset)
+
+    def _kernels(self, phi: Tensor, scale: Tensor | None) -> Tensor:
+        """W(p), B×O×(C·k·k)×H×W, from Φ: B×G×b×b×H×W."""
+        spec, dynamic = self.dynamic.spec, self.dynamic
+        margin = (spec.kernel - spec.q_kernel) // 2
+        compress = F.pad(dynamic.compress, [margin] * 4).flatten(2)
+        change = torch.einsum("ogi,ngijhw,gjm->nomhw", dynamic.expand, phi, compress)
+        fixed = dynamic.fixed.weight.flatten(1)[None, :, :, None, None]
+        return change + (fixed if scale is None else scale[:, :, None] * fixed)
+
+
+def with_kernels_per_pixel(network: Dsan) -> Dsan:
+    """Replace the network's two dynamic filters by their reference, in place."""
+    short = PerPixelKernels(network.filter_short)
+    shared = network.filter_long is network.filter_short
+    network.filter_long = short if shared else PerPixelKernels(network.filter_long)  # type: ignore[assignment]
+    network.filter_short = short  # type: ignore[assignment]
+    return network
