@@ -1,0 +1,111 @@
+"""Pictures of where an artifact differs most from its reference."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from pockethdr.brackets.bracket import RAW, Bracket, Camera, flip, linear_to_srgb
+from pockethdr.brackets.metrics import mu_law
+from pockethdr.runtime.develop import camera_to_srgb
+from pockethdr.runtime.runner import Array
+
+#: Side of a crop, and of the window whose mean error decides where it lies, in grid pixels.
+SIDE, WINDOW = 96, 16
+_STEPS = (1, 2, 5)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """PNG data URIs of one place; `gain` is what the µ-law difference was multiplied by."""
+
+    bracket: str
+    target: str
+    precision: str
+    top: int
+    left: int
+    reference: str
+    artifact: str
+    difference: str
+    gain: int
+
+
+def worst_crop(
+    artifact: Array, reference: Array, bracket: Bracket, target: str, precision: str
+) -> Crop:
+    """The place of largest mean µ-law error of C×H×W `artifact` against `reference`."""
+    error = _error(artifact, reference)
+    top, left = _worst(error)
+    window = (..., slice(top, top + SIDE), slice(left, left + SIDE))
+    shown = _pictures(reference[window], artifact[window], bracket)
+    difference, gain = _amplified(error[window])
+    return Crop(
+        bracket.name,
+        target,
+        precision,
+        top,
+        left,
+        _png(flip(shown[0].transpose(2, 0, 1), bracket.flips).transpose(1, 2, 0)),
+        _png(flip(shown[1].transpose(2, 0, 1), bracket.flips).transpose(1, 2, 0)),
+        _png(flip(difference, bracket.flips)),
+        gain,
+    )
+
+
+def _error(artifact: Array, reference: Array) -> np.ndarray:
+    """Largest µ-law difference over the channels, H×W; a channel at a time to stay small."""
+    error = np.zeros(artifact.shape[-2:], np.float32)
+    for ours, theirs in zip(artifact, reference, strict=True):
+        difference = mu_law(np.clip(ours, 0, 1)) - mu_law(np.clip(theirs, 0, 1))
+        np.maximum(error, np.abs(difference), out=error, casting="same_kind")
+    return error
+
+
+def _worst(error: np.ndarray) -> tuple[int, int]:
+    """Top left of the crop around the worst window, inside the image."""
+    mean = cv2.boxFilter(error, -1, (WINDOW, WINDOW), borderType=cv2.BORDER_REFLECT)
+    centre = np.unravel_index(int(mean.argmax()), mean.shape)
+    top, left = (
+        int(np.clip(middle - SIDE // 2, 0, max(0, length - SIDE)))
+        for middle, length in zip(centre, error.shape, strict=True)
+    )
+    return top, left
+
+
+def _amplified(error: np.ndarray) -> tuple[np.ndarray, int]:
+    """Grey H×W uint8 of the error times the largest 1, 2, 5, 10… that does not clip it."""
+    largest = float(error.max())
+    gains = [step * 10**power for power in range(7) for step in _STEPS]
+    gain = max([g for g in gains if g * largest <= 1.0], default=1) if largest else 1
+    return np.round(np.clip(error * gain, 0, 1) * 255).astype(np.uint8), gain
+
+
+def _pictures(reference: Array, artifact: Array, bracket: Bracket) -> tuple[np.ndarray, np.ndarray]:
+    """8-bit H×W×3 of both, toned alike: Reinhard's global curve around the reference's key."""
+    first, second = _srgb(reference, bracket), _srgb(artifact, bracket)
+    key = float(np.exp(np.log(np.maximum(first, 1e-6)).mean()))
+    return _toned(first / key), _toned(second / key)
+
+
+def _toned(relative: np.ndarray) -> np.ndarray:
+    exposed = 0.18 * relative
+    return np.round(linear_to_srgb(exposed / (1 + exposed)) * 255).astype(np.uint8)
+
+
+def _srgb(planes: Array, bracket: Bracket) -> np.ndarray:
+    """C×H×W of the network's grid as linear sRGB H×W×3; the greens of a quad are averaged."""
+    planes = np.clip(planes, 0.0, 1.0).astype(np.float32)
+    if bracket.domain != RAW:
+        return planes.transpose(1, 2, 0)
+    red, green, other, blue = planes
+    rgb = np.stack([red, (green + other) / 2, blue], axis=-1)
+    return camera_to_srgb(rgb, bracket.camera or Camera())
+
+
+def _png(image: np.ndarray) -> str:
+    pixels = image[..., ::-1] if image.ndim == 3 else image
+    _, encoded = cv2.imencode(".png", np.ascontiguousarray(pixels))
+    return "data:image/png;base64," + base64.b64encode(encoded.tobytes()).decode()

@@ -1,0 +1,141 @@
+"""`report.json` and `report.html` of an output folder: one evaluation, for machines and for people.
+
+Equal inputs give equal files but for the timings; no date, no network, no script.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pockethdr.export.manifest import write_bytes
+from pockethdr.report.chart import scatter
+from pockethdr.report.crops import Crop
+from pockethdr.report.row import Row
+from pockethdr.report.terminal import decibel, figures
+from pockethdr.report.thresholds import Thresholds
+from pockethdr.report.validate import Evaluation, Progress, evaluate
+
+JSON_NAME, HTML_NAME = "report.json", "report.html"
+
+
+def write_report(
+    out: Path,
+    brackets: Sequence[Path],
+    *,
+    threads: int = 2,
+    thresholds: Thresholds | None = None,
+    command: str = "",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Judge the artifacts of `out` (see `evaluate`) and write both reports into it.
+
+    Earlier reports are replaced; each file is written whole or not at all.
+    """
+    evaluation = evaluate(
+        out,
+        brackets,
+        threads=threads,
+        thresholds=thresholds,
+        crops=True,
+        command=command or f"pockethdr report {out.name} --brackets …",
+        progress=progress,
+    )
+    write_bytes(out / JSON_NAME, evaluation.to_bytes(), overwrite=True)
+    write_bytes(out / HTML_NAME, html(evaluation).encode(), overwrite=True)
+    return evaluation
+
+
+def html(evaluation: Evaluation) -> str:
+    """The page: self-contained, light and dark, without scripts."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["decibel"] = decibel
+    template = environment.from_string(
+        (files("pockethdr.report") / "report.html").read_text(encoding="utf-8")
+    )
+    rows = evaluation.rows
+    return template.render(
+        verdict=verdict(rows, evaluation.thresholds),
+        state=_state(rows),
+        manifest=evaluation.manifest,
+        headers=_HEADERS,
+        rows=[(row, figures(row), _details_of(row, evaluation)) for row in rows],
+        thresholds=evaluation.thresholds.to_json(),
+        chart=scatter(rows, evaluation.thresholds),
+        crops=_by_bracket(evaluation.crops),
+        skipped=[row for row in rows if not row.executed],
+        recipe=_flat(evaluation.manifest.recipe),
+        host=evaluation.host,
+        command=evaluation.command,
+    )
+
+
+def verdict(rows: Sequence[Row], thresholds: Thresholds) -> str:
+    """One sentence: what failed and by how much, or that all passed, and what could not run."""
+    failed = [row for row in rows if row.passed is False]
+    ran = [row for row in rows if row.executed]
+    idle = len(rows) - len(ran)
+    tail = f" {idle} could not run on this host." if idle else ""
+    if not ran:
+        return "No artifact could run on this host: nothing was judged."
+    if failed:
+        worst = ", ".join(_shortfall(row, thresholds) for row in failed)
+        verb = "fails" if len(failed) == 1 else "fail"
+        return f"{len(failed)} of {_artifacts(len(ran))} {verb}: {worst}.{tail}"
+    subject = "The one artifact" if len(ran) == 1 else f"All {_artifacts(len(ran))}"
+    verb = "passes" if len(ran) == 1 else "pass"
+    return f"{subject} that ran here {verb}.{tail}"
+
+
+_HEADERS = (
+    ("PSNR-µ vs reference", "dB, worst bracket; this is what passes or fails"),
+    ("PSNR-µ", "dB against ground truth, mean over brackets"),
+    ("PSNR-ℓ", "dB against ground truth, mean over brackets"),
+    ("Δ µ", "dB, artifact minus PyTorch reference; negative is lost"),
+    ("Δ ℓ", "dB, artifact minus PyTorch reference; negative is lost"),
+    ("ms", "median of one tile on this host's CPU"),
+    ("MB", "file size"),
+    ("peak MB", "largest resident memory of the measuring process, MiB"),
+)
+
+
+def _artifacts(count: int) -> str:
+    return f"{count} artifact" + ("" if count == 1 else "s")
+
+
+def _shortfall(row: Row, thresholds: Thresholds) -> str:
+    if row.psnr_mu_vs_reference is None:
+        return f"{row.name} gave no result"
+    needed = thresholds.of(row.precision)
+    return f"{row.name} at {row.psnr_mu_vs_reference:.1f} dB where {needed:g} dB are needed"
+
+
+def _state(rows: Sequence[Row]) -> str:
+    verdicts = {row.passed for row in rows}
+    return "fail" if False in verdicts else "pass" if True in verdicts else "idle"
+
+
+def _details_of(row: Row, evaluation: Evaluation) -> list[Any]:
+    wanted = row.target, row.precision
+    return [d for d in evaluation.details if (d.target, d.precision) == wanted]
+
+
+def _by_bracket(crops: Sequence[Crop]) -> dict[str, list[Crop]]:
+    grouped: dict[str, list[Crop]] = defaultdict(list)
+    for crop in crops:
+        grouped[crop.bracket].append(crop)
+    return dict(grouped)
+
+
+def _flat(recipe: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        key: ", ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
+        for key, value in recipe.items()
+    }

@@ -1,0 +1,359 @@
+"""A small network as ONNX, judged: the gate lets the true artifact through and no other."""
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from pockethdr.brackets.bracket import Bracket, Frame
+from pockethdr.errors import ArtifactError, BracketError, PocketError
+from pockethdr.export.manifest import (
+    Artifact,
+    FileRecord,
+    Manifest,
+    sha256_of,
+    size_of,
+    write_manifest,
+)
+from pockethdr.report import validate as validate_module
+from pockethdr.report.row import Detail, Row, finite_db
+from pockethdr.report.terminal import table
+from pockethdr.report.thresholds import Thresholds, judge
+from pockethdr.report.validate import evaluate, validate
+
+SIZE = 48
+HALO = 2
+ISSUE_FIELDS = """
+    model domain target precision artifact sha256 size_bytes runtime executed reason brackets
+    psnr_mu_vs_reference psnr_mu psnr_l ssim_mu ssim_l loss_mu_db passed latency_ms threads
+    peak_memory_mb int8_mac_share undelegated_ops
+"""
+
+NETWORK = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(24, 8, 3, padding=1)
+        self.last = nn.Conv2d(8, 4, 3, padding=1)
+    def forward(self, short, mid, long):
+        x = torch.relu(self.first(torch.cat([short, mid, long], 1)))
+        return torch.sigmoid(self.last(x))
+
+def factory():
+    torch.manual_seed(5)
+    net = Net()
+    with torch.no_grad():
+        net.last.weight.mul_(6)
+        net.last.bias.copy_(torch.tensor([-3.0, -4.0, -4.5, -6.0]))
+    return net
+"""
+
+
+class Exported:
+    """A fake output folder with one good artifact, and ways to add bad ones."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        (out / "net.py").write_text(NETWORK)
+        scope: dict[str, object] = {}
+        exec(NETWORK, scope)
+        self.net: nn.Module = scope["factory"]().eval()  # type: ignore[operator]
+        save_file(self.net.state_dict(), out / "weights.safetensors")
+        self.artifacts: list[Artifact] = []
+        frames = tuple(torch.rand(1, 8, SIZE, SIZE) for _ in range(3))
+        names = ["short", "mid", "long"]
+        torch.onnx.export(
+            self.net, frames, out / "good.onnx", dynamo=True, input_names=names,
+            external_data=False, verbose=False,
+        )  # fmt: skip
+        self.record("good.onnx")
+
+    def add(
+        self,
+        name: str,
+        change: Callable[[np.ndarray], np.ndarray],
+        precision: str = "fp32",
+    ) -> None:
+        """The good artifact with the weight and bias of its last convolution changed."""
+        model = onnx.load(self.out / "good.onnx")
+        for tensor in model.graph.initializer:
+            if tensor.name.startswith("last."):
+                changed = change(onnx.numpy_helper.to_array(tensor))
+                tensor.CopyFrom(onnx.numpy_helper.from_array(changed, tensor.name))
+        onnx.save(model, self.out / name)
+        self.record(name, precision=precision)
+
+    def record(self, name: str, target: str = "onnx", precision: str = "fp32") -> None:
+        path = self.out / name
+        record = Artifact(target, precision, name, sha256_of(path), size_of(path))
+        self.artifacts.append(record)
+
+    def manifest(self) -> Manifest:
+        weights = FileRecord("weights.safetensors", sha256_of(self.out / "weights.safetensors"))
+        return Manifest(
+            model="net",
+            spec=f"{self.out / 'net.py'}:factory",
+            domain="raw",
+            size=(SIZE, SIZE),
+            halo=HALO,
+            multiple=1,
+            channels=8,
+            output_channels=4,
+            weights=weights,
+            graph_sha256="0" * 64,
+            calibration=None,
+            artifacts=tuple(self.artifacts),
+            recipe={},
+            rewrites=(),
+            refusals=(),
+            versions={},
+            command="pockethdr export net.py:factory",
+        )
+
+    def write(self) -> Path:
+        write_manifest(self.manifest(), self.out, overwrite=True)
+        return self.out
+
+
+def bracket(name: str, *, truth: bool = True, size: tuple[int, int] = (90, 70)) -> Bracket:
+    random = np.random.default_rng(len(name))
+    scene = random.uniform(0.01, 1.0, (2 * size[0], 2 * size[1])).astype(np.float32) ** 2
+    frames = tuple(Frame(None, np.clip(scene / 16 * r, 0, 1)) for r in (1.0, 4.0, 16.0))
+    planes = np.stack([scene[r::2, c::2] for r in (0, 1) for c in (0, 1)]) / 16
+    return Bracket(
+        name,
+        "raw",
+        frames,  # type: ignore[arg-type]
+        (1.0, 4.0, 16.0),
+        ground_truth=planes if truth else None,
+        flips=(True, False),
+    )
+
+
+@pytest.fixture
+def scenes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
+    """Two brackets in memory behind two folder names; the reader has tests of its own."""
+    made = {"one": bracket("one"), "other": bracket("other", truth=False)}
+    monkeypatch.setattr(validate_module, "find_brackets", lambda root, domain: [root])
+    monkeypatch.setattr(validate_module, "read_bracket", lambda path, domain: made[path.name])
+    return [tmp_path / name for name in made]
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    exported = Exported(tmp_path_factory.mktemp("out"))
+    exported.add("scaled.onnx", lambda tensor: tensor * np.float32(1.02))
+    exported.add("swapped.onnx", lambda tensor: tensor[::-1].copy(), precision="int8")
+    return exported
+
+
+@pytest.fixture
+def exported(template: Exported) -> Exported:
+    template.artifacts = template.artifacts[:3]
+    template.write()
+    return template
+
+
+@pytest.fixture
+def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Latency has one test here; elsewhere it would only cost time."""
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise PocketError("no time")
+
+    monkeypatch.setattr(validate_module, "measure_artifact", refuse)
+
+
+def test_the_gate_tells_good_from_bad(
+    exported: Exported, scenes: list[Path], untimed: None
+) -> None:
+    good, scaled, swapped = validate(exported.out, scenes, threads=1)
+    assert good.passed is True
+    assert good.psnr_mu_vs_reference is not None
+    assert good.psnr_mu_vs_reference > 90
+    assert scaled.passed is False
+    assert scaled.psnr_mu_vs_reference < 60  # type: ignore[operator]
+    assert swapped.passed is False
+    assert swapped.psnr_mu_vs_reference < 40  # type: ignore[operator]
+    assert good.brackets == ("one", "other")
+
+
+def test_the_figures_are_those_of_a_plain_comparison(
+    exported: Exported, scenes: list[Path], untimed: None
+) -> None:
+    """Against µ-law PSNR written out here, on the network run over the whole frame at once."""
+    evaluation = evaluate(exported.out, scenes, threads=1)
+    scene = bracket("one")
+    with torch.no_grad():
+        frames = [torch.from_numpy(f) for f in scene.inputs()]
+        reference = exported.net(*frames)[0].numpy().astype(np.float64)
+        off = copy.deepcopy(exported.net)
+        off.last.weight *= 1.02
+        off.last.bias *= 1.02
+        scaled = off(*frames)[0].numpy().astype(np.float64)
+
+    def toned(x: np.ndarray) -> np.ndarray:
+        return np.log(1 + 5000 * x) / np.log(5001)
+
+    def decibels(a: np.ndarray, b: np.ndarray) -> float:
+        return float(-10 * np.log10(np.mean((a - b) ** 2)))
+
+    detail = next(d for d in evaluation.details[2:] if d.bracket == "one")
+    against = decibels(toned(scaled), toned(reference))
+    assert detail.psnr_mu_vs_reference == pytest.approx(against, abs=1e-2)
+    truth = scene.ground_truth.astype(np.float64)  # type: ignore[union-attr]
+    assert detail.psnr_mu == pytest.approx(decibels(toned(scaled), toned(truth)), abs=1e-2)
+    assert detail.reference_psnr_l == pytest.approx(decibels(reference, truth), abs=1e-2)
+    assert detail.loss_mu_db == pytest.approx(detail.psnr_mu - detail.reference_psnr_mu)  # type: ignore[operator]
+
+
+def test_row_has_the_fields_that_were_promised() -> None:
+    names = [f.name for f in fields(Row)]
+    assert [n for n in names if n != "loss_l_db"] == ISSUE_FIELDS.split()
+
+
+def test_json_holds_rows_details_host_and_bounds(
+    exported: Exported, scenes: list[Path], untimed: None, tmp_path: Path
+) -> None:
+    rows = validate(exported.out, scenes, threads=1, json_path=tmp_path / "judged.json")
+    data = json.loads((tmp_path / "judged.json").read_text())
+    assert set(data) == {"rows", "details", "host", "manifest", "thresholds", "command"}
+    assert data["thresholds"] == {"fp32": 60, "fp16": 60, "int8": 40}
+    assert len(data["details"]) == 6
+    assert data["rows"][0]["psnr_mu_vs_reference"] == rows[0].psnr_mu_vs_reference
+    assert data["rows"][0]["latency_ms"] is None
+    assert "latency not measured: no time" in data["rows"][0]["reason"]
+    without_truth = next(d for d in data["details"] if d["bracket"] == "other")
+    assert without_truth["psnr_mu"] is None
+    assert without_truth["loss_mu_db"] is None
+
+
+def test_latency_and_memory_are_measured(exported: Exported, scenes: list[Path]) -> None:
+    exported.artifacts = exported.artifacts[:1]
+    exported.write()
+    (row,) = validate(exported.out, scenes[:1], threads=1)
+    assert row.latency_ms is not None
+    assert 0 < row.latency_ms["p50"] <= row.latency_ms["p90"] <= row.latency_ms["p99"]
+    assert row.peak_memory_mb is not None
+    assert row.peak_memory_mb > 10
+    assert row.threads == 1
+    assert row.reason == ""
+
+
+def test_an_artifact_that_does_not_load_fails_with_its_reason(
+    exported: Exported, scenes: list[Path], untimed: None
+) -> None:
+    (exported.out / "broken.onnx").write_bytes(b"not a network")
+    exported.record("broken.onnx")
+    exported.write()
+    row = validate(exported.out, scenes, threads=1)[-1]
+    assert (row.executed, row.passed, row.psnr_mu_vs_reference) == (True, False, None)
+    assert "does not run" in row.reason
+
+
+def test_an_artifact_changed_after_export_fails(
+    exported: Exported, scenes: list[Path], untimed: None
+) -> None:
+    exported.artifacts[0] = replace(exported.artifacts[0], sha256="0" * 64)
+    exported.write()
+    row = validate(exported.out, scenes, threads=1)[0]
+    exported.artifacts[0] = replace(
+        exported.artifacts[0], sha256=sha256_of(exported.out / "good.onnx")
+    )
+    assert row.passed is False
+    assert "not what was exported" in row.reason
+
+
+def test_nan_from_an_artifact_fails(exported: Exported, scenes: list[Path], untimed: None) -> None:
+    exported.add("nan.onnx", lambda tensor: tensor * np.float32("nan"))
+    exported.write()
+    row = validate(exported.out, scenes, threads=1)[-1]
+    assert (row.passed, row.psnr_mu_vs_reference) == (False, None)
+    assert "returns NaN or infinite values on one" in row.reason
+
+
+def test_what_this_host_cannot_build_or_run_is_skipped_with_its_reason(
+    exported: Exported, scenes: list[Path], untimed: None
+) -> None:
+    exported.artifacts.append(
+        Artifact("coreml", "fp16", None, skipped="coremltools is missing; pip install it")
+    )
+    (exported.out / "net.plan").write_bytes(b"a plan")
+    exported.record("net.plan", target="tensorrt", precision="fp16")
+    exported.write()
+    *_, coreml, tensorrt = validate(exported.out, scenes, threads=1)
+    assert (coreml.executed, coreml.passed, coreml.artifact) == (False, None, None)
+    assert coreml.reason == "coremltools is missing; pip install it"
+    if tensorrt.executed:
+        pytest.skip("a GPU answers here")
+    assert (tensorrt.passed, tensorrt.psnr_mu_vs_reference) == (None, None)
+    assert tensorrt.reason
+
+
+def test_weights_that_are_not_of_the_export_stop_it(
+    template: Exported, scenes: list[Path], tmp_path: Path
+) -> None:
+    manifest = replace(template.manifest(), weights=FileRecord("weights.safetensors", "0" * 64))
+    write_manifest(manifest, tmp_path)
+    with pytest.raises(ArtifactError, match="is missing"):
+        validate(tmp_path, scenes)
+    (tmp_path / "weights.safetensors").write_bytes(b"other")
+    with pytest.raises(ArtifactError, match="not what was exported"):
+        validate(tmp_path, scenes)
+    with pytest.raises(ArtifactError, match="no manifest"):
+        validate(tmp_path / "nowhere", scenes)
+
+
+def test_no_bracket_is_an_error(exported: Exported) -> None:
+    with pytest.raises(BracketError, match="no bracket"):
+        validate(exported.out, [])
+
+
+def test_judging_again_by_other_bounds() -> None:
+    row = a_row(psnr_mu_vs_reference=45.0, precision="int8")
+    assert judge(row) is True
+    assert judge(row, Thresholds(int8=50)) is False
+    assert judge(replace(row, precision="fp16")) is False
+    assert judge(replace(row, executed=False)) is None
+    assert judge(replace(row, psnr_mu_vs_reference=None)) is False
+    with pytest.raises(PocketError, match="no threshold for 'int4'"):
+        judge(replace(row, precision="int4"))
+
+
+def test_identical_images_are_a_finite_figure() -> None:
+    assert finite_db(float("inf")) == 200
+    assert finite_db(43.0) == 43
+    with pytest.raises(ValueError, match="not a number"):
+        finite_db(float("nan"))
+    assert Detail("scene", "onnx", "fp32", 200.0, 200.0).identical
+
+
+def test_terminal_table_says_what_was_not_measured() -> None:
+    from rich.console import Console
+
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(table([a_row(), a_row(executed=False, passed=None, reason="no GPU answers")]))
+    text = console.export_text()
+    assert "pass" in text
+    assert "not run" in text
+    assert "no GPU answers" in text
+    assert "45.00" in text
+
+
+def a_row(**changes: object) -> Row:
+    values: dict[str, object] = dict.fromkeys(f.name for f in fields(Row))
+    values |= {"model": "net", "domain": "raw", "target": "onnx", "precision": "int8"}
+    values |= {"executed": True, "reason": "", "brackets": ("one",), "passed": True, "threads": 1}
+    values |= {"psnr_mu_vs_reference": 45.0}
+    return Row(**{**values, **changes})  # type: ignore[arg-type]
