@@ -61,15 +61,14 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _camera(path: Path, raw: Any) -> Camera:
-    pattern = raw.raw_pattern
-    if pattern is None or pattern.shape != (2, 2):
+    if raw.raw_pattern is None or raw.raw_pattern.shape != (2, 2):
         raise BracketError(f"{path}: not a 2×2 Bayer sensor", expected="RGGB, BGGR, GRBG or GBRG")
     letters = raw.color_desc.decode()
     white = float(raw.white_level)
     gains = np.asarray(raw.camera_whitebalance[:3], np.float64)
     gains = gains / gains[1] if gains[1] > 0 else np.ones(3)
     return Camera(
-        cfa="".join(letters[index] for index in pattern.ravel()),
+        cfa="".join(letters[index] for index in raw.raw_colors_visible[:2, :2].ravel()),
         bit_depth=int(np.ceil(np.log2(white + 1))),
         black_level=float(np.mean(raw.black_level_per_channel)),
         white_level=white,

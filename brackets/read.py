@@ -153,7 +153,8 @@ def _response(burst: Burst, curve: str) -> Response:
     if curve != "debevec":
         return FIXED[burst.response if curve == "auto" else curve]
     small = [formats.read_small(burst.folder / shot.name) for shot in burst.shots]
-    return fit_debevec(small, [shot.exposure for shot in burst.shots])
+    exposures = [shot.exposure for shot in burst.shots]
+    return fit_debevec(small, exposures, where=str(burst.folder))
 
 
 def _exposedness(burst: Burst, file: Path) -> float:

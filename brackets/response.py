@@ -50,7 +50,9 @@ class FittedResponse:
         return out
 
 
-def fit_debevec(frames: Sequence[NDArray[np.uint8]], exposures: Sequence[float]) -> FittedResponse:
+def fit_debevec(
+    frames: Sequence[NDArray[np.uint8]], exposures: Sequence[float], *, where: str = "burst"
+) -> FittedResponse:
     """Debevec and Malik 1997, section 2.1, on all frames of a burst that shows a static scene.
 
     Each channel is normalised to 1.0 at code 255 and made monotonic.
@@ -58,6 +60,7 @@ def fit_debevec(frames: Sequence[NDArray[np.uint8]], exposures: Sequence[float])
     Args:
         frames: aligned H×W×3 RGB, 8 bits; large ones may be subsampled alike beforehand.
         exposures: relative, one for each frame.
+        where: the folder, for the error.
 
     Raises:
         BracketError: the curve does not rise, as with frames of different scenes.
@@ -66,9 +69,9 @@ def fit_debevec(frames: Sequence[NDArray[np.uint8]], exposures: Sequence[float])
     solver = cv2.createCalibrateDebevec(_FIT_SAMPLES, _FIT_SMOOTHNESS, False)
     times = np.asarray(exposures, np.float32)[order]
     curves = np.asarray(solver.process([frames[i] for i in order], times)).reshape(256, 3)
-    if not (np.isfinite(curves).all() and (curves[250] > 4 * curves[64]).all()):
+    if not (np.isfinite(curves).all() and (curves[250] > 2 * curves[64]).all()):
         raise BracketError(
-            "the fitted camera response does not rise with the pixel value",
+            f"{where}: the fitted camera response does not rise with the pixel value",
             expected="at least three different exposures of one static, aligned scene",
             fix="use --response srgb, or another burst",
         )

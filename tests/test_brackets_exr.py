@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pockethdr.brackets.exr import read_exr, write_exr
 
+from pockethdr.brackets.exr import read_exr, write_exr
 from pockethdr.errors import BracketError, PocketError
 
 

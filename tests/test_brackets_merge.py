@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from pockethdr.brackets.bracket import Bracket, Frame, linear_to_srgb, pack
 from pockethdr.brackets.merge import weighted_merge
 from pockethdr.brackets.metrics import psnr_mu

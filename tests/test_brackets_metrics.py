@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
 from pockethdr.brackets import metrics
 
 METRICS = [metrics.psnr_mu, metrics.psnr_l, metrics.ssim_mu, metrics.ssim_l]
