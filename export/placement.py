@@ -41,17 +41,22 @@ class Placement:
     floats: dict[fx.Node, str]
 
 
-def placement(program: fx.GraphModule, recipe: Recipe, *, only_convolutions: bool) -> Placement:
+def placement(
+    program: fx.GraphModule, recipe: Recipe, *, only_convolutions: bool, transposed: bool
+) -> Placement:
     """Decide for every operation of `program` whether it runs on integers.
 
     Args:
         program: traced program; constants are `get_attr` nodes.
         recipe: what the user wants float.
         only_convolutions: no other operation runs on integers.
+        transposed: transposed convolutions may run on integers.
     """
     reasons = _reasons_of_recipe(program, recipe)
     for node in operations(program):
         reason = _reason_of_kind(node, program, only_convolutions)
+        if reason is None and is_conv(node) and Conv(node).transposed and not transposed:
+            reason = "this target has no integer transposed convolution"
         if node not in reasons and reason is not None:
             reasons[node] = reason
         if node not in reasons and _reads_only_floats(node, reasons):

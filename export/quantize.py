@@ -89,7 +89,12 @@ def quantized(
     """
     _register_ops()
     program = copy.deepcopy(program)
-    placed = placement(program, recipe, only_convolutions=scheme.placement == "inputs")
+    placed = placement(
+        program,
+        recipe,
+        only_convolutions=scheme.placement == "inputs",
+        transposed=scheme.transposed,
+    )
     summary = _summary(program, placed)
     _Writer(program, placed, _Ranges(ranges, recipe, scheme), recipe, scheme).write()
     program.graph.eliminate_dead_code()

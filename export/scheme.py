@@ -16,12 +16,14 @@ class Scheme:
             convolutions read is quantised and skips read the float tensor (TensorRT's rule).
         symmetric: zero-point 0 for activations.
         fold_weights: weights are stored as int8 and a dequantize, rather than float and a pair.
+        transposed: transposed convolutions are quantised too.
     """
 
     name: str
     placement: Literal["body", "inputs"]
     symmetric: bool
     fold_weights: bool
+    transposed: bool = True
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -95,7 +95,10 @@ class Target:
 
 
 #: Everything between the float ends is integer: what phone kernels run.
-LITERT_INT8 = Scheme("body asymmetric", "body", symmetric=False, fold_weights=False)
+#: LiteRT's converter reverses the dequantized kernel of a transposed one, which hides it from itself.
+LITERT_INT8 = Scheme(
+    "body asymmetric", "body", symmetric=False, fold_weights=False, transposed=False
+)
 COREML_INT8 = Scheme("body asymmetric", "body", symmetric=False, fold_weights=True)
 ONNX_INT8 = Scheme("body symmetric", "body", symmetric=True, fold_weights=True)
 TENSORRT_INT8 = Scheme("convolution inputs symmetric", "inputs", symmetric=True, fold_weights=True)
