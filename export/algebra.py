@@ -41,7 +41,7 @@ Axis = tuple[Label, ...]
 Renaming = Mapping[Label, Axis]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Constant:
     """A tensor known at export; one dimension a label."""
 

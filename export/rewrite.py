@@ -8,12 +8,14 @@ and proves each: the value at the place, before and after, in float64, on the gi
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, fx
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
 from pockethdr.errors import PocketError
@@ -202,11 +204,13 @@ def captured(
 
 
 def relative_error(value: Tensor, expected: Tensor) -> float:
-    """Largest |difference| over the largest magnitude of `expected`."""
+    """Largest |difference| over the largest magnitude of `expected`; NaN and Inf are never equal."""
     if value.shape != expected.shape:
         return float("inf")
-    scale = expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny)
-    return float((value - expected).abs().max() / scale)
+    value, expected = value.double(), expected.double()
+    scale = expected.abs().max().clamp_min(torch.finfo(torch.float64).tiny)
+    error = float((value - expected).abs().max() / scale)
+    return float("inf") if math.isnan(error) else error
 
 
 def add_constant(program: fx.GraphModule, hint: str, value: Tensor) -> fx.Node:
@@ -248,7 +252,8 @@ def _prefix_of(program: fx.GraphModule, owner: torch.nn.Module) -> str:
 
 def refresh_meta(program: fx.GraphModule, frames: Sequence[Tensor]) -> None:
     """Recompute `node.meta["val"]` (shapes and dtypes) of every node."""
-    FakeTensorProp(program).propagate(*frames)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)  # the weights are real
+    FakeTensorProp(program, mode).propagate(*frames)
 
 
 def op_name(node: fx.Node) -> str:

@@ -1,0 +1,144 @@
+"""Dynamic convolutions written in many styles become static ones, exactly."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+from pockethdr.export.aten import shape
+from pockethdr.export.expand import Constants
+from pockethdr.export.lowering import FORMS, Form
+from pockethdr.export.lowrank import LowRank, dynamic_convolutions
+from pockethdr.export.rewrite import Rewritten, apply_rewrites
+from pockethdr.export.rewrites.rank import ReduceRank
+from pockethdr.export.trace import traced
+
+_spec = importlib.util.spec_from_file_location(
+    "dynamic_layers", Path(__file__).with_name("dynamic_layers.py")
+)
+assert _spec
+assert _spec.loader
+layers = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(layers)
+
+STYLES: dict[str, Callable[[], nn.Module]] = {
+    "dcd-paper": layers.DcdPaper,
+    "dcd-paper-stride2-k5": lambda: layers.DcdPaper(k=5, stride=2),
+    "einsum": layers.EinsumKernel,
+    "einsum-no-bias": lambda: layers.EinsumKernel(bias=False),
+    "einsum-k1": lambda: layers.EinsumKernel(k=1),
+    "einsum-k5": lambda: layers.EinsumKernel(k=5),
+    "einsum-stride2": lambda: layers.EinsumKernel(stride=2),
+    "einsum-dilation2": lambda: layers.EinsumKernel(dilation=2),
+    "einsum-groups2": lambda: layers.EinsumKernel(groups=2),
+    "einsum-wide-q": lambda: layers.EinsumKernel(wide_q=True),
+    "einsum-narrow": lambda: layers.EinsumKernel(c=16, out=10),
+    "bmm": layers.BmmKernel,
+    "condconv": layers.CondConv,
+    "condconv-k1": lambda: layers.CondConv(k=1),
+    "modulated": lambda: layers.ModulatedConv(demodulate=False),
+    "demodulated": layers.ModulatedConv,
+    "pixel-einsum": layers.PixelEinsum,
+    "pixel-mulsum": lambda: layers.PixelEinsum(layout="mulsum"),
+    "pixel-matmul-nhwc": lambda: layers.PixelEinsum(layout="nhwc"),
+    "pixel-unfold": layers.PixelUnfold,
+}
+ONE_IMAGE: dict[str, Callable[[], nn.Module]] = {
+    "linear-view": layers.LinearKernel,
+    "lambda-both-sides": layers.ScaledKernel,
+    "block-diag-assembled": lambda: layers.BlockDiagonal(assembled=True),
+    "block-diag-einsum": lambda: layers.BlockDiagonal(assembled=False),
+    "depthwise": layers.DynamicDepthwise,
+}
+
+
+def rewritten(layer: nn.Module, batch: int, form: Form = "concat") -> tuple[Rewritten, Tensor]:
+    torch.manual_seed(0)
+    channels = next(p for p in (16, 8, 6, 24) if _accepts(layer, p))
+    frames = [(torch.randn(batch, channels, 12, 10),) for _ in range(2)]
+    program = traced(layer, frames[0])
+    return apply_rewrites(program, [LowRank(form), ReduceRank()], frames), frames[0][0]
+
+
+def _accepts(layer: nn.Module, channels: int) -> bool:
+    try:
+        layer(torch.randn(1, channels, 12, 10))
+    except RuntimeError:
+        return False
+    return True
+
+
+def assert_static(program: fx.GraphModule) -> None:
+    """No convolution has a run-time kernel, and nothing but a view has rank 5 or more."""
+    assert dynamic_convolutions(program) == []
+    constants = Constants(program)
+    for node in program.graph.nodes:
+        if node.op == "call_function" and constants.value(node) is None:
+            assert is_view(node) or len(shape(node)) <= 4, node.format_node()
+
+
+def is_view(node: fx.Node) -> bool:
+    return any(word in str(node.target) for word in ("view", "reshape", "unbind", "unsqueeze"))
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("style", STYLES)
+def test_every_style_becomes_static(style: str, batch: int) -> None:
+    layer = STYLES[style]().eval()
+    done, x = rewritten(layer, batch)
+    assert done.refusals == []
+    assert done.proofs
+    assert max(proof.max_relative_error for proof in done.proofs) <= 1e-10
+    assert_static(done.program)
+    with torch.no_grad():
+        torch.testing.assert_close(done.program(x), layer(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("style", ONE_IMAGE)
+def test_layers_for_one_image_become_static(style: str) -> None:
+    done, _ = rewritten(ONE_IMAGE[style]().eval(), 1)
+    assert done.refusals == []
+    assert max(proof.max_relative_error for proof in done.proofs) <= 1e-10
+    assert_static(done.program)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("style", ["einsum", "pixel-einsum", "bmm", "condconv", "dcd-paper"])
+def test_every_form_is_exact(style: str, form: Form) -> None:
+    done, _ = rewritten(STYLES[style]().eval(), 2, form)
+    assert done.proofs
+    assert all(proof.holds() for proof in done.proofs)
+    assert_static(done.program)
+
+
+def test_a_free_kernel_is_refused_with_its_line_and_reason() -> None:
+    done, _ = rewritten(layers.FreeKernel().eval(), 1)
+    (refusal,) = done.refusals
+    assert refusal.op == "aten.conv2d"
+    assert refusal.source.startswith("dynamic_layers.py:")
+    assert "softmax" in refusal.reason
+    assert "latent channels" in refusal.reason
+    assert len(dynamic_convolutions(done.program)) == 1
+
+
+def test_attention_is_no_dynamic_convolution() -> None:
+    done, _ = rewritten(layers.Attention().eval(), 2)
+    assert done.proofs == []
+    assert done.refusals == []
+
+
+def test_condconv_keeps_one_convolution_for_each_expert() -> None:
+    done, _ = rewritten(layers.CondConv(experts=4).eval(), 1)
+    kernels = [tuple(b.shape) for n, b in done.program.named_buffers() if b.dim() == 4]
+    assert (4 * 16, 16, 3, 3) in kernels
+
+
+def test_modulation_costs_no_more_than_its_convolution() -> None:
+    done, _ = rewritten(layers.ModulatedConv(demodulate=False).eval(), 1)
+    kernels = [tuple(b.shape) for _, b in done.program.named_buffers() if b.dim() == 4]
+    assert kernels == [(12, 8, 3, 3)]
