@@ -6,6 +6,7 @@ other traces hold `aten.convolution`. Rewrites and the quantizer read all of the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from pockethdr.export.rewrite import add_constant
+from pockethdr.export.rewrite import add_constant, op_name
 
 aten = torch.ops.aten
 
@@ -177,6 +178,37 @@ def pads_unequally(node: Any) -> bool:
 def convs(program: fx.GraphModule) -> Iterator[fx.Node]:
     """The convolutions of `program`, in graph order."""
     return (node for node in program.graph.nodes if is_conv(node))
+
+
+def calls(program: fx.GraphModule, *ops: Any) -> Iterator[fx.Node]:
+    """The calls of any of `ops`, in graph order."""
+    return (node for node in program.graph.nodes if is_call(node, *ops))
+
+
+def is_call(node: Any, *ops: Any) -> bool:
+    """Whether `node` calls one of `ops`."""
+    return isinstance(node, fx.Node) and node.op == "call_function" and node.target in ops
+
+
+def op_counts(program: fx.GraphModule) -> Counter[str]:
+    """How often each operator is called, by name: `{"aten.conv2d": 3, …}`."""
+    return Counter(op_name(node) for node in program.graph.nodes if node.op == "call_function")
+
+
+def only_user(node: fx.Node) -> fx.Node | None:
+    """The node that reads `node`, when there is exactly one."""
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def by_group(conv: Conv, weight: Tensor) -> Tensor:
+    """`weight` of `conv`, in either layout, as groups×Cout/groups×Cin/groups×kh×kw."""
+    split = weight.unflatten(0, (conv.groups, -1))
+    return split.transpose(1, 2) if conv.transposed else split
+
+
+def from_groups(conv: Conv, weight: Tensor) -> Tensor:
+    """The inverse of `by_group`."""
+    return (weight.transpose(1, 2) if conv.transposed else weight).flatten(0, 1)
 
 
 def emit_conv(

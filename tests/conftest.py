@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,3 +19,26 @@ def shared_brackets() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no shared test brackets at {folder} (set POCKETHDR_SHARED)")
     return folder
+
+
+@pytest.fixture
+def prove() -> Callable[..., Any]:
+    """Apply rewrites to a module and check every proof and the output, on two random inputs.
+
+    `prove(module, rewrite, ..., shape=(1, 4, 8, 8))` returns the `Rewritten`.
+    """
+    import torch
+
+    from pockethdr.export.rewrite import PROOF_TOLERANCE, apply_rewrites
+    from pockethdr.export.trace import traced
+
+    def apply(module: Any, *rewrites: Any, shape: tuple[int, ...] = (1, 4, 8, 8)) -> Any:
+        frames = [(torch.randn(shape),) for _ in range(2)]
+        program = traced(module.eval(), frames[0])
+        done = apply_rewrites(program, rewrites, frames)
+        assert all(proof.max_relative_error <= PROOF_TOLERANCE for proof in done.proofs)
+        for inputs in frames:
+            torch.testing.assert_close(done.program(*inputs), module(*inputs), rtol=1e-3, atol=1e-4)
+        return done
+
+    return apply
