@@ -204,7 +204,7 @@ def captured(
 
 
 def relative_error(value: Tensor, expected: Tensor) -> float:
-    """Largest |difference| over the largest magnitude of `expected`; NaN and Inf are never equal."""
+    """Largest |difference| over the largest magnitude of `expected`; NaN is never equal."""
     if value.shape != expected.shape:
         return float("inf")
     value, expected = value.double(), expected.double()
