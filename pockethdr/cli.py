@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -32,6 +33,10 @@ _MENDABLE = {
     errno.EACCES: "check the permissions, or choose another place",
     errno.EPERM: "check the permissions, or choose another place",
     errno.EROFS: "choose a place that can be written to",
+    errno.ENOTDIR: "a file lies where a folder is needed: choose another place",
+    errno.EEXIST: "a file lies where a folder is needed: choose another place",
+    errno.EISDIR: "a folder lies where a file is needed: choose another place",
+    errno.ENAMETOOLONG: "choose a shorter name",
 }
 
 
@@ -45,9 +50,11 @@ class _Commands(click.Group):
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> NoReturn:
         arguments = list(sys.argv[1:] if args is None else args)
-        meta = {"obj": {ARGUMENTS: arguments}, **extra, "standalone_mode": False}
+        extra |= {"obj": {ARGUMENTS: arguments}, "standalone_mode": False}
         try:
-            code = super().main(arguments, prog_name or "pockethdr", **meta)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                code = super().main(arguments, prog_name or "pockethdr", **extra)
         except click.ClickException as error:
             error.show()
             sys.exit(USER_ERROR)
@@ -58,6 +65,11 @@ class _Commands(click.Group):
             click.echo(f"error: {_explained(error)}", err=True)
             sys.exit(USER_ERROR)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A line for the user; where in our code it was raised is not their concern."""
+    click.echo(f"warning: {message}", err=True)
 
 
 def _explained(error: PocketError | OSError) -> str:

@@ -1,0 +1,170 @@
+"""The CLI: every user error is one message and exit status 2, whatever the room it comes from."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from pockethdr.cli import main
+from pockethdr.errors import PocketError
+from pockethdr.export.targets import TARGETS
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def refused(result: Result, *words: str) -> None:
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    for word in words:
+        assert word in result.output
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`failing(error)`: `pockethdr models` raises `error`."""
+
+    def install(error: BaseException) -> Result:
+        def callback() -> None:
+            raise error
+
+        monkeypatch.setattr(main.commands["models"], "callback", callback)
+        return run("models")
+
+    return install
+
+
+@pytest.mark.parametrize("name", [None, *main.commands])
+def test_help_is_complete(name: str | None) -> None:
+    result = run(*([name] if name else []), "--help")
+    assert result.exit_code == 0
+    assert "pockethdr" in result.output
+    assert name is None or "Example" in result.output
+
+
+def test_help_answers_at_once_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom pockethdr.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'numpy', 'cv2', 'rich') if m in sys.modules])"
+    )
+    times = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        times.append(time.perf_counter() - begin)
+        assert done.stdout.splitlines()[-1] == "[]"
+    assert min(times) < 0.6  # twice what is asked for: the machine may be busy
+
+
+def test_unknown_target_lists_the_known(tmp_path: Path) -> None:
+    arguments = ("--brackets", tmp_path, "--out", tmp_path / "out", "--targets", "onnx,tpu")
+    refused(run("export", "dsan-m32", *arguments), "tpu", *TARGETS)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("size", ["256", "0x8", "axb", "8x8x8"])
+def test_a_size_that_is_none_is_refused(tmp_path: Path, size: str) -> None:
+    arguments = ("--brackets", tmp_path, "--out", tmp_path / "out", "--size", size)
+    refused(run("export", "dsan-m32", *arguments), "HEIGHTxWIDTH")
+
+
+def test_unknown_precision_model_recipe(tmp_path: Path) -> None:
+    base = ("--brackets", tmp_path, "--out", tmp_path / "out")
+    refused(run("export", "dsan-m32", *base, "--precisions", "int4"), "int4", "fp16")
+    refused(run("export", "dsan-m33", *base), "dsan-m33", "dsan-m32")
+    refused(run("export", "dsan-m32", *base, "--recipe", "magic"), "magic", "hdr")
+    refused(run("export", "dsan-m32", *base, "--recipe", tmp_path / "no.json"), "no.json")
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_places_are_named(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    base = ("--domain", "raw", "--out", tmp_path / "out")
+    refused(run("export", "dsan-m32-global", "--brackets", gone, *base), str(gone))
+    refused(run("validate", gone, "--brackets", tmp_path), str(gone))
+    refused(run("report", gone, "--brackets", tmp_path), str(gone))
+    refused(run("fuse", gone / "a.tflite", tmp_path, "--out", tmp_path / "a.exr"), "a.tflite")
+    refused(run("simulate", gone / "a.exr", "--out", tmp_path / "b"), "a.exr")
+
+
+def test_fuse_refuses_an_unknown_suffix_before_it_works(tmp_path: Path) -> None:
+    refused(run("fuse", "a.tflite", tmp_path, "--out", tmp_path / "a.gif"), ".gif", ".exr")
+
+
+def test_doctor_has_a_line_for_every_target_and_precision() -> None:
+    result = run("doctor", "--json")
+    assert result.exit_code == 0
+    found = json.loads(result.output)
+    lines = {(line["target"], line["precision"]) for line in found["lines"]}
+    assert lines == {(t.name, p) for t in TARGETS.values() for p in t.precisions}
+    assert found["machine"]["cores"] >= 1
+    assert all(line[what]["detail"] for line in found["lines"] for what in ("build", "run"))
+    assert all(name in run("doctor").output for name in TARGETS)
+
+
+def test_doctor_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pockethdr.doctor
+
+    monkeypatch.setattr(pockethdr.doctor, "_version", lambda package: None)
+    monkeypatch.setattr(pockethdr.doctor, "find_spec", lambda name: None)
+    lines = pockethdr.doctor.diagnose().lines
+    assert not any(line.build.works or line.run.works for line in lines)
+    assert all("pip install" in line.build.detail for line in lines)
+
+
+def test_models_lists_the_named_networks() -> None:
+    result = run("models")
+    assert result.exit_code == 0
+    assert all(name in result.output for name in ("dsan-full", "dsan-m32", "dsan-m16"))
+
+
+def test_pocket_errors_have_no_traceback(failing: Any) -> None:
+    refused(failing(PocketError("w", expected="e", fix="f")), "error: w", "expected: e", "fix: f")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_the_disk_s_faults_are_messages(failing: Any, code: int) -> None:
+    refused(failing(OSError(code, os.strerror(code), "out/x")), "out/x", "fix:")
+
+
+def test_bugs_keep_their_traceback(failing: Any) -> None:
+    assert isinstance(failing(ValueError("a bug")).exception, ValueError)
+    assert isinstance(failing(OSError(errno.EIO, "a bug")).exception, OSError)
+
+
+def test_interrupt_is_130(failing: Any) -> None:
+    assert failing(KeyboardInterrupt()).exit_code == 130
+
+
+def test_a_failed_gate_is_1(failing: Any) -> None:
+    assert failing(click.exceptions.Exit(1)).exit_code == 1
+
+
+def test_exit_code_is_that_of_the_rows() -> None:
+    from types import SimpleNamespace as Row
+
+    from pockethdr.commands.judge import exit_code
+
+    passed, skipped, failed = (Row(passed=value) for value in (True, None, False))
+    assert exit_code([passed, skipped]) == 0  # type: ignore[list-item]
+    assert exit_code([passed, failed]) == 1  # type: ignore[list-item]
+
+
+def test_no_traceback_from_a_real_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pockethdr.cli", "validate", str(tmp_path), "--brackets", "x"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "manifest" in done.stderr
+    assert "Traceback" not in done.stderr
