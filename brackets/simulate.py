@@ -11,8 +11,11 @@ matrix, a response curve and 8-bit coding.
 
 from __future__ import annotations
 
+import argparse
 import math
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -28,7 +31,12 @@ from pockethdr.brackets.bracket import (
     mosaic_of,
     pack,
 )
+from pockethdr.brackets.exr import read_exr
 from pockethdr.brackets.noise import noise_of, noisy
+from pockethdr.brackets.save import write_bracket
+from pockethdr.errors import PocketError
+
+__all__ = ["Simulation", "simulate", "write_bracket"]
 
 _RGB_TO_XYZ = np.array(
     [
@@ -284,3 +292,52 @@ def _ground_truth(
     if settings.domain == RAW:
         return pack(mosaic_of(truth))
     return np.ascontiguousarray(_balanced(truth, camera).transpose(2, 0, 1))
+
+
+# The bundled sample: a hotel room with lamps and a bright window, by night in the corners.
+_SAMPLE = Simulation(
+    phone="pixel",
+    iso=800,
+    shake_px=2.5,
+    shake_deg=0.05,
+    blur_px=3.0,
+    object_px=6.0,
+    object_size=0.06,
+    margin=16,
+)
+_SAMPLE_SEED = 5
+_SAMPLE_PIECE = (slice(0, 512), slice(130, 802))
+_SAMPLE_FACTS = {
+    "made_by": "python -m pockethdr.brackets.simulate interior.exr --sample brackets/sample",
+    "source_image": "interior.exr, Greg Zaal, HDRI Haven (Poly Haven); in Debian's blender-data "
+    "under datafiles/studiolights/world",
+    "licence": "CC0, as its source",
+    "seed": _SAMPLE_SEED,
+    "notes": "16-bit PNG with 10 valid bits, black level not subtracted; values below black are "
+    "clipped to it. The networks shipped here were trained on other photographs of this panorama.",
+}
+
+
+_SAMPLE_LICENCE = """\
+This bracket is simulated from interior.exr by Greg Zaal (HDRI Haven, https://polyhaven.com), which
+its author released as CC0 1.0: https://creativecommons.org/publicdomain/zero/1.0/
+The bracket is released under the same terms.
+"""
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description="Make the bundled sample bracket.")
+    parser.add_argument("hdr", type=Path, help="interior.exr")
+    parser.add_argument("--sample", type=Path, required=True, help="the folder to write")
+    given = parser.parse_args()
+    try:
+        room = np.maximum(read_exr(given.hdr)[_SAMPLE_PIECE], 0.0)
+        bracket = simulate(room, _SAMPLE, seed=_SAMPLE_SEED, name="sample")
+        write_bracket(bracket, given.sample, facts=_SAMPLE_FACTS)
+        (given.sample / "LICENSE.txt").write_text(_SAMPLE_LICENCE)
+    except PocketError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    _main()
