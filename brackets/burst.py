@@ -151,7 +151,7 @@ def _settings(header: Header) -> Settings:
 
 def _exposures(settings: Sequence[Settings], folder: Path) -> tuple[tuple[Shot, ...], str]:
     """Relative exposure is time × ISO / f-number²; what did not change may be left unknown."""
-    gains = [(iso or 0.0) / (f or 1.0) ** 2 for _, _, iso, f in settings]
+    gains = [_gain(iso, f_number) for _, _, iso, f_number in settings]
     if all(gains) and max(gains, default=0) > 1.02 * min(gains, default=0):
         source = "EXIF exposure time × ISO / f-number²"
     else:
@@ -161,3 +161,9 @@ def _exposures(settings: Sequence[Settings], folder: Path) -> tuple[tuple[Shot, 
         for (name, seconds, _, _), gain in zip(settings, gains, strict=True)
     )
     return shots, source
+
+
+def _gain(iso: float | None, f_number: float | None) -> float:
+    """ISO / f-number², 0 where EXIF holds no ISO or nonsense."""
+    iso, f_number = iso or 0.0, f_number or 1.0
+    return iso / f_number**2 if 1 <= iso < 1e7 and 0.1 < f_number < 100 else 0.0

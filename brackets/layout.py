@@ -143,7 +143,14 @@ def _why_none(folder: Path) -> str | None:
 
 
 def _names(folder: Path) -> set[str]:
-    return {p.name for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")}
+    try:
+        return {p.name for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")}
+    except OSError as error:
+        raise BracketError(
+            f"{folder}: {error.strerror or error}",
+            expected="a readable folder",
+            fix=f"check it with `ls -ld {folder}`",
+        ) from error
 
 
 def _check_exists(path: Path) -> None:

@@ -84,7 +84,7 @@ def load(path: Path) -> dict[str, Any]:
     """
     try:
         data = json.loads(file_bytes(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _bad(path, f"not JSON ({error})", f"an object such as {_EXAMPLE}") from error
     if not isinstance(data, dict):
         raise _bad(path, f"holds a {type(data).__name__}", f"an object such as {_EXAMPLE}")
@@ -139,6 +139,8 @@ def _camera(path: Path, data: dict[str, Any]) -> Camera | None:
     missing = [field for field in _RAW_FIELDS if field not in data]
     if missing:
         raise _bad(path, f"lacks {', '.join(missing)}", "all of " + ", ".join(_RAW_FIELDS))
+    if data["bit_depth"] not in range(1, 17):
+        raise _bad(path, f"bit_depth is {data['bit_depth']!r}", "a whole number from 1 to 16")
     noise = data.get("noise_profile_dng_convention")
     try:
         red, green, blue = (float(gain) for gain in data.get("white_balance_gains", (1, 1, 1)))

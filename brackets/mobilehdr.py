@@ -9,7 +9,9 @@ a BGGR mosaic.
 
 from __future__ import annotations
 
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,11 @@ from pockethdr.errors import BracketError
 
 ORDERS = {"RGGB": (3, 1, 2, 0), "BGGR": (0, 1, 2, 3)}
 _CFA = "BGGR"
+# What NumPy and zipfile raise on damaged archives: RuntimeError for one that claims encryption.
+_UNREADABLE = (
+    OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error,
+    struct.error,
+)  # fmt: skip
 _FRAMES = ("sht", "mid", "lng")
 # Levels of the file, not of the sensor: black is already subtracted and white is 1.
 _CAMERA = Camera(cfa=_CFA, bit_depth=10, black_level=0.0, white_level=1023.0)
@@ -75,7 +82,7 @@ def _arrays(path: Path) -> dict[str, NDArray[np.float32]]:
         with np.load(path, allow_pickle=False) as archive:
             present = set(archive.files)
             arrays = {key: archive[key] for key in (*_FRAMES, "hdr") if key in present}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except _UNREADABLE as error:
         raise BracketError(
             f"{path}: cannot be read as .npz ({error})",
             expected="a complete NumPy archive without pickled objects",

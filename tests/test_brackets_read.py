@@ -23,13 +23,15 @@ TIMES = {"a.jpg": 1 / 15, "b.jpg": 1 / 60, "c.jpg": 1 / 4}
 RAW_FIELDS = {"cfa_pattern": "BGGR", "bit_depth": 10, "black_level": 64, "white_level": 1023}
 
 
-def write_photograph(path: Path, seconds: float, orientation: int = 1, iso: int = 100) -> None:
+def write_photograph(
+    path: Path, seconds: float, orientation: int = 1, iso: int = 100, f_number: float = 1.8
+) -> None:
     """A small colour picture, brighter on the left, with EXIF as a phone writes it."""
     ramp = np.linspace(min(255, 2000 * seconds), 0, 48)
     image = np.repeat(np.repeat(ramp[None, :, None], 32, axis=0), 3, axis=2)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    exif.get_ifd(0x8769).update({0x829A: seconds, 0x8827: iso, 0x829D: 1.8})
+    exif.get_ifd(0x8769).update({0x829A: seconds, 0x8827: iso, 0x829D: f_number})
     Image.fromarray(image.astype(np.uint8)).save(path, exif=exif)
 
 
@@ -109,6 +111,14 @@ def test_iso_counts_as_exposure(tmp_path: Path) -> None:
     bracket = read_bracket(tmp_path)
     assert bracket.ratios == pytest.approx((1, 4, 16), rel=1e-3)
     assert "ISO" in bracket.exposure_source
+
+
+def test_nonsense_aperture_is_left_out_of_the_exposure(tmp_path: Path) -> None:
+    for name, seconds, f_number in (("a.jpg", 0.01, 0), ("b.jpg", 0.04, 1.8), ("c.jpg", 0.16, 9e9)):
+        write_photograph(tmp_path / name, seconds, f_number=f_number)
+    bracket = read_bracket(tmp_path)
+    assert bracket.ratios == pytest.approx((1, 4, 16), rel=1e-3)
+    assert bracket.exposure_source == "EXIF exposure times"
 
 
 def test_sixteen_bit_colour_is_not_cut_to_eight(tmp_path: Path) -> None:

@@ -174,6 +174,8 @@ def test_broken_metadata(tmp_path: Path, text: str, message: str) -> None:
         ({"exposure_times_s": [0.01, 0.01, 0.01]}, "equal exposures"),
         ({"exposure_times_reliable": False}, "no measured_relative_exposure"),
         ({"bit_depth": None, "white_level": None}, "lacks bit_depth, white_level"),
+        ({"bit_depth": 10**9}, "bit_depth is 1000000000"),
+        ({"bit_depth": "ten"}, "bit_depth is 'ten'"),
         ({"cfa_pattern": "XYZW"}, r"metadata\.json: unknown colour filter pattern"),
         ({"white_level": 5000}, r"metadata\.json: black level 64, white level 5000"),
         ({"black_level": "dark"}, "a camera field is malformed"),
@@ -259,6 +261,14 @@ def test_broken_npz(
 ) -> None:
     read_bracket(npz(tmp_path / "good.npz", lambda _: None))
     refused(npz(tmp_path / "bad.npz", change), rf"bad\.npz.*{message}")
+
+
+def test_npz_that_claims_encryption(tmp_path: Path) -> None:
+    path = npz(tmp_path / "a.npz", lambda _: None)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(data)
+    refused(path, r"a\.npz: cannot be read as \.npz")
 
 
 def test_truncated_and_crowded_npz(tmp_path: Path) -> None:
