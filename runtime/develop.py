@@ -26,7 +26,11 @@ _HEADROOM = 0.15
 # Contrast of the base: never flatter than this, however wide the scene, and never steeper than it.
 _FLATTEST, _STEEPEST = 0.55, 1.0
 _KEY, _DARKEST_KEY, _BRIGHTEST_KEY = 0.18, 0.06, 0.30
+# Display luminance at which the toe has halved what is shown.
 _TOE = 0.006
+# Share of the scene's middle luminance below which tones are no longer told apart by ratio.
+_FLOOR = 0.2
+# Rows done at a time.
 _STRIP = 128
 # Squared stops: differences of luminance well below its root are detail, well above it are edges.
 _EDGE = 0.3
@@ -74,16 +78,20 @@ def tone_mapped(rgb: Array, *, exposure: float = 0.0) -> np.ndarray:
         exposure: stops to add to the exposure that the scene's key gives.
     """
     luminance = np.maximum(rgb @ _LUMINANCE, _DARKEST)
+    # Far below the scene's middle, logarithms would blow noise up into texture.
+    luminance += _FLOOR * np.exp2(np.median(np.log2(luminance[::4, ::4])))
     stops = np.log2(luminance)
     base = _guided(stops, radius=max(4, min(stops.shape) // 20), edge=_EDGE)
     shift, contrast = _curve(base)
+    shift += float(np.log2(1 + _FLOOR)) + exposure  # what the floor took from the middle
     # stops + (contrast - 1) · base = detail + contrast · base
-    target = np.exp2(stops + (contrast - 1) * base + (shift + exposure))
+    target = np.exp2(stops + (contrast - 1) * base + shift)
     target = _shoulder(_toe(target))
+    saturation = _saturation(contrast)
     display = np.empty(rgb.shape, np.uint8)
     for rows in _strips(rgb):
-        colour = (rgb[rows] / luminance[rows, :, None] - 1) * _saturation(contrast) + 1
-        display[rows] = _encoded(_into_gamut(colour * target[rows, :, None], target[rows]))
+        gain = target[rows] / luminance[rows]
+        display[rows] = _encoded(_into_gamut(rgb[rows] * gain[..., None], saturation))
     return display
 
 
@@ -196,12 +204,12 @@ def _shoulder(luminance: Array) -> Array:
     return np.minimum(luminance, 0.5) + over / (1 + 2 * over)
 
 
-def _into_gamut(rgb: Array, luminance: Array) -> Array:
-    """Pull colours brighter than the display towards grey of their own luminance, hue kept."""
-    peak = rgb.max(axis=-1)
-    room = np.maximum(1.0 - luminance, 0.0)
-    keep = np.where(peak > 1.0, room / np.maximum(peak - luminance, 1e-6), 1.0)
-    return luminance[..., None] + (rgb - luminance[..., None]) * keep[..., None]
+def _into_gamut(rgb: Array, saturation: float) -> Array:
+    """Scale the distance to grey by `saturation`, and further where a colour leaves the display."""
+    luminance = np.minimum(rgb @ _LUMINANCE, 1.0)[..., None]
+    colour = (rgb - luminance) * saturation
+    peak = np.maximum(colour.max(axis=-1, keepdims=True), 1e-6)
+    return luminance + colour * np.minimum(1.0, (1.0 - luminance) / peak)
 
 
 def _encoded(rgb: Array) -> np.ndarray:

@@ -15,7 +15,7 @@ from pockethdr.errors import ArtifactError
 from pockethdr.runtime.artifact import Deployed, deployed
 from pockethdr.runtime.develop import camera_to_srgb, demosaic, tone_mapped, upright
 from pockethdr.runtime.runner import Array, Frames, Runner, open_runner
-from pockethdr.runtime.tiling import Progress, Tile, assembled, reflected, stream, tiles
+from pockethdr.runtime.tiling import Progress, Span, Tile, assembled, reflected, stream, tiles
 
 # What a tile sees beyond its own where no halo makes it exact: enough to hide the seams.
 _INEXACT_HALO_SHARE = 8
@@ -119,15 +119,20 @@ def frames_at(bracket: Bracket) -> Callable[[Tile], Frames]:
 def _cropped(frame: Frame, domain: str, tile: Tile) -> Frame:
     """A frame's pixels under a tile of the network's grid, reflected beyond the far borders."""
     quad = 2 if domain == RAW else 1
-    height, width = (side // quad for side in frame.pixels.shape[:2])
-    rows = _pixels_of(reflected(tile.rows.indices(), height), quad)
-    columns = _pixels_of(reflected(tile.columns.indices(), width), quad)
-    return replace(frame, pixels=frame.pixels[rows[:, None], columns[None, :]])
+    height, width = frame.pixels.shape[:2]
+    rows, columns = _window(tile.rows, height, quad), _window(tile.columns, width, quad)
+    return replace(frame, pixels=frame.pixels[rows][:, columns])
 
 
-def _pixels_of(cells: np.ndarray, quad: int) -> np.ndarray:
-    """Whole colour quads are reflected, so that every site keeps its colour."""
-    return (cells[:, None] * quad + np.arange(quad)).reshape(-1)
+def _window(span: Span, size: int, quad: int) -> slice | np.ndarray:
+    """What a span reads along an axis of `size` pixels: a slice, or indices where it reflects.
+
+    Whole colour quads are reflected, so that every site keeps its colour.
+    """
+    if (span.start + span.length) * quad <= size:
+        return slice(span.start * quad, (span.start + span.length) * quad)
+    cells = reflected(span.indices(), size // quad)
+    return np.asarray((cells[:, None] * quad + np.arange(quad)).reshape(-1))
 
 
 def _halo(found: Deployed, size: tuple[int, int]) -> tuple[int, tuple[str, ...]]:

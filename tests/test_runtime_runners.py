@@ -113,17 +113,22 @@ def test_a_second_run_does_not_remember_the_first(network, artifacts, target):
     np.testing.assert_array_equal(runner.run(frames), first)
 
 
-@pytest.mark.parametrize("damage", ["swapped outputs", "swapped frames", "scaled weight"])
-def test_the_comparison_catches_a_wrong_artifact(network, tmp_path, damage):
-    wrong = Tiny().eval()
-    with torch.no_grad():
-        if damage == "swapped outputs":
-            wrong.last.weight.copy_(wrong.last.weight[[2, 1, 0]])
-        elif damage == "swapped frames":
-            wrong.first.weight.copy_(wrong.first.weight.roll(6, dims=1))
-        else:
-            wrong.first.weight *= 1.05
-    as_onnx(wrong, tmp_path / "wrong.onnx")
+DAMAGE = {
+    "swapped outputs": ("last.weight", lambda weight: weight[[2, 1, 0]]),
+    "swapped frames": ("first.weight", lambda weight: np.roll(weight, 6, axis=1)),
+    "scaled weight": ("first.weight", lambda weight: weight * 1.05),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_the_comparison_catches_a_wrong_artifact(network, artifacts, tmp_path, damage):
+    onnx = pytest.importorskip("onnx")
+    name, change = DAMAGE[damage]
+    model = onnx.load(artifacts["onnx"])
+    (tensor,) = (t for t in model.graph.initializer if t.name == name)
+    weight = np.ascontiguousarray(change(onnx.numpy_helper.to_array(tensor)), np.float32)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(weight, name))
+    onnx.save(model, tmp_path / "wrong.onnx")
     difference = np.abs(_output(tmp_path / "wrong.onnx", "onnx") - _reference(network))
     assert difference.max() > 1e-3
 
