@@ -105,9 +105,9 @@ class Calibration:
         Raises:
             ArtifactError: `path` exists and may not be overwritten, or cannot be written.
         """
-        write_bytes(path, self.to_bytes(), overwrite=overwrite)
+        write_bytes(path, self.to_json().encode(), overwrite=overwrite)
 
-    def to_bytes(self) -> bytes:
+    def to_json(self) -> str:
         """The file's content: sorted keys, one tensor a line."""
         data = {
             "schema": SCHEMA,
@@ -124,7 +124,7 @@ class Calibration:
             f"  {json.dumps(name)}: {_compact(self.tensors[name].to_json())}"
             for name in sorted(self.tensors)
         )
-        return f'{head[:-2]},\n "tensors": {{\n{lines}\n }}\n}}\n'.encode()
+        return f'{head[:-2]},\n "tensors": {{\n{lines}\n }}\n}}\n'
 
     @classmethod
     def load(cls, path: Path) -> Calibration:
@@ -134,7 +134,7 @@ class Calibration:
             CalibrationError: the file is missing, damaged, or of another grid or schema.
         """
         try:
-            return cls.from_bytes(path.read_bytes())
+            return cls.from_json(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise CalibrationError(f"cannot read {path}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -145,11 +145,11 @@ class Calibration:
             ) from error
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Calibration:
-        """The inverse of `to_bytes`.
+    def from_json(cls, content: str) -> Calibration:
+        """The inverse of `to_json`.
 
         Raises:
-            ValueError, KeyError, TypeError: `content` is not what `to_bytes` writes.
+            ValueError, KeyError, TypeError: `content` is not what `to_json` writes.
         """
         data = json.loads(content)
         if data["schema"] != SCHEMA or data["grid"] != GRID:

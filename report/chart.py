@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
@@ -58,7 +58,7 @@ def scatter(rows: Sequence[Row], thresholds: Thresholds) -> str:
         *_horizontal_axis(axes),
         *_vertical_axis(axes),
         *_gates(axes, bounds),
-        *_marks(axes, points),
+        *_marks(axes, points, set(bounds.values())),
     ]
     title = "PSNR-µ against the reference over median latency, one point an artifact"
     return (
@@ -71,9 +71,11 @@ def scatter(rows: Sequence[Row], thresholds: Thresholds) -> str:
 def _axes(points: Sequence[_Point], bounds: Sequence[float]) -> _Axes:
     times = [point.milliseconds for point in points]
     levels = [min(point.decibels, _HIGHEST_DB) for point in points] + list(bounds)
+    # At least a factor of ten, so that the axis has ticks and noise does not look like a trend.
+    margin = max(1.4, math.sqrt(10 * min(times) / max(times)))
     return _Axes(
-        min(times) / 1.4,
-        max(times) * 1.9,
+        min(times) / margin,
+        max(times) * margin,
         10 * math.floor((min(levels) - 4) / 10),
         10 * math.ceil((max(levels) + 4) / 10),
     )
@@ -114,9 +116,10 @@ def _gates(axes: _Axes, bounds: dict[str, float]) -> list[str]:
     return parts
 
 
-def _marks(axes: _Axes, points: Sequence[_Point]) -> list[str]:
+def _marks(axes: _Axes, points: Sequence[_Point], bounds: Iterable[float]) -> list[str]:
     places = [(axes.x(p.milliseconds), axes.y(p.decibels)) for p in points]
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
+    taken += [(_RIGHT - 170, axes.y(b) - 16, _RIGHT, axes.y(b)) for b in bounds]
     parts = []
     for point, (x, y) in zip(points, places, strict=True):
         name = point.row.name + (" (identical)" if point.decibels >= IDENTICAL_DB else "")

@@ -15,7 +15,7 @@ from pockethdr.export.manifest import write_bytes
 from pockethdr.report.chart import scatter
 from pockethdr.report.crops import Crop
 from pockethdr.report.row import Row
-from pockethdr.report.terminal import decibel, figures
+from pockethdr.report.terminal import change, decibel, figures
 from pockethdr.report.thresholds import Thresholds
 from pockethdr.report.validate import Evaluation, Progress, evaluate
 
@@ -44,7 +44,7 @@ def write_report(
         command=command or f"pockethdr report {out.name} --brackets …",
         progress=progress,
     )
-    write_bytes(out / JSON_NAME, evaluation.to_bytes(), overwrite=True)
+    write_bytes(out / JSON_NAME, evaluation.to_json().encode(), overwrite=True)
     write_bytes(out / HTML_NAME, html(evaluation).encode(), overwrite=True)
     return evaluation
 
@@ -56,7 +56,7 @@ def html(evaluation: Evaluation) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["decibel"] = decibel
+    environment.filters.update(decibel=decibel, change=change)
     template = environment.from_string(
         (files("pockethdr.report") / "report.html").read_text(encoding="utf-8")
     )
@@ -114,7 +114,9 @@ def _shortfall(row: Row, thresholds: Thresholds) -> str:
     if row.psnr_mu_vs_reference is None:
         return f"{row.name} gave no result"
     needed = thresholds.of(row.precision)
-    return f"{row.name} at {row.psnr_mu_vs_reference:.1f} dB where {needed:g} dB are needed"
+    return (
+        f"{row.name} at {row.psnr_mu_vs_reference:.1f}\u00a0dB where {needed:g}\u00a0dB are needed"
+    )
 
 
 def _state(rows: Sequence[Row]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.markup import escape
 from rich.table import Table
 
 from pockethdr.report.row import IDENTICAL_DB, Row
@@ -21,7 +22,7 @@ def table(rows: Sequence[Row]) -> Table:
         made.add_column(header, justify="right")
     made.add_column("runtime / why not")
     for row in rows:
-        made.add_row(row.name, _VERDICTS[row.passed], *figures(row), _note(row))
+        made.add_row(row.name, _VERDICTS[row.passed], *figures(row), escape(_note(row)))
     return made
 
 
@@ -33,8 +34,8 @@ def figures(row: Row) -> list[str]:
         decibel(row.psnr_mu_vs_reference),
         decibel(row.psnr_mu),
         decibel(row.psnr_l),
-        _number(row.loss_mu_db, "+.2f"),
-        _number(row.loss_l_db, "+.2f"),
+        change(row.loss_mu_db),
+        change(row.loss_l_db),
         _number(p50, ".2f" if p50 is not None and p50 < 10 else ".1f"),
         _number(size, ".2f"),
         _number(row.peak_memory_mb, ".0f"),
@@ -44,6 +45,12 @@ def figures(row: Row) -> list[str]:
 def decibel(value: float | None) -> str:
     """`43.21`, `identical`, or a dash."""
     return "identical" if value is not None and value >= IDENTICAL_DB else _number(value, ".2f")
+
+
+def change(value: float | None) -> str:
+    """`+0.03`, `−1.20`, `0.00`, or a dash."""
+    text = _number(value, "+.2f").replace("-", "−")
+    return text[1:] if text in ("+0.00", "−0.00") else text
 
 
 def _number(value: float | None, spec: str) -> str:

@@ -44,7 +44,7 @@ class Evaluation:
     host: dict[str, Any]
     command: str
 
-    def to_bytes(self) -> bytes:
+    def to_json(self) -> str:
         """The content of `report.json`."""
         data = {
             "rows": [row.to_json() for row in self.rows],
@@ -54,7 +54,7 @@ class Evaluation:
             "thresholds": self.thresholds.to_json(),
             "command": self.command,
         }
-        return (json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def validate(
@@ -72,7 +72,7 @@ def validate(
     """
     evaluation = evaluate(out, brackets, threads=threads, progress=progress)
     if json_path is not None:
-        write_bytes(json_path, evaluation.to_bytes(), overwrite=True)
+        write_bytes(json_path, evaluation.to_json().encode(), overwrite=True)
     return list(evaluation.rows)
 
 

@@ -24,6 +24,7 @@ from pockethdr.export.manifest import (
     write_manifest,
 )
 from pockethdr.report import validate as validate_module
+from pockethdr.report.report import write_report
 from pockethdr.report.row import Detail, Row, finite_db
 from pockethdr.report.terminal import table
 from pockethdr.report.thresholds import Thresholds, judge
@@ -237,6 +238,19 @@ def test_json_holds_rows_details_host_and_bounds(
     without_truth = next(d for d in data["details"] if d["bracket"] == "other")
     assert without_truth["psnr_mu"] is None
     assert without_truth["loss_mu_db"] is None
+
+
+def test_reports_are_written_and_equal_twice(
+    exported: Exported, scenes: list[Path], untimed: None
+) -> None:
+    found = write_report(exported.out, scenes, threads=1)
+    written = [exported.out / name for name in ("report.json", "report.html")]
+    first = [path.read_bytes() for path in written]
+    assert json.loads(first[0])["rows"][1]["passed"] is False
+    assert len(found.crops) == 6
+    assert first[1].count(b"data:image/png;base64,") == 18
+    write_report(exported.out, scenes, threads=1)
+    assert [path.read_bytes() for path in written] == first
 
 
 def test_latency_and_memory_are_measured(exported: Exported, scenes: list[Path]) -> None:
