@@ -103,6 +103,32 @@ def test_fuse_refuses_an_unknown_suffix_before_it_works(tmp_path: Path) -> None:
     refused(run("fuse", "a.tflite", tmp_path, "--out", tmp_path / "a.gif"), ".gif", ".exr")
 
 
+def test_simulate_writes_a_bracket_that_reads_back(tmp_path: Path) -> None:
+    import numpy as np
+
+    from pockethdr.brackets.exr import write_exr
+    from pockethdr.brackets.read import read_bracket
+
+    scene = np.random.default_rng(0).random((96, 128, 3), np.float32) ** 4
+    write_exr(tmp_path / "scene.exr", scene)
+    out = tmp_path / "bracket"
+    result = run("simulate", tmp_path / "scene.exr", "--out", out, "--ratio", 8)
+    assert result.exit_code == 0, result.output
+    bracket = read_bracket(out)
+    assert bracket.ratios == pytest.approx((1, 8, 64))
+    assert bracket.ground_truth is not None
+    before = sorted(out.iterdir())
+    refused(run("simulate", tmp_path / "scene.exr", "--out", out), str(out))
+    assert sorted(out.iterdir()) == before
+
+
+def test_the_methods_offered_are_those_that_exist() -> None:
+    from pockethdr.calibration.ranges import METHODS
+    from pockethdr.commands import export
+
+    assert tuple(METHODS) == export.METHODS
+
+
 def test_doctor_has_a_line_for_every_target_and_precision() -> None:
     result = run("doctor", "--json")
     assert result.exit_code == 0

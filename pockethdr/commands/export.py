@@ -93,7 +93,6 @@ def calibrate(
     """
     from pockethdr.brackets.read import find_brackets
     from pockethdr.calibration.observe import calibrate as calibrated
-    from pockethdr.export.manifest import write_bytes
     from pockethdr.export.pipeline import static_program
     from pockethdr.models.load import load_model
 
@@ -110,7 +109,7 @@ def calibrate(
             patches_per_bracket=max_patches,
             progress=stage,
         )
-    write_bytes(out, found.to_json().encode(), overwrite=overwrite)
+    found.save(out, overwrite=overwrite)
     click.echo(f"{out}: {len(found.tensors)} tensors over {len(folders)} brackets")
     for name, chosen in (found.ranges(method) if method else {}).items():
         click.echo(f"{name:40s} {chosen.low:+.6g} .. {chosen.high:+.6g}")
