@@ -9,6 +9,7 @@ import errno
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -67,9 +68,10 @@ class _Commands(click.Group):
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    """A line for the user; where in our code it was raised is not their concern."""
-    click.echo(f"warning: {message}", err=True)
+def _show_warning(message: Warning | str, category: type, filename: str, *_: Any) -> None:
+    """A line for the user, when it is ours: they cannot mend what libraries say to each other."""
+    if Path(filename).is_relative_to(Path(pockethdr.__file__).parent):
+        click.echo(f"warning: {message}", err=True)
 
 
 def _explained(error: PocketError | OSError) -> str:
