@@ -36,28 +36,19 @@ _STRIP = 128
 _EDGE = 0.3
 
 
-def demosaic(mosaic: Array) -> Array:
+def demosaic(mosaic: Array, gains: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Array:
     """RGGB mosaic H×W → camera RGB H×W×3, by Malvar, He and Cutler's linear filters (ICASSP 2004).
 
-    In floating point, since the deep shadows of an HDR image do not survive 16-bit integers.
+    The filters lend one colour the detail of another. That holds where colours are balanced and
+    steps are small, so they run on fourth roots of the mosaic balanced by `gains` (R, G, B).
     """
-    height, width = mosaic.shape
-    rgb = np.empty((height, width, 3), np.float32)
-    green = cv2.filter2D(mosaic, -1, _GREEN, borderType=cv2.BORDER_REFLECT_101)
-    along = cv2.filter2D(mosaic, -1, _ALONG, borderType=cv2.BORDER_REFLECT_101)
-    across = cv2.filter2D(mosaic, -1, _ALONG.T, borderType=cv2.BORDER_REFLECT_101)
-    opposite = cv2.filter2D(mosaic, -1, _OPPOSITE, borderType=cv2.BORDER_REFLECT_101)
-    # (row, column) within the quad → its red, green and blue.
-    sources = {
-        (0, 0): (mosaic, green, opposite),
-        (0, 1): (along, mosaic, across),
-        (1, 0): (across, mosaic, along),
-        (1, 1): (opposite, green, mosaic),
-    }
-    for (row, column), planes in sources.items():
-        for channel, plane in enumerate(planes):
-            rgb[row::2, column::2, channel] = plane[row::2, column::2]
-    return np.maximum(rgb, 0.0, out=rgb)
+    roots = np.sqrt(np.sqrt(np.maximum(_balanced(mosaic, gains), 0.0)))
+    rgb = _interpolated(roots)
+    np.maximum(rgb, 0.0, out=rgb)
+    for _ in range(2):
+        np.square(rgb, out=rgb)
+    rgb /= np.asarray(gains, np.float32)
+    return rgb
 
 
 def camera_to_srgb(rgb: Array, camera: Camera) -> Array:
@@ -158,6 +149,34 @@ _OPPOSITE = (
     )
     / 8
 )
+
+
+def _balanced(mosaic: Array, gains: tuple[float, float, float]) -> Array:
+    red, green, blue = gains
+    return mosaic * np.tile(
+        np.array([[red, green], [green, blue]], np.float32),
+        (mosaic.shape[0] // 2, mosaic.shape[1] // 2),
+    )
+
+
+def _interpolated(mosaic: Array) -> Array:
+    """Each site's own colour, and the filters' estimate of the two others."""
+    rgb = np.empty((*mosaic.shape, 3), np.float32)
+    green = cv2.filter2D(mosaic, -1, _GREEN, borderType=cv2.BORDER_REFLECT_101)
+    along = cv2.filter2D(mosaic, -1, _ALONG, borderType=cv2.BORDER_REFLECT_101)
+    across = cv2.filter2D(mosaic, -1, _ALONG.T, borderType=cv2.BORDER_REFLECT_101)
+    opposite = cv2.filter2D(mosaic, -1, _OPPOSITE, borderType=cv2.BORDER_REFLECT_101)
+    # (row, column) within the quad → its red, green and blue.
+    sources = {
+        (0, 0): (mosaic, green, opposite),
+        (0, 1): (along, mosaic, across),
+        (1, 0): (across, mosaic, along),
+        (1, 1): (opposite, green, mosaic),
+    }
+    for (row, column), planes in sources.items():
+        for channel, plane in enumerate(planes):
+            rgb[row::2, column::2, channel] = plane[row::2, column::2]
+    return rgb
 
 
 def _strips(image: np.ndarray) -> Iterator[slice]:

@@ -52,7 +52,8 @@ class HDRImage:
         """H×W×3 linear sRGB in sensor orientation; white-balanced raw may exceed 1."""
         if self.domain != RAW:
             return np.ascontiguousarray(self.pixels.transpose(1, 2, 0))
-        developed = camera_to_srgb(demosaic(unpack(self.pixels)), self.camera or Camera())
+        camera = self.camera or Camera()
+        developed = camera_to_srgb(demosaic(unpack(self.pixels), camera.wb_gains), camera)
         return flip(developed.transpose(2, 0, 1), self.flips).transpose(1, 2, 0)
 
     def preview(self, *, exposure: float = 0.0) -> np.ndarray:
