@@ -7,7 +7,7 @@ TORCH := $(shell sed -n 's/.*"\(torch==[0-9.]*\)".*/\1/p' pyproject.toml | head 
 # Named after what it was made from: a changed lock asks for another stamp.
 STAMP := $(VENV)/.from-$(shell cat requirements.lock pyproject.toml | cksum | tr ' ' '-')
 # Native libraries that each start a thread per core slow each other down.
-export OMP_NUM_THREADS ?= 1
+test test-slow: export OMP_NUM_THREADS = 1
 PYTEST_ARGS ?= -n 2
 
 .PHONY: demo test test-slow lint lock venv clean

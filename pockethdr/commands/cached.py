@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pockethdr.report.row import Row
 
-ROOMS = ("", "brackets", "models", "export", "calibration", "runtime", "report")
+ROOMS = (
+    "",
+    "brackets",
+    "models",
+    "export",
+    "export.rewrites",
+    "calibration",
+    "runtime",
+    "report",
+)
 
 
 def judged_rows(out: Path, brackets: Path) -> list[Row] | None:
