@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +27,9 @@ from pockethdr.errors import PocketError
 #: Narrower tensors count as all zero: 8 bits of them would be finer than the grid's 2^-24.
 SMALLEST_WIDTH = 2.0**-16
 
-#: Candidates for one end of a range, as shares of the extreme: dense near it, down to 1/100.
-_SHARES = np.geomspace(1.0, 0.01, 64)
+#: Candidates for one end of a range, as shares of the extreme, and the finer ones between two.
+_SHARES = np.geomspace(1.0, 0.01, 17)
+_BETWEEN = np.geomspace(_SHARES[1], 1 / _SHARES[1], 11)
 _ENTROPY_BINS = 2048
 
 
@@ -124,16 +126,25 @@ def _mse(histogram: Histogram, settings: _Settings) -> tuple[float, float]:
     error = _QuantisationError(histogram, levels)
     if settings.symmetric:
         reach = max(-settings.low, settings.high)
-        best = min(reach * _SHARES, key=lambda end: error(-end, end))
+        best = _best_end(reach, lambda end: error(-end, end))
         return -best, best
     low, high = settings.low, settings.high
-    for _ in range(4):
+    for _ in range(3):
         before = low, high
-        high = min(settings.high * _SHARES, key=lambda end: error(low, end)) if high else high
-        low = min(settings.low * _SHARES, key=lambda end: error(end, high)) if low else low
+        high = _best_end(settings.high, partial(error, low))
+        low = _best_end(settings.low, partial(error, high=high))
         if (low, high) == before:
             break
     return low, high
+
+
+def _best_end(extreme: float, error: Callable[[float], float]) -> float:
+    """The share of `extreme` of least error: coarse steps first, then fine ones around the best."""
+    if not extreme:
+        return extreme
+    coarse = min(extreme * _SHARES, key=error)
+    fine = [end for end in coarse * _BETWEEN if abs(end) <= abs(extreme)]
+    return float(min([coarse, *fine], key=error))
 
 
 class _QuantisationError:
