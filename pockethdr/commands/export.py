@@ -93,7 +93,7 @@ def calibrate(
     """
     from pockethdr.brackets.read import find_brackets
     from pockethdr.calibration.observe import calibrate as calibrated
-    from pockethdr.export.pipeline import static_program
+    from pockethdr.export.static import static_program
     from pockethdr.models.load import load_model
 
     loaded = load_model(model, domain=domain, weights=weights)
