@@ -301,7 +301,7 @@ class Lowering:
             if factor == 1:
                 return source
             return Map(emit(self.program, aten.mul.Tensor, source.node, factor), output)
-        groups = _shared_prefix(source.channels, output)
+        groups = _shared_prefix(source.channels, output) if constants else ()
         rest = source.channels[len(groups) :]
         weight = _weight(constants, output, rest, taps)
         weight = weight.reshape(size_of(output), size_of(rest), *window.kernel)

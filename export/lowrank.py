@@ -97,8 +97,9 @@ class LowRank:
         self._solutions = dict[fx.Node, Solution]()
 
     def pattern(self, program: fx.GraphModule) -> Iterator[fx.Node]:
+        """Last first: the projection P behind a product with Φ takes that product in."""
         constants = Constants(program)
-        for node in program.graph.nodes:
+        for node in reversed(program.graph.nodes):
             if node.op == "call_function" and _is_place(node, constants):
                 yield node
 
@@ -173,7 +174,12 @@ def solve(node: fx.Node, program: fx.GraphModule) -> Solution | str:
     if node.target in _CONVOLUTIONS and (reason := _unsupported(node)):
         return reason
     constants = Constants(program)
-    attempts = [_attempt(value, opened) for opened, value in _openings(node, constants)]
+    kernel = node.target in _CONVOLUTIONS or node.target in _SUMS
+    attempts = [
+        _attempt(value, opened)
+        for opened, value in _openings(node, constants)
+        if kernel or _is_mixture(value)
+    ]
     solutions = [attempt for attempt in attempts if isinstance(attempt, Solution)]
     if not solutions:
         return next((a for a in attempts if isinstance(a, str)), "its kernel does not factor")
@@ -201,6 +207,8 @@ def _refined(node: fx.Node, constants: Constants, best: Solution) -> Solution:
         toggled = [best.opened ^ {other} for other in (*expansion.closed, *best.opened - {node})]
         trials = [_attempted(node, constants, opened) for opened in toggled]
         better = [t for t in trials if isinstance(t, Solution) and t.cost < best.cost]
+        if any(plan.core for plan in best.plans):  # never trade the product with Φ for its result
+            better = [t for t in better if any(plan.core for plan in t.plans)]
         if not better:
             return best
         best = min(better, key=lambda solution: solution.cost)

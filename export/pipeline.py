@@ -1,0 +1,356 @@
+"""From a loaded network and brackets to an output folder: rewrite, calibrate, build, record.
+
+Each artifact is a cell, known by the hash of all that goes into it. A cell whose file is there with
+the hash that was recorded is not built again, so a second run takes seconds and a killed one goes
+on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pockethdr.brackets.read import read_bracket
+from pockethdr.calibration.calibration import Calibration
+from pockethdr.calibration.observe import calibrate, program_sha256
+from pockethdr.errors import ArtifactError, PocketError, Unavailable
+from pockethdr.export.lowering import Form
+from pockethdr.export.manifest import (
+    MANIFEST_NAME,
+    Artifact,
+    FileRecord,
+    Manifest,
+    read_manifest,
+    sha256_of,
+    size_of,
+    write_bytes,
+    write_manifest,
+)
+from pockethdr.export.quantize import quantized
+from pockethdr.export.recipe import Recipe
+from pockethdr.export.rewrite import Rewritten
+from pockethdr.export.static import size_multiple, static_program
+from pockethdr.export.targets import Target, target_of
+from pockethdr.models.load import Loaded, example_frames
+from pockethdr.models.receptive import receptive_radius
+from pockethdr.models.weights import save_weights
+
+WEIGHTS_NAME = "weights.safetensors"
+CALIBRATION_NAME = "calibration.json"
+CELLS_NAME = ".cache/cells.json"
+
+#: Packages whose version changes what an export writes.
+TOOLS = (
+    "pockethdr", "torch", "numpy", "onnx", "onnxscript", "onnxruntime", "litert-torch",
+    "litert-converter", "litert-quantizer", "ai-edge-litert", "torchao", "coremltools",
+    "tensorrt", "tensorrt-rtx-cu13",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an export is asked for, beside the network."""
+
+    targets: tuple[str, ...]
+    precisions: tuple[str, ...]
+    brackets: tuple[Path, ...]
+    size: tuple[int, int]
+    recipe: Recipe
+    seed: int
+    patches: int
+    form: Form = "concat"
+    allow_dynamic: bool = False
+
+
+def export_model(
+    loaded: Loaded,
+    *,
+    targets: Sequence[str],
+    precisions: Sequence[str],
+    bracket_folders: Sequence[Path],
+    out: Path,
+    size: tuple[int, int],
+    recipe: Recipe,
+    seed: int = 0,
+    patches: int = 16,
+    form: Form = "concat",
+    overwrite: bool = False,
+    allow_dynamic: bool = False,
+    command: str = "",
+    progress: Callable[[str], None] | None = None,
+) -> Manifest:
+    """Write the artifacts of `loaded`, and `manifest.json`, into `out`.
+
+    Args:
+        targets, precisions: names from `targets.TARGETS`; a pair that a target does not have is
+            left out.
+        bracket_folders: to calibrate and to prove on; at least one.
+        out: created when missing.
+        size: H, W of the network's grid, which the artifacts are fixed to.
+        recipe: what stays float in INT8.
+        seed, patches: of the calibration.
+        form: how Φ meets the latent channels, see `lowering.Form`.
+        overwrite: replace an export of other settings.
+        allow_dynamic: go on although a convolution keeps a run-time kernel.
+        command: how to do this again, for the manifest.
+        progress: called with a sentence before each stage.
+
+    Raises:
+        PocketError: the network, a bracket or the folder cannot be used; nothing half-written.
+    """
+    settings = Settings(
+        tuple(targets), tuple(precisions), tuple(bracket_folders),
+        size, recipe, seed, patches, form, allow_dynamic,
+    )  # fmt: skip
+    export = _Export(loaded, settings, out, progress or (lambda _: None))
+    return export.run(overwrite=overwrite, command=command)
+
+
+class _Export:
+    """One run; what is costly is made when it is first needed."""
+
+    def __init__(
+        self, loaded: Loaded, settings: Settings, out: Path, say: Callable[[str], None]
+    ) -> None:
+        self.loaded, self.settings, self.out, self.say = loaded, settings, out, say
+
+    def run(self, *, overwrite: bool, command: str) -> Manifest:
+        cells = [
+            (target_of(name), precision)
+            for name in self.settings.targets
+            for precision in self.settings.precisions
+            if precision in target_of(name).precisions
+        ]
+        if not cells:
+            raise PocketError(
+                f"no target among {', '.join(self.settings.targets)} has "
+                + ", ".join(self.settings.precisions),
+                expected="a pair from the table of `pockethdr doctor`",
+            )
+        before = self._earlier(overwrite)
+        if before is not None and self._complete(before, cells):
+            return before
+        artifacts = tuple(self._cell(target, precision) for target, precision in cells)
+        manifest = self._manifest(artifacts, command)
+        write_manifest(manifest, self.out, overwrite=True)
+        return manifest
+
+    # ---- what was there before
+
+    def _earlier(self, overwrite: bool) -> Manifest | None:
+        """The manifest of an earlier run of the same settings; others need `overwrite`."""
+        if not (self.out / MANIFEST_NAME).exists():
+            return None
+        manifest, journal = read_manifest(self.out), self._journal()
+        if journal.get("key") == self.key:
+            return manifest
+        if not overwrite:
+            raise ArtifactError(
+                f"{self.out} holds an export of {manifest.spec} with other settings",
+                expected="an empty folder, or one written by the same command",
+                fix="choose another --out, or add --overwrite",
+            )
+        return None
+
+    def _complete(self, manifest: Manifest, cells: Sequence[tuple[Target, str]]) -> bool:
+        there = {(a.target, a.precision): a for a in manifest.artifacts}
+        wanted = [there.get((target.name, precision)) for target, precision in cells]
+        records = [manifest.weights, manifest.calibration]
+        return len(there) == len(cells) and all(
+            item is not None and item.file is not None and self._intact(item.file, item.sha256)
+            for item in [*wanted, *records]
+        )
+
+    def _intact(self, name: str, sha256: str | None) -> bool:
+        return (self.out / name).exists() and sha256_of(self.out / name) == sha256
+
+    def _journal(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads((self.out / CELLS_NAME).read_text(encoding="utf-8"))
+            return found
+        except (OSError, ValueError):
+            return {}
+
+    # ---- the parts
+
+    @cached_property
+    def key(self) -> str:
+        """The hash of everything that the artifacts depend on."""
+        s = self.settings
+        parts = {
+            "state": _state_sha256(self.loaded),
+            "spec": self.loaded.spec,
+            "domain": self.loaded.domain,
+            "brackets": [sha256_of(folder) for folder in s.brackets],
+            "size": s.size,
+            "recipe": s.recipe.to_json(),
+            "calibration": [s.seed, s.patches],
+            "form": s.form,
+            "versions": versions(),
+            "code": _code_sha256(),
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def frames(self) -> tuple[Tensor, Tensor, Tensor]:
+        return example_frames(self.loaded.domain, *self.settings.size)
+
+    @cached_property
+    def static(self) -> Rewritten:
+        self.say("tracing, rewriting and proving")
+        s = self.settings
+        bracket = read_bracket(s.brackets[0], domain=self.loaded.domain)
+        return static_program(
+            self.loaded, size=s.size, allow_dynamic=s.allow_dynamic, form=s.form, bracket=bracket
+        )
+
+    @cached_property
+    def graph_sha256(self) -> str:
+        return program_sha256(self.static.program)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """That of an earlier run when it is of the same graph, brackets and seed."""
+        path, s = self.out / CALIBRATION_NAME, self.settings
+        if path.exists() and self._journal().get("calibration") == [self.key, sha256_of(path)]:
+            return Calibration.load(path)
+        self.say(f"calibrating on {len(s.brackets)} brackets")
+        found = calibrate(
+            self.static.program,
+            s.brackets,
+            seed=s.seed,
+            tile=s.size,
+            patches_per_bracket=s.patches,
+            read=lambda folder: read_bracket(folder, domain=self.loaded.domain),
+            graph_sha256=self.graph_sha256,
+            progress=lambda name: self.say(f"calibrated on {name}"),
+        )
+        found.save(path, overwrite=True)
+        self._remember(calibration=[self.key, sha256_of(path)])
+        return found
+
+    def _cell(self, target: Target, precision: str) -> Artifact:
+        name = f"{self.loaded.name}_{self.loaded.domain}_{precision}{target.suffix}"
+        done = self._journal().get("cells", {}).get(name)
+        if done and done["key"] == self.key and self._intact(name, done["artifact"]["sha256"]):
+            return Artifact(**done["artifact"])
+        artifact = self._built(target, precision, name)
+        if artifact.file is not None:
+            cells = self._journal().get("cells", {})
+            cells[name] = {"key": self.key, "artifact": asdict(artifact)}
+            self._remember(cells=cells)
+        return artifact
+
+    def _built(self, target: Target, precision: str, name: str) -> Artifact:
+        integer = precision == "int8"
+        scheme = target.scheme.to_json() if integer else {}
+        try:
+            target.require()
+            program, share = self.static.program, {}
+            if integer:
+                made = quantized(program, self._ranges(target), self.settings.recipe, target.scheme)
+                program, share = (
+                    made.program,
+                    {"int8_mac_share": made.summary.int8_mac_share, "float": made.summary.floats},
+                )
+            self.say(f"building {target.name} {precision}")
+            checks = target.build(program, self.frames, precision, self.out / name, overwrite=True)
+        except Unavailable as missing:
+            return Artifact(
+                target.name, precision, None, layout=target.layout, scheme=scheme,
+                skipped=f"{missing.reason}; {missing.install}",
+            )  # fmt: skip
+        path = self.out / name
+        return Artifact(
+            target.name, precision, name, sha256_of(path), size_of(path),
+            target.layout, scheme, {**share, **checks},
+        )  # fmt: skip
+
+    def _ranges(self, target: Target) -> dict[str, tuple[float, float]]:
+        chosen = self.calibration.ranges(
+            self.settings.recipe.method, symmetric=target.scheme.symmetric
+        )
+        return {name: (found.low, found.high) for name, found in chosen.items()}
+
+    def _remember(self, **changes: Any) -> None:
+        """Update the journal; what another key left in it goes."""
+        journal = self._journal()
+        kept = journal if journal.get("key") == self.key else {}
+        text = json.dumps({**kept, **changes, "key": self.key}, indent=1)
+        write_bytes(self.out / CELLS_NAME, text.encode(), overwrite=True)
+
+    def _manifest(self, artifacts: tuple[Artifact, ...], command: str) -> Manifest:
+        loaded, done = self.loaded, self.static.to_json()
+        channels = self.frames[0].shape[1]
+        output = self.static.program.graph.output_node().args[0]
+        assert isinstance(output, torch.fx.Node)
+        calibration = None
+        if "int8" in self.settings.precisions:
+            _ = self.calibration
+            calibration = self._record(CALIBRATION_NAME)
+        save_weights(self.out / WEIGHTS_NAME, loaded.module, loaded.header or {})
+        return Manifest(
+            model=loaded.name,
+            spec=loaded.spec,
+            domain=loaded.domain,
+            size=self.settings.size,
+            halo=receptive_radius(loaded.module, self.frames),
+            multiple=size_multiple(loaded.module, loaded.domain),
+            channels=channels,
+            output_channels=output.meta["val"].shape[1],
+            weights=self._record(WEIGHTS_NAME),
+            graph_sha256=self.graph_sha256,
+            calibration=calibration,
+            artifacts=artifacts,
+            recipe=self.settings.recipe.to_json(),
+            rewrites=tuple(done["rewrites"]),
+            refusals=tuple(done["refusals"]),
+            versions=versions(),
+            command=command,
+        )
+
+    def _record(self, name: str) -> FileRecord:
+        return FileRecord(name, sha256_of(self.out / name))
+
+
+def versions() -> dict[str, str]:
+    """The versions of everything that has a hand in an export and is installed."""
+    found = {"python": platform.python_version()}
+    for name in TOOLS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _state_sha256(loaded: Loaded) -> str:
+    """Of all parameters and buffers: a user's factory may set them without a weights file."""
+    digest = hashlib.sha256()
+    for name, value in sorted(loaded.module.state_dict().items()):
+        digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _code_sha256() -> str:
+    """Of the rooms whose code decides what an artifact holds."""
+    import pockethdr.calibration
+    import pockethdr.export
+
+    digest = hashlib.sha256()
+    for room in (pockethdr.calibration, pockethdr.export):
+        for folder in map(Path, room.__path__):
+            for file in sorted(folder.rglob("*.py")):
+                digest.update(file.read_bytes())
+    return digest.hexdigest()

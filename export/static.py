@@ -1,0 +1,170 @@
+"""From a loaded network to one static program: trace, rewrite, prove.
+
+Tracing fixes the size of the frames, and proving every place in float64 at a phone's tile size
+would cost more than the export itself. So each place is proved on small frames, on random values and on a
+real bracket; the program of the wanted size must then go through the very same rewrites, and its
+output is compared with that of the untouched network once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, fx, nn
+
+from pockethdr.brackets.bracket import Bracket
+from pockethdr.errors import ModelError, RefusedError
+from pockethdr.export.lowering import Form
+from pockethdr.export.lowrank import LowRank, dynamic_convolutions
+from pockethdr.export.rewrite import (
+    Proof,
+    Refusal,
+    Rewrite,
+    Rewritten,
+    apply_rewrites,
+)
+from pockethdr.export.rewrites.adaptive_pool import FixAdaptivePool
+from pockethdr.export.rewrites.batch_norm import FoldBatchNorm
+from pockethdr.export.rewrites.conv_shuffle import MergeConvShuffle
+from pockethdr.export.rewrites.explicit_padding import ExplicitPadding
+from pockethdr.export.rewrites.fold_constants import FoldConstants
+from pockethdr.export.rewrites.identities import RemoveIdentities
+from pockethdr.export.rewrites.merge_pointwise import MergePointwise
+from pockethdr.export.rewrites.rank import ReduceRank
+from pockethdr.export.rewrites.unshuffle_conv import MergeUnshuffleConv
+from pockethdr.export.trace import traced
+from pockethdr.models.load import Loaded, example_frames
+
+#: Places are proved at no more than this height and width.
+PROOF_SIZE = 64
+
+Frames = tuple[Tensor, Tensor, Tensor]
+
+
+def static_program(
+    loaded: Loaded,
+    *,
+    size: tuple[int, int],
+    allow_dynamic: bool = False,
+    form: Form = "concat",
+    bracket: Bracket | None = None,
+) -> Rewritten:
+    """The network as a program with constant weights, traced at `size`.
+
+    Args:
+        size: H, W of the network's grid.
+        allow_dynamic: go on although a convolution keeps a run-time kernel.
+        form: how Φ meets the latent channels.
+        bracket: a real bracket to prove on, beside random frames.
+
+    Raises:
+        ModelError: the network does not take frames of `size`.
+        RefusedError: a dynamic operation could not be made static.
+        ProofError: a rewrite changed a value.
+    """
+    rewrites = standard_rewrites(form)
+    done = _rewritten(loaded, size, rewrites, bracket)
+    stuck = [refusal for refusal in done.refusals if refusal.rewrite == LowRank.name]
+    if (stuck or dynamic_convolutions(done.program)) and not allow_dynamic:
+        raise _refused(loaded.spec, stuck)
+    return done
+
+
+def standard_rewrites(form: Form = "concat") -> list[Rewrite]:
+    """What every target's program goes through, in order.
+
+    The layout rewrites are those that measured faster in every runtime; see
+    docs/decisions/004-layout-rewrites-per-target.md.
+    """
+    return [
+        ExplicitPadding(),
+        RemoveIdentities(),
+        LowRank(form),
+        ReduceRank(),
+        FoldConstants(),
+        FoldBatchNorm(),
+        FixAdaptivePool(),
+        RemoveIdentities(),
+        MergePointwise(),
+        MergeUnshuffleConv(),
+        MergeConvShuffle(),
+    ]
+
+
+def _rewritten(
+    loaded: Loaded, size: tuple[int, int], rewrites: Sequence[Rewrite], bracket: Bracket | None
+) -> Rewritten:
+    small = (min(size[0], PROOF_SIZE), min(size[1], PROOF_SIZE))
+    proved = apply_rewrites(
+        _traced(loaded, small), rewrites, proof_frames(loaded.domain, small, bracket)
+    )
+    if small == size:
+        return proved
+    untouched = _traced(loaded, size)
+    frames = proof_frames(loaded.domain, size, bracket)[-1:]
+    done = apply_rewrites(untouched, rewrites, frames, each_place=False)
+    if _places(done.proofs) != _places(proved.proofs):  # its graph depends on the size
+        return apply_rewrites(untouched, rewrites, frames)
+    return replace(done, proofs=[*proved.proofs, *done.proofs[-1:]])
+
+
+def _places(proofs: Sequence[Proof]) -> list[tuple[str, str]]:
+    return [(proof.rewrite, proof.place) for proof in proofs]
+
+
+def _traced(loaded: Loaded, size: tuple[int, int]) -> fx.GraphModule:
+    frames = example_frames(loaded.domain, *size)
+    try:
+        with torch.no_grad():
+            output = loaded.module(*frames)
+    except RuntimeError as error:
+        raise _wrong_size(loaded, size, str(error).splitlines()[0]) from error
+    if tuple(output.shape[2:]) != size:
+        raise _wrong_size(loaded, size, f"it returned {tuple(output.shape)}")
+    return traced(loaded.module, frames)
+
+
+def _wrong_size(loaded: Loaded, size: tuple[int, int], why: str) -> ModelError:
+    return ModelError(
+        f"{loaded.spec} does not take frames of {size[0]}x{size[1]}: {why}",
+        expected=f"a size that is a multiple of {size_multiple(loaded.module, loaded.domain)}",
+        fix="choose another --size",
+    )
+
+
+def proof_frames(domain: str, size: tuple[int, int], bracket: Bracket | None) -> list[Frames]:
+    """Seeded random frames and, when there is one that is large enough, the centre of a bracket."""
+    frames = [example_frames(domain, *size, seed=1)]
+    if bracket is not None and all(a >= b for a, b in zip(bracket.size(), size, strict=True)):
+        top, left = ((a - b) // 2 for a, b in zip(bracket.size(), size, strict=True))
+        short, mid, long = (
+            torch.from_numpy(x[:, :, top : top + size[0], left : left + size[1]].copy())
+            for x in bracket.inputs()
+        )
+        frames.append((short, mid, long))
+    return frames
+
+
+def size_multiple(module: nn.Module, domain: str) -> int:
+    """The smallest power of two of which H and W must be multiples."""
+    for multiple in (1, 2, 4, 8, 16, 32, 64):
+        side = 64 + multiple
+        try:
+            with torch.no_grad():
+                output = module(*example_frames(domain, side, side))
+        except RuntimeError:
+            continue
+        if tuple(output.shape[2:]) == (side, side):
+            return multiple
+    raise ModelError("the network takes no frames of 65 to 128 pixels", expected="any such size")
+
+
+def _refused(spec: str, refusals: Sequence[Refusal]) -> RefusedError:
+    table = "\n".join(f"  {r.place:16} {r.op:14} {r.source:24} {r.reason}" for r in refusals)
+    return RefusedError(
+        f"{spec} has dynamic operations that cannot be made static:\n{table}",
+        expected="kernels that are sums of constants times few run-time values",
+        fix="rewrite these lines of the network, or export as it is with --allow-dynamic",
+    )
