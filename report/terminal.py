@@ -13,16 +13,17 @@ _VERDICTS = {True: "[green]pass[/]", False: "[bold red]FAIL[/]", None: "[yellow]
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """One line an artifact; what was not measured is a dash, with the reason in the last column."""
-    made = Table(box=None, header_style="bold", pad_edge=False)
-    made.add_column("artifact", no_wrap=True)
-    made.add_column("verdict", no_wrap=True)
-    headers = ("PSNR-µ vs ref", "PSNR-µ", "PSNR-ℓ", "loss µ", "loss ℓ", "p50 ms", "MB", "peak MB")
-    for header in headers:
-        made.add_column(header, justify="right")
-    made.add_column("runtime / why not")
+    """One line an artifact, 80 columns wide; below, what ran each and what was not measured."""
+    made = Table(
+        box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), caption_justify="left"
+    )
+    for header in ("artifact", "verdict"):
+        made.add_column(header, no_wrap=True)
+    for header in ("vs ref", "PSNR-µ", "PSNR-ℓ", "Δ µ", "Δ ℓ", "ms", "MB", "peak MB"):
+        made.add_column(header, justify="right", no_wrap=True)
     for row in rows:
-        made.add_row(row.name, _VERDICTS[row.passed], *figures(row), escape(_note(row)))
+        made.add_row(row.name, _VERDICTS[row.passed], *figures(row))
+    made.caption = escape("\n".join(_notes(rows)))
     return made
 
 
@@ -57,5 +58,10 @@ def _number(value: float | None, spec: str) -> str:
     return "–" if value is None else format(value, spec)
 
 
-def _note(row: Row) -> str:
-    return "; ".join(part for part in (row.runtime, row.reason) if part)
+def _notes(rows: Sequence[Row]) -> list[str]:
+    """`onnx fp16, onnx int8: ONNX Runtime …`, alike notes together."""
+    owners: dict[str, list[str]] = {}
+    for row in rows:
+        note = "; ".join(part for part in (row.runtime, row.reason) if part)
+        owners.setdefault(note, []).append(row.name)
+    return [f"{', '.join(names)}: {note}" for note, names in owners.items() if note]
