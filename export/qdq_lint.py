@@ -159,10 +159,10 @@ def _pair(node: onnx.NodeProto, model: onnx.ModelProto, constants: dict[str, np.
 
 
 def _uses(name: str, model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, int]]:
-    """Readers of a value with the input's position, looking through quantize and dequantize."""
+    """Readers of a value with the input's position, looking through quantize, clip, dequantize."""
     for node in model.graph.node:
         for position, read in enumerate(node.input):
-            if read == name and node.op_type in QUANTIZERS and position == 0:
+            if read == name and node.op_type in (*QUANTIZERS, "Clip") and position == 0:
                 yield from _uses(node.output[0], model)
             elif read == name and node.op_type not in QUANTIZERS:
                 yield node, position

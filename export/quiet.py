@@ -27,7 +27,13 @@ def quiet() -> Iterator[None]:
         warnings.simplefilter("ignore")
         logging.disable(logging.ERROR)
         try:
-            with _redirected(1, sink.fileno()), _redirected(2, sink.fileno()):
+            with (
+                _redirected(1, sink.fileno()),
+                _redirected(2, sink.fileno()),
+                open(sink.fileno(), "w", closefd=False) as text,
+                contextlib.redirect_stdout(text),
+                contextlib.redirect_stderr(text),
+            ):
                 yield
         except Exception as error:
             sink.seek(max(0, sink.seek(0, os.SEEK_END) - 2000))

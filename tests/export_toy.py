@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,9 @@ def frames(seed: int = 0) -> tuple[Tensor, ...]:
     return tuple(torch.rand(1, 4, SIZE, SIZE, generator=generator) for _ in range(3))
 
 
+@cache
 def toy(**options: Any) -> fx.GraphModule:
-    """A traced `Toy` with seeded weights, spread so that the output is not all grey."""
+    """A traced `Toy` with seeded weights, spread so that the output is not all grey. Shared."""
     torch.manual_seed(7)
     net = Toy(**options)
     with torch.no_grad():
@@ -64,21 +66,20 @@ def toy(**options: Any) -> fx.GraphModule:
     return traced(net, frames())
 
 
-def ranges_of(program: fx.GraphModule, *inputs: tuple[Tensor, ...]) -> dict[str, Any]:
-    """Minimum and maximum of every value over `inputs`."""
+@cache
+def ranges_of(program: fx.GraphModule) -> dict[str, Any]:
+    """Minimum and maximum of every value for `frames()`. Shared."""
     found: dict[str, Any] = {}
 
     class Observer(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
             value = super().run_node(n)
             if isinstance(value, Tensor) and value.is_floating_point():
-                low, high = found.get(n.name, (float("inf"), float("-inf")))
-                found[n.name] = (min(low, float(value.min())), max(high, float(value.max())))
+                found[n.name] = (float(value.min()), float(value.max()))
             return value
 
     with torch.no_grad():
-        for each in inputs or (frames(),):
-            Observer(program).run(*each)
+        Observer(program).run(*frames())
     return found
 
 

@@ -1,0 +1,76 @@
+"""Core ML packages: reloaded, executed by our evaluator of the saved program."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pockethdr.export.manifest import sha256_of
+from pockethdr.export.quantize import quantized
+from pockethdr.export.recipe import RECIPES
+from pockethdr.export.targets import TARGETS
+
+ct = pytest.importorskip("coremltools")
+
+_spec = importlib.util.spec_from_file_location(
+    "export_toy", Path(__file__).with_name("export_toy.py")
+)
+assert _spec
+assert _spec.loader
+nets = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(nets)
+
+TARGET = TARGETS["coreml"]
+
+
+def _run(path: Path) -> np.ndarray:
+    from pockethdr.runtime.runner import open_runner
+
+    runner = open_runner(path, "coreml", threads=1)
+    try:
+        return runner.run(tuple(np.asarray(f) for f in nets.frames()))
+    finally:
+        runner.close()
+
+
+def _int8(divided: float = 1.0):
+    program = nets.toy()
+    ranges = dict(nets.ranges_of(program))
+    ranges["relu_5"] = tuple(v / divided for v in ranges["relu_5"])
+    return quantized(program, ranges, RECIPES["hdr"], TARGET.scheme)
+
+
+def test_int8_runs_and_repeats(tmp_path: Path) -> None:
+    first, second, done = tmp_path / "a.mlpackage", tmp_path / "b.mlpackage", _int8()
+    found = TARGET.build(done.program, nets.frames(), "int8", first)
+    TARGET.build(done.program, nets.frames(), "int8", second)
+    assert nets.psnr(_run(first), nets.run(nets.toy(), nets.frames())) >= 40
+    assert sha256_of(first) == sha256_of(second)
+    assert found["ops"]["conv"] == 12
+    assert found["constexpr"] == {"constexpr_affine_dequantize": 8}
+    assert found["int8_mac_share"] == pytest.approx(done.summary.int8_mac_share)
+    assert not {"add", "mul", "concat", "tanh"} & set(found["float_ops"])
+
+
+def test_fp16_package_loads_with_settled_identifiers(tmp_path: Path) -> None:
+    path = tmp_path / "a.mlpackage"
+    TARGET.build(nets.toy(), nets.frames(), "fp16", path)
+    assert nets.psnr(_run(path), nets.run(nets.toy(), nets.frames())) >= 60
+    raw = json.loads((path / "Manifest.json").read_text())
+    assert raw["rootModelIdentifier"] in raw["itemInfoEntries"]
+    spec = ct.models.MLModel(str(path), skip_model_load=True).get_spec()
+    assert [i.name for i in spec.description.input] == ["short", "mid", "long"]
+    assert [o.name for o in spec.description.output] == ["hdr"]
+    kinds = {
+        i.type.multiArrayType.dataType for i in (*spec.description.input, *spec.description.output)
+    }
+    assert kinds == {ct.proto.FeatureTypes_pb2.ArrayFeatureType.FLOAT32}
+
+
+def test_a_wrong_scale_fails(tmp_path: Path) -> None:
+    TARGET.build(_int8(1.5).program, nets.frames(), "int8", tmp_path / "wrong.mlpackage")
+    expected = nets.run(nets.toy(), nets.frames())
+    right = nets.psnr(nets.run(_int8().program, nets.frames()), expected)
+    assert nets.psnr(_run(tmp_path / "wrong.mlpackage"), expected) < right - 5

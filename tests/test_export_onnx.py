@@ -1,0 +1,87 @@
+"""ONNX files, run by ONNX Runtime against the float program."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pockethdr.errors import ArtifactError
+from pockethdr.export.quantize import quantized
+from pockethdr.export.recipe import RECIPES
+from pockethdr.export.targets import TARGETS, TargetError
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+_spec = importlib.util.spec_from_file_location(
+    "export_toy", Path(__file__).with_name("export_toy.py")
+)
+assert _spec
+assert _spec.loader
+nets = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(nets)
+
+TARGET = TARGETS["onnx"]
+
+
+def _run(path: Path) -> np.ndarray:
+    from pockethdr.runtime.runner import open_runner
+
+    runner = open_runner(path, "onnx", threads=1)
+    try:
+        return runner.run(tuple(np.asarray(f) for f in nets.frames()))
+    finally:
+        runner.close()
+
+
+def _program(precision: str, divided: float = 1.0):
+    program = nets.toy()
+    if precision != "int8":
+        return program
+    ranges = dict(nets.ranges_of(program))
+    ranges["relu_5"] = tuple(v / divided for v in ranges["relu_5"])
+    return quantized(program, ranges, RECIPES["hdr"], TARGET.scheme).program
+
+
+def test_fp16_keeps_float32_ends(tmp_path: Path) -> None:
+    path = tmp_path / "a.onnx"
+    found = TARGET.build(nets.toy(), nets.frames(), "fp16", path)
+    assert nets.psnr(_run(path), nets.run(nets.toy(), nets.frames())) >= 60
+    assert found["ops"]["Conv"] == 12
+    model = onnx.load(path)
+    ends = [*model.graph.input, *model.graph.output]
+    assert [end.name for end in ends] == ["short", "mid", "long", "hdr"]
+    assert {end.type.tensor_type.elem_type for end in ends} == {onnx.TensorProto.FLOAT}
+    assert {i.data_type for i in model.graph.initializer} >= {onnx.TensorProto.FLOAT16}
+    assert b"export_toy.py" not in path.read_bytes()
+
+
+def test_int8_runs_as_simulated_and_repeats(tmp_path: Path) -> None:
+    program, expected = _program("int8"), nets.run(nets.toy(), nets.frames())
+    first, second = tmp_path / "a.onnx", tmp_path / "b.onnx"
+    found = TARGET.build(program, nets.frames(), "int8", first)
+    TARGET.build(program, nets.frames(), "int8", second)
+    assert nets.psnr(_run(first), expected) >= 40
+    assert nets.psnr(_run(first), nets.run(program, nets.frames())) > 55
+    assert first.read_bytes() == second.read_bytes()
+    assert found["lint"] == []
+    assert 0.5 < found["int8_mac_share"] < 0.8
+    assert found["float_ops"] == {"Conv": 4, "DepthToSpace": 1, "Relu": 3, "Sigmoid": 1}
+
+
+def test_a_wrong_scale_fails(tmp_path: Path) -> None:
+    expected = nets.run(nets.toy(), nets.frames())
+    right = nets.psnr(nets.run(_program("int8"), nets.frames()), expected)
+    TARGET.build(_program("int8", 1.5), nets.frames(), "int8", tmp_path / "wrong.onnx")
+    assert nets.psnr(_run(tmp_path / "wrong.onnx"), expected) < right - 5
+
+
+def test_what_cannot_be_written_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.onnx"
+    path.write_bytes(b"mine")
+    with pytest.raises(ArtifactError, match="exists"):
+        TARGET.build(_program("fp32"), nets.frames(), "fp32", path)
+    assert path.read_bytes() == b"mine"
+    with pytest.raises(TargetError, match="no int4"):
+        TARGET.build(_program("fp32"), nets.frames(), "int4", path)

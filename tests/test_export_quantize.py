@@ -1,0 +1,220 @@
+"""What becomes integer, which scales are shared, and what the pairs compute."""
+
+import importlib.util
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import fx, nn
+
+from pockethdr.export.quantize import (
+    Params,
+    Quantized,
+    RangeError,
+    params_of,
+    quantized,
+    weight_scales,
+)
+from pockethdr.export.recipe import RECIPES, Recipe
+from pockethdr.export.scheme import Scheme
+from pockethdr.export.targets import COREML_INT8, LITERT_INT8, ONNX_INT8, TENSORRT_INT8
+from pockethdr.export.trace import traced
+
+_spec = importlib.util.spec_from_file_location(
+    "export_toy", Path(__file__).with_name("export_toy.py")
+)
+assert _spec
+assert _spec.loader
+nets = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(nets)
+
+HDR = RECIPES["hdr"]
+SCHEMES = [LITERT_INT8, COREML_INT8, ONNX_INT8, TENSORRT_INT8]
+
+
+def _quantized(scheme: Scheme, recipe: Recipe = HDR, **options: Any) -> Quantized:
+    program = nets.toy(**options)
+    return quantized(program, nets.ranges_of(program), recipe, scheme)
+
+
+def _calls(program: fx.GraphModule, name: str) -> list[fx.Node]:
+    return [n for n in program.graph.nodes if name in str(n.target)]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=lambda s: s.name)
+def test_the_pairs_cost_little(scheme: Scheme) -> None:
+    program, frames = nets.toy(), nets.frames()
+    done = quantized(program, nets.ranges_of(program), HDR, scheme)
+    assert 35 < nets.psnr(nets.run(done.program, frames), nets.run(program, frames)) < 150
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=lambda s: s.name)
+def test_a_wrong_range_is_seen(scheme: Scheme) -> None:
+    program, frames = nets.toy(), nets.frames()
+    ranges, expected = nets.ranges_of(program), nets.run(program, frames)
+    right = nets.run(quantized(program, ranges, HDR, scheme).program, frames)
+    wrong = {**ranges, "relu_5": tuple(v / 1.5 for v in ranges["relu_5"])}
+    broken = nets.run(quantized(program, wrong, HDR, scheme).program, frames)
+    assert nets.psnr(broken, expected) < nets.psnr(right, expected) - 3
+
+
+def test_the_ends_stay_float_and_say_why() -> None:
+    summary = _quantized(LITERT_INT8).summary
+    reasons = Counter(summary.floats.values())
+    assert reasons["recipe: at the inputs"] == 3
+    assert reasons["recipe: at the output"] == 3
+    assert reasons["reads only float values"] == 3
+    assert set(reasons) == {
+        "recipe: at the inputs",
+        "recipe: at the output",
+        "reads only float values",
+    }
+    assert 0.5 < summary.int8_mac_share < 0.9
+
+
+def test_everything_can_be_integer() -> None:
+    summary = _quantized(LITERT_INT8, RECIPES["full"]).summary
+    assert (summary.floats, summary.int8_mac_share) == ({}, 1.0)
+
+
+def test_pooled_context_stays_float() -> None:
+    floats = _quantized(LITERT_INT8, phi="global").summary.floats
+    context = [name for name, reason in floats.items() if "context" in reason]
+    assert {"mean", "tanh"} <= set(context)
+
+
+def test_patterns_keep_what_they_match_float() -> None:
+    recipe = replace(HDR, float_nodes=("aten.add", "fuse", "conv2d_4*"))
+    floats = _quantized(LITERT_INT8, recipe).summary.floats
+    matched = [reason for reason in floats.values() if "matches" in reason]
+    assert set(matched) == {f"recipe: matches `{p}`" for p in recipe.float_nodes}
+    assert len(matched) == 5
+
+
+def test_a_computed_weight_and_a_grouped_transposed_convolution_stay_float() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3)
+            self.grouped = nn.ConvTranspose2d(4, 4, 2, groups=2)
+
+        def forward(self, a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+            x = self.first(a)
+            x = nn.functional.conv2d(x, b[:, :, :3, :3].expand(4, 4, 3, 3))
+            return self.last(self.grouped(x) + c.mean())
+
+    program = traced(Odd(), nets.frames())
+    floats = quantized(program, nets.ranges_of(program), HDR, ONNX_INT8).summary.floats
+    assert "its weight is computed at run time" in floats.values()
+    assert any("no per-channel weight axis" in reason for reason in floats.values())
+
+
+def test_a_missing_range_is_named() -> None:
+    program = nets.toy()
+    ranges = dict(nets.ranges_of(program))
+    del ranges["mul"]
+    with pytest.raises(RangeError, match=r"no calibrated range for `mul`"):
+        quantized(program, ranges, HDR, LITERT_INT8)
+    with pytest.raises(RangeError, match="range of `mul` is"):
+        quantized(program, {**ranges, "mul": (0.0, float("nan"))}, HDR, LITERT_INT8)
+
+
+def test_a_value_is_quantized_once_for_each_range() -> None:
+    for scheme in SCHEMES:
+        program = _quantized(scheme).program
+        pairs = [(n.args[0], *n.args[1:3]) for n in _calls(program, "quantize_per_tensor")]
+        stored = [pair for pair in pairs if "quantize" not in str(pair[0])]
+        assert len(stored) == len(set(stored))
+
+
+def test_concatenated_values_share_one_scale() -> None:
+    for cat in _calls(_quantized(LITERT_INT8).program, "aten.cat"):
+        scales = {n.args[1:3] for n in cat.all_input_nodes}
+        scales |= {n.args[1:3] for n in cat.users}
+        assert len(scales) == 1
+
+
+def test_no_rounding_lies_between_a_convolution_and_its_relu() -> None:
+    program = _quantized(LITERT_INT8).program
+    for relu in _calls(program, "aten.relu"):
+        assert "conv2d" in str(relu.args[0].target)
+
+
+def test_tanh_has_the_scale_of_its_kernel() -> None:
+    (tanh,) = _calls(_quantized(LITERT_INT8).program, "aten.tanh")
+    (stored,) = tanh.users
+    assert stored.args[1:3] == (1 / 128, 0)
+
+
+def test_skips_read_the_float_tensor_where_only_convolution_inputs_are_integer() -> None:
+    program = _quantized(TENSORRT_INT8).program
+    for node in _calls(program, "aten.add") + _calls(program, "aten.cat"):
+        assert not any("dequantize" in str(n.target) for n in node.all_input_nodes)
+    integer = [n for n in _calls(program, "aten.conv2d") if "dequantize" in str(n.args[1].target)]
+    assert all("dequantize_per_tensor" in str(n.args[0].target) for n in integer)
+    assert len(integer) == 8
+
+
+def test_folded_weights_are_int8_buffers() -> None:
+    folded = _quantized(COREML_INT8).program.state_dict()
+    unfolded = _quantized(LITERT_INT8).program.state_dict()
+    assert sum(v.dtype == torch.int8 for v in folded.values()) == 8
+    assert not any(v.dtype == torch.int8 for v in unfolded.values())
+
+
+def test_the_weight_axis_is_the_output_channel() -> None:
+    done = _quantized(ONNX_INT8, end="transposed")
+    axes = {
+        str(user.target).split(".")[1]: node.args[3]
+        for node in _calls(done.program, "dequantize_per_channel")
+        for user in node.users
+    }
+    assert axes == {"conv2d": 0, "conv_transpose2d": 1}
+    reasons = _quantized(LITERT_INT8, end="transposed").summary.floats.values()
+    assert any("no integer transposed convolution" in reason for reason in reasons)
+
+
+def test_the_given_program_is_left_alone() -> None:
+    program = nets.toy()
+    code = program.code
+    quantized(program, nets.ranges_of(program), HDR, COREML_INT8)
+    assert program.code == code
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "symmetric", "expected"),
+    [
+        (-1.0, 1.55, False, Params(0.01, -28)),
+        (0.5, 2.55, False, Params(0.01, -128)),
+        (-2.55, -1.0, False, Params(0.01, 127)),
+        (-0.5, 1.27, True, Params(0.01, 0)),
+        (-1.27, 0.0, True, Params(0.01, 0)),
+        (0.0, 0.0, False, Params(1 / 255, 0)),
+    ],
+)
+def test_scale_and_zero_point(low: float, high: float, symmetric: bool, expected: Params) -> None:
+    params = params_of(low, high, symmetric=symmetric)
+    assert params.scale == pytest.approx(expected.scale)
+    assert params.zero == expected.zero
+
+
+def test_clipping_weights_by_squared_error_is_no_worse() -> None:
+    weight = torch.randn(4, 64, 3, 3, generator=torch.Generator().manual_seed(0)) * 0.01
+    weight[:, 0, 0, 0] = 0.06  # one weight just outside the others
+
+    def error(method: str) -> float:
+        scale = weight_scales(weight, 0, method=method)[:, None, None, None]
+        return float(((weight / scale).round().clamp(-127, 127) * scale - weight).square().sum())
+
+    assert error("mse") < error("minmax")
+
+
+def test_a_channel_of_zeros_has_a_scale() -> None:
+    weight = torch.zeros(2, 3, 1, 1)
+    weight[0] = 1.0
+    scales = weight_scales(weight, 0, method="minmax")
+    assert scales[0] == pytest.approx(1 / 127)
+    assert scales[1] > 1e-7

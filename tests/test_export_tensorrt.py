@@ -1,0 +1,77 @@
+"""TensorRT plans: compiled here where a compiler is, never claimed to have run."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from pockethdr.errors import Unavailable
+from pockethdr.export import tensorrt
+from pockethdr.export.quantize import quantized
+from pockethdr.export.recipe import RECIPES
+from pockethdr.export.targets import LITERT_INT8, TARGETS, TargetError
+
+pytest.importorskip("onnx")
+
+_spec = importlib.util.spec_from_file_location(
+    "export_toy", Path(__file__).with_name("export_toy.py")
+)
+assert _spec
+assert _spec.loader
+nets = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(nets)
+
+TARGET = TARGETS["tensorrt"]
+
+
+@pytest.fixture
+def _compiler() -> str:
+    try:
+        return tensorrt.backend()[0]
+    except Unavailable as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.mark.usefixtures("_compiler")
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_builds_and_repeats(tmp_path: Path, precision: str) -> None:
+    program = nets.toy()
+    if precision == "int8":
+        ranges = nets.ranges_of(program)
+        program = quantized(program, ranges, RECIPES["hdr"], TARGET.scheme).program
+    first, second = tmp_path / "a.plan", tmp_path / "b.plan"
+    found = TARGET.build(program, nets.frames(), precision, first)
+    assert found["executed"] is False
+    assert found["reason"]
+    assert found["kernels"]["kind"] == "compile-time estimate"
+    assert found["kernels"]["count"] > 5
+    assert (found["kernels"]["reading_int8"] > 0) == (precision == "int8")
+    if precision == "int8" and found["backend"].startswith("tensorrt_rtx"):
+        TARGET.build(program, nets.frames(), precision, second)
+        assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.usefixtures("_compiler")
+def test_what_it_would_misread_is_refused(tmp_path: Path) -> None:
+    program = nets.toy()
+    asymmetric = quantized(program, nets.ranges_of(program), RECIPES["hdr"], LITERT_INT8).program
+    with pytest.raises(TargetError, match="zero-point"):
+        TARGET.build(asymmetric, nets.frames(), "int8", tmp_path / "a.plan")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_compiler_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    real = importlib.util.find_spec
+    hidden = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name in hidden else real(name, *a)
+    )
+    with pytest.raises(Unavailable, match="pockethdr"):
+        TARGET.build(nets.toy(), nets.frames(), "fp16", tmp_path / "a.plan")
+    with pytest.raises(Unavailable, match="pockethdr"):
+        tensorrt.backend()
+
+
+def test_there_is_no_fp32_plan(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="no fp32"):
+        TARGET.build(nets.toy(), nets.frames(), "fp32", tmp_path / "a.plan")

@@ -1,0 +1,82 @@
+"""TFLite files, run by LiteRT against the float program."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pockethdr.export.quantize import quantized
+from pockethdr.export.recipe import RECIPES
+from pockethdr.export.targets import TARGETS
+
+pytest.importorskip("litert_torch")
+
+_spec = importlib.util.spec_from_file_location(
+    "export_toy", Path(__file__).with_name("export_toy.py")
+)
+assert _spec
+assert _spec.loader
+nets = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(nets)
+
+TARGET = TARGETS["tflite"]
+
+
+def _run(path: Path) -> np.ndarray:
+    from pockethdr.runtime.runner import open_runner
+
+    runner = open_runner(path, "tflite", threads=1)
+    try:
+        return runner.run(tuple(np.asarray(f) for f in nets.frames()))
+    finally:
+        runner.close()
+
+
+def _int8(divided: float = 1.0, **options: object):
+    program = nets.toy(**options)
+    ranges = dict(nets.ranges_of(program))
+    if divided != 1.0:
+        ranges["relu_5"] = tuple(v / divided for v in ranges["relu_5"])
+    return quantized(program, ranges, RECIPES["hdr"], TARGET.scheme)
+
+
+def test_fp16(tmp_path: Path) -> None:
+    path, program = tmp_path / "a.tflite", nets.toy()
+    found = TARGET.build(program, nets.frames(), "fp16", path)
+    assert nets.psnr(_run(path), nets.run(program, nets.frames())) >= 60
+    assert found["undelegated"] == {}
+    assert found["ops"]["DEQUANTIZE:float32"] > 0
+
+
+def test_int8_body(tmp_path: Path) -> None:
+    first, second, done = tmp_path / "a.tflite", tmp_path / "b.tflite", _int8()
+    found = TARGET.build(done.program, nets.frames(), "int8", first)
+    TARGET.build(done.program, nets.frames(), "int8", second)
+    out = _run(first)
+    assert nets.psnr(out, nets.run(nets.toy(), nets.frames())) >= 40
+    assert nets.psnr(out, nets.run(done.program, nets.frames())) >= 50
+    assert first.read_bytes() == second.read_bytes()
+    assert found["int8_mac_share"] == pytest.approx(done.summary.int8_mac_share)
+    assert found["undelegated"] == {}
+    ops = found["ops"]
+    assert (ops["CONV_2D:int8"], ops["CONV_2D:float32"]) == (8, 4)
+    assert not {"ADD", "MUL", "CONCATENATION", "TANH"} & set(found["float_ops"])
+
+
+def test_a_wrong_scale_fails(tmp_path: Path) -> None:
+    TARGET.build(_int8(1.5).program, nets.frames(), "int8", tmp_path / "wrong.tflite")
+    expected = nets.run(nets.toy(), nets.frames())
+    right = nets.psnr(nets.run(_int8().program, nets.frames()), expected)
+    assert nets.psnr(_run(tmp_path / "wrong.tflite"), expected) < right - 5
+
+
+def test_what_falls_to_float_is_in_the_checks(tmp_path: Path) -> None:
+    done = _int8(end="transposed", phi="global", slope=0.1)
+    found = TARGET.build(done.program, nets.frames(), "int8", tmp_path / "a.tflite")
+    assert found["float_ops"]["TRANSPOSE_CONV"] == 1
+    assert found["float_ops"]["MEAN"] == 1
+    assert found["ops"]["LEAKY_RELU:int8"] == 1
+    assert found["int8_mac_share"] == pytest.approx(done.summary.int8_mac_share)
+    expected = nets.run(nets.toy(end="transposed", phi="global", slope=0.1), nets.frames())
+    assert nets.psnr(_run(tmp_path / "a.tflite"), expected) >= 40
