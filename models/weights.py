@@ -36,6 +36,7 @@ def save_weights(path: Path, module: nn.Module, header: Mapping[str, Any]) -> No
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(state, temporary, metadata={HEADER: json.dumps(dict(header), sort_keys=True)})
+        temporary.chmod(0o644)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
