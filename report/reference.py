@@ -13,7 +13,7 @@ from pockethdr.errors import ArtifactError
 from pockethdr.export.manifest import Manifest, sha256_of
 from pockethdr.models.load import load_model
 from pockethdr.runtime.runner import Array, Frames
-from pockethdr.runtime.tiling import Progress, run_tiled
+from pockethdr.runtime.tiling import Progress, Run, run_tiled
 
 
 class Reference:
@@ -40,10 +40,10 @@ class Reference:
         return np.asarray(out.numpy(), np.float32)
 
 
-def tiled(run: object, frames: Frames, manifest: Manifest, progress: Progress | None) -> Array:
+def tiled(run: Run, frames: Frames, manifest: Manifest, progress: Progress | None) -> Array:
     """`run` over whole frames on the tile, halo and multiple of an export."""
     return run_tiled(
-        run,  # type: ignore[arg-type]
+        run,
         frames,
         tile=manifest.size,
         # Without a finite halo any will do: artifact and reference see the same tiles.
