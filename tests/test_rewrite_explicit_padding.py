@@ -8,8 +8,9 @@ from pockethdr.export.rewrites.explicit_padding import ExplicitPadding
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
-@pytest.mark.parametrize("batch", [1, 4])
-@pytest.mark.parametrize(("kernel", "dilation"), [(2, 1), (4, 1), ((4, 3), 1), (4, 3)])
+@pytest.mark.parametrize(
+    ("kernel", "dilation", "batch"), [(2, 1, 4), (4, 1, 1), ((4, 3), 1, 4), (4, 3, 1)]
+)
 def test_even_kernels(prove, kernel, dilation, batch) -> None:
     net = nn.Conv2d(4, 6, kernel, padding="same", dilation=dilation, groups=2)
     done = prove(net, ExplicitPadding(), shape=(batch, 4, 9, 8))

@@ -19,7 +19,6 @@ class Do(nn.Module):
         return self.what(x.relu()).neg()
 
 
-@pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize(
     "what",
     [
@@ -40,8 +39,8 @@ class Do(nn.Module):
         lambda x: x.clone().detach().permute(0, 2, 1, 3).clone().transpose(1, 2),
     ],
 )
-def test_removes(prove, what, batch) -> None:
-    done = prove(Do(what), RemoveIdentities(), shape=(batch, 4, 8, 8))
+def test_removes(prove, what) -> None:
+    done = prove(Do(what), RemoveIdentities(), shape=(4, 4, 8, 8))
     assert op_counts(done.program) == {"aten.relu": 1, "aten.neg": 1}
     assert all(proof.max_relative_error == 0 for proof in done.proofs)
 

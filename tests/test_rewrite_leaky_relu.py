@@ -7,8 +7,7 @@ from pockethdr.export.aten import op_counts
 from pockethdr.export.rewrites.leaky_relu import ExpandLeakyRelu
 
 
-@pytest.mark.parametrize("batch", [1, 4])
-@pytest.mark.parametrize("slope", [0.0, 0.01, 0.2, 1.0])
+@pytest.mark.parametrize(("slope", "batch"), [(0.0, 1), (0.01, 4), (0.2, 4), (1.0, 1)])
 @pytest.mark.parametrize("form", ["max", "relu"])
 def test_is_exact(prove, form, slope, batch) -> None:
     done = prove(nn.LeakyReLU(slope), ExpandLeakyRelu(form), shape=(batch, 4, 8, 8))

@@ -18,8 +18,10 @@ class ReadTwice(nn.Module):
         return self.second(x) + x
 
 
-@pytest.mark.parametrize("batch", [1, 4])
-@pytest.mark.parametrize("biases", [(True, True), (True, False), (False, True), (False, False)])
+@pytest.mark.parametrize(
+    ("biases", "batch"),
+    [((True, True), 4), ((True, False), 1), ((False, True), 4), ((False, False), 1)],
+)
 @pytest.mark.parametrize(
     "first",
     [

@@ -18,9 +18,11 @@ class Pad(nn.Module):
         return pad(x, self.pads, mode=self.mode) + 0
 
 
-@pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("mode", ["reflect", "replicate"])
-@pytest.mark.parametrize("pads", [(1, 1, 1, 1), (1, 2, 1, 2), (2, 0, 0, 3), (7, 7, 7, 7)])
+@pytest.mark.parametrize(
+    ("pads", "batch"),
+    [((1, 1, 1, 1), 4), ((1, 2, 1, 2), 1), ((2, 0, 0, 3), 4), ((7, 7, 7, 7), 1)],
+)
 def test_is_exact(prove, pads, mode, batch) -> None:
     done = prove(Pad(pads, mode), ExpandReflectPad(), shape=(batch, 4, 8, 9))
     assert [proof.max_relative_error for proof in done.proofs] == [0.0]
@@ -52,5 +54,6 @@ def test_zero_padding_stays(prove) -> None:
     ],
 )
 def test_refuses(prove, pads, mode, reason) -> None:
-    refusals = prove(Pad(pads, mode), ExpandReflectPad()).refusals
-    assert not refusals if not refusals else reason in refusals[0].reason
+    done = prove(Pad(pads, mode), ExpandReflectPad())
+    assert not done.proofs
+    assert reason in done.refusals[0].reason

@@ -7,9 +7,7 @@ from pockethdr.export.aten import Conv, convs, op_counts
 from pockethdr.export.rewrites.transposed import ShuffleTransposedConv
 
 
-@pytest.mark.parametrize("batch", [1, 4])
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(("groups", "bias", "batch"), [(1, True, 4), (2, False, 1)])
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding", "extra", "dense"),
     [
@@ -31,6 +29,14 @@ def test_becomes_dense(prove, kernel, stride, padding, extra, dense, groups, bia
     assert conv.kernel == (dense, dense)
     assert conv.out_channels == 6 * stride**2
     assert len(done.proofs) == 1
+
+
+def test_disjoint_kernels_can_stay(prove) -> None:
+    done = prove(nn.ConvTranspose2d(4, 6, 2, 2), ShuffleTransposedConv(keep_disjoint=True))
+    assert op_counts(done.program) == {"aten.conv_transpose2d.input": 1}
+    assert not done.refusals
+    net = nn.ConvTranspose2d(4, 6, 5, 2, 2, output_padding=1)
+    assert prove(net, ShuffleTransposedConv(keep_disjoint=True)).proofs
 
 
 @pytest.mark.parametrize(

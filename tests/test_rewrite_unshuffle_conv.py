@@ -32,8 +32,7 @@ class ReadTwice(nn.Module):
         return self.conv(x) + x
 
 
-@pytest.mark.parametrize("batch", [1, 4])
-@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("bias", "batch"), [(True, 4), (False, 1)])
 @pytest.mark.parametrize(
     ("factor", "kernel", "padding"), [(2, 3, 1), (2, 1, 0), (3, 3, 1), (2, 5, 1)]
 )

@@ -44,5 +44,5 @@ class FixAdaptivePool:
         kernel = [height // cells[0], width // cells[1]]
         new = emit(program, aten.avg_pool2d.default, source, kernel, kernel)
         if shape(new) != shape(node):
-            new = emit(program, aten.view.default, new, list(shape(node)))
+            new = emit(program, aten.reshape.default, new, list(shape(node)))
         return Replacement(new, f"average over cells of {kernel[0]}×{kernel[1]}")

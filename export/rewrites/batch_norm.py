@@ -128,8 +128,8 @@ def _conv_and_norm(node: fx.Node, program: fx.GraphModule) -> tuple[Conv | None,
 
 def _norm_of(result: fx.Node, program: fx.GraphModule) -> _Norm | None:
     node = _norm_node(result)
-    values = arguments(node) if node is not None else {"training": True}
-    if values.get("training", False):
+    values = {} if node is None else arguments(node)
+    if node is None or values.get("training", False):
         return None
     mean, var, gamma, beta = (
         constant_of(values[key], program)

@@ -78,7 +78,7 @@ def _viewed(program: fx.GraphModule, node: fx.Node, origin: fx.Node) -> fx.Node:
         origin = _origin(origin)
     size = shape(node)
     same = size == shape(origin)
-    return origin if same else emit(program, aten.view.default, origin, list(size))
+    return origin if same else emit(program, aten.reshape.default, origin, list(size))
 
 
 def _turned(program: fx.GraphModule, node: fx.Node, origin: fx.Node) -> fx.Node:

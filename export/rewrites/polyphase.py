@@ -84,7 +84,7 @@ class PolyphaseDilated:
         if is_conv(node):
             return _dense(program, Conv(node), self._split(program, Conv(node).input))
         if is_call(node, aten.cat.default):
-            parts = [self._split(program, part) for part in node.args[0]]  # type: ignore[union-attr]
+            parts = [self._split(program, part) for part in arguments(node)["tensors"]]
             return emit(program, aten.cat.default, parts, 1)
         size = shape(node)
         args, kwargs = fx.map_arg(
@@ -205,4 +205,4 @@ def _joined(program: fx.GraphModule, phases: fx.Node) -> fx.Node:
 
 
 def _viewed(program: fx.GraphModule, node: fx.Node, size: list[int]) -> fx.Node:
-    return emit(program, aten.view.default, node, size)
+    return emit(program, aten.reshape.default, node, size)

@@ -49,7 +49,8 @@ class ExpandReflectPad:
 
 
 def _mode(node: fx.Node) -> str:
-    return _MODES.get(node.target) or arguments(node)["mode"]
+    named = [mode for op, mode in _MODES.items() if node.target is op]
+    return named[0] if named else arguments(node)["mode"]
 
 
 def _pads(node: fx.Node) -> list[int]:

@@ -21,12 +21,23 @@ from pockethdr.export.rewrite import Replacement, constant_of
 
 
 class ShuffleTransposedConv:
-    """Write transposed convolutions as a dense convolution and a pixel shuffle."""
+    """Write transposed convolutions as a dense convolution and a pixel shuffle.
+
+    Args:
+        keep_disjoint: leave those whose kernel is as large as their stride: runtimes take them,
+            and run them faster than a pixel shuffle.
+    """
 
     name = "transposed"
 
+    def __init__(self, *, keep_disjoint: bool = False) -> None:
+        self.keep_disjoint = keep_disjoint
+
     def pattern(self, program: fx.GraphModule) -> Iterable[fx.Node]:
-        return (node for node in convs(program) if Conv(node).transposed)
+        for node in convs(program):
+            is_disjoint = Conv(node).kernel == Conv(node).stride
+            if Conv(node).transposed and not (self.keep_disjoint and is_disjoint):
+                yield node
 
     def check(self, node: fx.Node, program: fx.GraphModule) -> str | None:
         conv = Conv(node)
