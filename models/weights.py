@@ -33,8 +33,8 @@ def save_weights(path: Path, module: nn.Module, header: Mapping[str, Any]) -> No
     state = {name: tensor.detach().contiguous() for name, tensor in _state(module).items()}
     _check_finite(path, state)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _make_folder(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         save_file(state, temporary, metadata={HEADER: json.dumps(dict(header), sort_keys=True)})
         temporary.chmod(0o644)
         with temporary.open("rb+") as file:
@@ -67,6 +67,15 @@ def read_header(path: Path) -> dict[str, Any]:
     _check_is_safetensors(path)
     with _opened(path) as file:
         return _header(path, file.metadata())
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PocketError(
+            f"{folder}: cannot be written ({error})", expected="a writable folder"
+        ) from error
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:
