@@ -95,7 +95,7 @@ class Target:
 
 
 #: Everything between the float ends is integer: what phone kernels run.
-#: LiteRT's converter reverses a transposed kernel after its dequantize, and then misses the pattern.
+#: LiteRT's converter reverses a transposed kernel after its dequantize, then misses the pattern.
 LITERT_INT8 = Scheme(
     "body asymmetric", "body", symmetric=False, fold_weights=False, transposed=False
 )
