@@ -44,6 +44,7 @@ def traced(module: nn.Module, frames: Sequence[Tensor]) -> fx.GraphModule:
         ) from error
     assert isinstance(program, fx.GraphModule)
     _flatten_signature(program)
+    _views_to_reshapes(program)
     program.graph.eliminate_dead_code()
     drop_unused_constants(program)
     program.recompile()
@@ -65,3 +66,10 @@ def _flatten_signature(program: fx.GraphModule) -> None:
             f"the network returns {len(flat)} values", expected="one HDR tensor", fix="wrap it"
         )
     output.args = (flat[0],)
+
+
+def _views_to_reshapes(program: fx.GraphModule) -> None:
+    """A view insists on the strides of this trace; channels-last runtimes have others."""
+    for node in program.graph.nodes:
+        if node.target in (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default):
+            node.target = torch.ops.aten.reshape.default
