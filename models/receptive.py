@@ -29,8 +29,9 @@ def receptive_radius(module: nn.Module, frames: Sequence[Tensor]) -> int | None:
     with _in_float64(module):
         for size in _SIZES:
             reach = _support(module, channels, size)
-            if not bool(_border(reach).any()):
-                return _radius(reach)
+            radius = _radius(reach)
+            if not bool(_border(reach).any()) and _holds(module, channels, radius):
+                return radius
         return None if bool(reach.all()) else _radius(reach)
 
 
@@ -51,6 +52,26 @@ def _support(module: nn.Module, channels: Sequence[int], size: int) -> Tensor:
         if gradient is not None:
             reach |= (gradient != 0).any(1)[0]
     return reach
+
+
+def _holds(module: nn.Module, channels: Sequence[int], radius: int) -> bool:
+    """Whether inputs further away, on the largest size, leave the block alone.
+
+    A small frame does not show a layer that leaps past its edge, as a wide dilation does.
+    """
+    size = _SIZES[-1]
+    start, stop = size // 2 - _BLOCK // 2, size // 2 + _BLOCK // 2
+    near = slice(max(0, start - radius), stop + radius)
+    generator = torch.Generator().manual_seed(1)
+    frames = [
+        torch.rand(1, c, size, size, generator=generator, dtype=torch.float64) for c in channels
+    ]
+    changed = [torch.rand(f.shape, generator=generator, dtype=f.dtype) for f in frames]
+    for frame, other in zip(frames, changed, strict=True):
+        other[..., near, near] = frame[..., near, near]
+    with torch.no_grad():
+        blocks = [module(*each)[..., start:stop, start:stop] for each in (frames, changed)]
+    return bool(torch.allclose(*blocks, rtol=1e-12, atol=1e-14))
 
 
 def _border(reach: Tensor) -> Tensor:
