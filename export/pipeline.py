@@ -53,7 +53,7 @@ CELLS_NAME = ".cache/cells.json"
 TOOLS = (
     "pockethdr", "torch", "numpy", "onnx", "onnxscript", "onnxruntime", "litert-torch",
     "litert-converter", "litert-quantizer", "ai-edge-litert", "torchao", "coremltools",
-    "tensorrt", "tensorrt-rtx-cu13",
+    "tensorrt", "tensorrt-rtx-cu13-bindings",
 )  # fmt: skip
 
 
@@ -163,13 +163,15 @@ class _Export:
         return None
 
     def _complete(self, manifest: Manifest, cells: Sequence[tuple[Target, str]]) -> bool:
+        """Whether every cell is there and intact, or still cannot be built here."""
         there = {(a.target, a.precision): a for a in manifest.artifacts}
-        wanted = [there.get((target.name, precision)) for target, precision in cells]
-        records = [manifest.weights, manifest.calibration]
-        return len(there) == len(cells) and all(
-            item is not None and item.file is not None and self._intact(item.file, item.sha256)
-            for item in [*wanted, *records]
-        )
+        if set(there) != {(target.name, precision) for target, precision in cells}:
+            return False
+        if any(a.skipped and _buildable(target_of(a.target)) for a in manifest.artifacts):
+            return False
+        files = [a for a in manifest.artifacts if a.file]
+        records = [r for r in (manifest.weights, manifest.calibration) if r]
+        return all(self._intact(item.file or "", item.sha256) for item in [*files, *records])
 
     def _intact(self, name: str, sha256: str | None) -> bool:
         return (self.out / name).exists() and sha256_of(self.out / name) == sha256
@@ -210,6 +212,7 @@ class _Export:
         self.say("tracing, rewriting and proving")
         s = self.settings
         bracket = read_bracket(s.brackets[0], domain=self.loaded.domain)
+        self.say(f"proving on {bracket.name}: {bracket.selection}")
         return static_program(
             self.loaded, size=s.size, allow_dynamic=s.allow_dynamic, form=s.form, bracket=bracket
         )
@@ -321,6 +324,14 @@ class _Export:
 
     def _record(self, name: str) -> FileRecord:
         return FileRecord(name, sha256_of(self.out / name))
+
+
+def _buildable(target: Target) -> bool:
+    try:
+        target.require()
+    except Unavailable:
+        return False
+    return True
 
 
 def versions() -> dict[str, str]:

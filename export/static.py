@@ -1,9 +1,9 @@
 """From a loaded network to one static program: trace, rewrite, prove.
 
 Tracing fixes the size of the frames, and proving every place in float64 at a phone's tile size
-would cost more than the export itself. So each place is proved on small frames, on random values and on a
-real bracket; the program of the wanted size must then go through the very same rewrites, and its
-output is compared with that of the untouched network once more.
+would cost more than the export itself. So each place is proved on small frames, on random values
+and on a real bracket; the program of the wanted size then goes through the very same rewrites, and
+its output is compared with that of the untouched network once more.
 """
 
 from __future__ import annotations
@@ -25,15 +25,7 @@ from pockethdr.export.rewrite import (
     Rewritten,
     apply_rewrites,
 )
-from pockethdr.export.rewrites.adaptive_pool import FixAdaptivePool
-from pockethdr.export.rewrites.batch_norm import FoldBatchNorm
-from pockethdr.export.rewrites.conv_shuffle import MergeConvShuffle
-from pockethdr.export.rewrites.explicit_padding import ExplicitPadding
-from pockethdr.export.rewrites.fold_constants import FoldConstants
-from pockethdr.export.rewrites.identities import RemoveIdentities
-from pockethdr.export.rewrites.merge_pointwise import MergePointwise
-from pockethdr.export.rewrites.rank import ReduceRank
-from pockethdr.export.rewrites.unshuffle_conv import MergeUnshuffleConv
+from pockethdr.export.rewrites import ExplicitPadding, RemoveIdentities, default_rewrites
 from pockethdr.export.trace import traced
 from pockethdr.models.load import Loaded, example_frames
 
@@ -73,24 +65,12 @@ def static_program(
 
 
 def standard_rewrites(form: Form = "concat") -> list[Rewrite]:
-    """What every target's program goes through, in order.
+    """What a program goes through, in order: one program, since one calibration serves all targets.
 
-    The layout rewrites are those that measured faster in every runtime; see
+    Where targets would choose differently, LiteRT's choice is taken: the others measured a tie; see
     docs/decisions/004-layout-rewrites-per-target.md.
     """
-    return [
-        ExplicitPadding(),
-        RemoveIdentities(),
-        LowRank(form),
-        ReduceRank(),
-        FoldConstants(),
-        FoldBatchNorm(),
-        FixAdaptivePool(),
-        RemoveIdentities(),
-        MergePointwise(),
-        MergeUnshuffleConv(),
-        MergeConvShuffle(),
-    ]
+    return [ExplicitPadding(), RemoveIdentities(), LowRank(form), *default_rewrites("tflite")]
 
 
 def _rewritten(
