@@ -228,9 +228,13 @@ def _warped(
     if not np.any(pose):
         return image
     height, width = image.shape[:2]
-    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), float(pose[2]), 1.0)
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), float(pose[2]), 1.0)
+    matrix = np.array(turn, np.float64)
     matrix[:, 2] += pose[:2]
-    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border)
+    warped = cv2.warpAffine(
+        image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border
+    )
+    return np.asarray(warped, np.float32)
 
 
 def _blurred(image: NDArray[np.float32], length: float, angle: float) -> NDArray[np.float32]:
@@ -245,7 +249,7 @@ def _blurred(image: NDArray[np.float32], length: float, angle: float) -> NDArray
     np.add.at(kernel, (rows, columns), 1.0 / len(steps))
     # Large kernels go through a Fourier transform, which leaves tiny negative radiances.
     blurred = cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
-    return np.maximum(blurred, 0.0)
+    return np.maximum(np.asarray(blurred, np.float32), 0.0)
 
 
 def _cut(image: NDArray[np.float32], margin: int) -> NDArray[np.float32]:
@@ -268,21 +272,24 @@ def _processed(
 ) -> NDArray[np.float32]:
     """What a phone's image pipeline makes of a mosaic: H×W×3 encoded, 8 bits."""
     codes = np.rint(raw * 65535).astype(np.uint16)
-    rgb = cv2.cvtColor(codes, cv2.COLOR_BayerRGGB2RGB).astype(np.float32) / 65535
-    linear = _balanced(rgb, camera)
+    rgb = np.asarray(cv2.cvtColor(codes, cv2.COLOR_BayerRGGB2RGB), np.float32)
+    linear = _balanced(rgb / np.float32(65535), camera)
     encoded = linear_to_srgb(linear**settings.curve)
     encoded += settings.contrast * (encoded**2 * (3 - 2 * encoded) - encoded)
     coded = np.rint(encoded * 255).astype(np.uint8)
     if settings.jpeg_quality is not None:
-        options = [cv2.IMWRITE_JPEG_QUALITY, settings.jpeg_quality]
-        file = cv2.imencode(".jpg", coded[..., ::-1], options)[1]
-        coded = cv2.imdecode(file, cv2.IMREAD_COLOR)[..., ::-1]
+        coded = _through_jpeg(coded, settings.jpeg_quality)
     return coded.astype(np.float32) / 255
+
+
+def _through_jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    file = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
 
 
 def _balanced(camera_rgb: NDArray[np.float32], camera: Camera) -> NDArray[np.float32]:
     """Camera RGB to linear sRGB in [0, 1], clipped after the gains as a phone does."""
-    balanced = np.minimum(camera_rgb * np.float32(camera.wb_gains), 1.0)
+    balanced = np.minimum(camera_rgb * np.asarray(camera.wb_gains, np.float32), 1.0)
     return np.clip(balanced @ camera.ccm.T, 0.0, 1.0)
 
 

@@ -117,13 +117,20 @@ def _convolve_per_image(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tenso
 class _Head(nn.Module):
     """Features F' → Φ: B×G×b×b[×H×W] and, when asked for, Λ: B×O[×H×W]."""
 
+    phi: nn.Linear | nn.Conv2d
+    scale: nn.Linear | nn.Conv2d | None
+
     def __init__(self, spec: DynamicSpec) -> None:
         super().__init__()
         self.spec = spec
 
+    def squeezed(self, context: Tensor) -> Tensor:
+        """The hidden features that Φ and Λ are read from."""
+        raise NotImplementedError
+
     def _start_near_zero(self) -> None:
         for layer in (self.phi, self.scale):
-            if layer is not None:
+            if layer is not None and layer.bias is not None:
                 nn.init.normal_(layer.weight, std=0.01)
                 nn.init.zeros_(layer.bias)
 

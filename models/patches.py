@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -102,8 +102,6 @@ def random_settings(domain: str, rng: np.random.Generator) -> Simulation:
 
 def _processed(settings: Simulation, rng: np.random.Generator) -> Simulation:
     """Phone JPEGs: coded, and by a curve that is not quite sRGB."""
-    from dataclasses import replace
-
     return replace(
         settings,
         curve=math.exp(rng.normal(0.0, 0.12)),
@@ -134,7 +132,8 @@ def _piece(scene: NDArray[np.float16], side: int, rng: np.random.Generator) -> N
     y, x = rng.integers(0, (height - taken + 1, width - taken + 1))
     piece = scene[y : y + taken, x : x + taken].astype(np.float32)
     if taken != side:
-        piece = cv2.resize(piece, (side, side), interpolation=cv2.INTER_AREA)
+        shrunk = cv2.resize(piece, (side, side), interpolation=cv2.INTER_AREA)
+        piece = np.asarray(shrunk, np.float32)
     piece = piece[:, ::-1] if rng.random() < 0.5 else piece
     return np.rot90(piece, int(rng.integers(4)))
 
@@ -148,9 +147,9 @@ def _retouched(piece: NDArray[np.float32], rng: np.random.Generator) -> NDArray[
         mask = np.zeros((side, side), np.float32)
         centre, axes = rng.integers(0, side, 2), rng.integers(3, side // 3, 2)
         cv2.ellipse(mask, centre.tolist(), axes.tolist(), rng.uniform(0, 180), 0, 360, 1.0, -1)
-        mask = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.5, 6.0))
+        soft = np.asarray(cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.5, 6.0)), np.float32)
         gain = _between(rng, 4.0, 300.0) if rng.random() < 0.5 else _between(rng, 0.01, 0.3)
-        piece = piece * (1 + mask[..., None] * np.float32(gain - 1))
+        piece = piece * (1 + soft[..., None] * np.float32(gain - 1))
     return np.ascontiguousarray(piece)
 
 

@@ -67,11 +67,12 @@ def _holds(module: nn.Module, channels: Sequence[int], radius: int) -> bool:
         torch.rand(1, c, size, size, generator=generator, dtype=torch.float64) for c in channels
     ]
     changed = [torch.rand(f.shape, generator=generator, dtype=f.dtype) for f in frames]
-    for frame, other in zip(frames, changed, strict=True):
-        other[..., near, near] = frame[..., near, near]
+    for frame, far in zip(frames, changed, strict=True):
+        far[..., near, near] = frame[..., near, near]
     with torch.no_grad():
-        blocks = [module(*each)[..., start:stop, start:stop] for each in (frames, changed)]
-    return bool(torch.allclose(*blocks, rtol=1e-12, atol=1e-14))
+        block = module(*frames)[..., start:stop, start:stop]
+        other = module(*changed)[..., start:stop, start:stop]
+    return torch.allclose(block, other, rtol=1e-12, atol=1e-14)
 
 
 def _border(reach: Tensor) -> Tensor:

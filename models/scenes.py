@@ -50,7 +50,8 @@ def _tidied(image: NDArray[np.float32]) -> NDArray[np.float16]:
     """Bounded in size, non-negative, with a geometric mean of green of 1."""
     shrink = _LONGEST / max(image.shape[:2])
     if shrink < 1:
-        image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        smaller = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        image = np.asarray(smaller, np.float32)
     image = np.maximum(np.nan_to_num(image), 0.0)
     image = image / np.exp(np.log(image[..., 1] + 1e-4 * image.mean()).mean())
     return np.clip(image, 0.0, 3e4).astype(np.float16)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from pockethdr.brackets.bracket import RAW, RGB
 from pockethdr.errors import PocketError, WeightsError
 from pockethdr.models import zoo
+from pockethdr.models.dsan import Dsan
 from pockethdr.models.patches import Patches
 from pockethdr.models.scenes import HELD_OUT, captured_scenes, invented_scenes
 from pockethdr.models.weights import save_weights
@@ -111,8 +112,8 @@ def mu_law(x: Tensor) -> Tensor:
 
 @dataclass
 class _State:
-    network: nn.Module
-    average: nn.Module
+    network: Dsan
+    average: Dsan
     optimiser: torch.optim.Optimizer
     step: int = 0
     elapsed: float = 0.0
@@ -211,7 +212,7 @@ def _header(config: TrainConfig, state: _State, score: float) -> dict[str, Any]:
     return {
         "architecture": config.name,
         "domain": config.domain,
-        "config": asdict(state.network.config),  # type: ignore[arg-type]
+        "config": asdict(state.network.config),
         "training": {
             **settings,
             "steps_done": state.step,
