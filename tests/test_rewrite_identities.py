@@ -48,7 +48,7 @@ def test_removes(prove, what) -> None:
 @pytest.mark.parametrize(
     ("what", "left"),
     [
-        (lambda x: x.view(-1, 8).view(4, -1), "aten.view"),
+        (lambda x: x.view(-1, 8).view(4, -1), "aten.reshape"),
         (lambda x: x.permute(0, 2, 3, 1).permute(0, 3, 2, 1), "aten.permute"),
         (lambda x: x[:, :3], "aten.slice.Tensor"),
         (lambda x: x.flip(1), "aten.flip"),
