@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pockethdr.models import zoo
-from pockethdr.models.dsan import Dsan
+from pockethdr.models.dsan import DenseBlock, Dsan
 from pockethdr.models.load import example_frames
 from pockethdr.models.receptive import receptive_radius
 
@@ -56,8 +56,10 @@ def test_the_mobile_network_needs_26_and_the_grid_more() -> None:
 def test_the_full_network_needs_54() -> None:
     """Its halo depends on depth and dilation alone, so a narrow one tells it."""
     torch.manual_seed(0)
-    narrow = replace(zoo.variant("dsan-full").config, channels=4, latent=2, squeeze=4)
-    assert receptive_radius(Dsan(narrow), _FRAMES) == 54
+    config = replace(zoo.variant("dsan-full").config, channels=8, latent=2, squeeze=4)
+    narrow = Dsan(config)
+    narrow.blocks = nn.ModuleList(DenseBlock(8, growth=8) for _ in range(config.blocks))
+    assert receptive_radius(narrow, _FRAMES) == 54
 
 
 def test_the_module_comes_back_unchanged() -> None:
