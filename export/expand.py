@@ -124,7 +124,7 @@ def _same(ex: Expansion, a: dict[str, Any]) -> Value:
 
 def _reshape(ex: Expansion, a: dict[str, Any]) -> Value:
     value = ex.operand(a["self"])
-    size = [int(n) for n in a.get("size", a.get("shape"))]
+    size = [int(n) for n in (a["size"] if "size" in a else a["shape"])]
     if -1 in size:
         size[size.index(-1)] = algebra.size_of(value.labels) // -math.prod(size)
     return algebra.reshape(value, size)

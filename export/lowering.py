@@ -104,8 +104,7 @@ class Plan:
 def roles_of(value: Value) -> Roles:
     """Read batch, rows and columns of a place from the feature maps in its terms."""
     leaves = [leaf for term in value.terms for leaf in term.leaves]
-    windows = [leaf for leaf in leaves if isinstance(leaf, Patches)]
-    maps = windows or [leaf for leaf in leaves if leaf.spatial]
+    maps = feature_maps(leaves)
     out, fixed = set(value.labels), {x for t in value.terms for c in t.constants for x in c.labels}
     rows = {label for leaf in maps for label in leaf.axes[-2]}
     columns = {label for leaf in maps for label in leaf.axes[-1]}
@@ -114,6 +113,12 @@ def roles_of(value: Value) -> Roles:
         if isinstance(leaf, Patches) and not leaf.axes[0] and len(value.axes[1]) > 1:
             batch |= set(leaf.channels[:1])  # batch folded into the groups of a convolution
     return Roles(frozenset((batch & out) - fixed), frozenset(rows), frozenset(columns))
+
+
+def feature_maps(leaves: Sequence[Leaf]) -> list[Leaf]:
+    """The leaves with pixels; beside the windows of a convolution, no other is taken for one."""
+    windows = [leaf for leaf in leaves if isinstance(leaf, Patches)]
+    return [*windows] or [leaf for leaf in leaves if leaf.spatial]
 
 
 def planned(term: Term, output: Axis, roles: Roles) -> Plan:

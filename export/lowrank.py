@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from pockethdr.export import algebra
-from pockethdr.export.algebra import NotAligned, Patches, Value
+from pockethdr.export.algebra import NotAligned, Value
 from pockethdr.export.aten import Conv, arguments, aten, is_conv, shape
 from pockethdr.export.expand import Constants, Expansion, window_of
 from pockethdr.export.lowering import (
@@ -31,6 +31,7 @@ from pockethdr.export.lowering import (
     Lowering,
     Plan,
     Roles,
+    feature_maps,
     planned,
     roles_of,
 )
@@ -155,8 +156,7 @@ def _mixes_channels(node: fx.Node, constants: Constants) -> bool:
 def _is_mixture(value: Value) -> bool:
     out = set(value.labels)
     for term in value.terms:
-        windows = [leaf for leaf in term.leaves if isinstance(leaf, Patches)]
-        maps = windows or [leaf for leaf in term.leaves if leaf.spatial]
+        maps = feature_maps(term.leaves)
         if not maps or len({leaf.spatial for leaf in maps}) > 1 or not maps[0].spatial <= out:
             return False
     return any(len(term.leaves) > 1 for term in value.terms)

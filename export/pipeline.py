@@ -169,9 +169,9 @@ class _Export:
             return False
         if any(a.skipped and _buildable(target_of(a.target)) for a in manifest.artifacts):
             return False
-        files = [a for a in manifest.artifacts if a.file]
-        records = [r for r in (manifest.weights, manifest.calibration) if r]
-        return all(self._intact(item.file or "", item.sha256) for item in [*files, *records])
+        files = [(a.file, a.sha256) for a in manifest.artifacts if a.file]
+        records = [(r.file, r.sha256) for r in (manifest.weights, manifest.calibration) if r]
+        return all(self._intact(name, sha256) for name, sha256 in [*files, *records])
 
     def _intact(self, name: str, sha256: str | None) -> bool:
         return (self.out / name).exists() and sha256_of(self.out / name) == sha256

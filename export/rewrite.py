@@ -128,20 +128,31 @@ def apply_rewrites(
             tried = precise if each_place else []
             done.proofs += _proofs(rewrite.name, before, done.program, places, tried)
     if done.proofs:
-        done.proofs.append(_whole(untouched, done.program, precise))
-    _require_proved(done.proofs)
+        _require_proved(done.proofs)
+        done.proofs.append(prove_output("all", untouched, done.program, frames))
     done.program.float()
     refresh_meta(done.program, frames[0])
     return done
 
 
-def _whole(
-    before: fx.GraphModule, after: fx.GraphModule, frames: Sequence[Sequence[Tensor]]
+def prove_output(
+    name: str,
+    before: fx.GraphModule,
+    after: fx.GraphModule,
+    frames: Sequence[Sequence[Tensor]],
+    detail: str = "",
 ) -> Proof:
-    """The output of the untouched program against that of the rewritten one."""
+    """Compare the outputs of two float64 programs.
+
+    Raises:
+        ProofError: they differ by more than `PROOF_TOLERANCE`.
+    """
+    precise = [tuple(frame.double() for frame in inputs) for inputs in frames]
     with torch.no_grad():
-        error = max(relative_error(after(*inputs), before(*inputs)) for inputs in frames)
-    return Proof("all", "output", "", "", error)
+        error = max(relative_error(after(*inputs), before(*inputs)) for inputs in precise)
+    proof = Proof(name, "output", "", "", error, detail)
+    _require_proved([proof])
+    return proof
 
 
 def _require_proved(proofs: Sequence[Proof]) -> None:

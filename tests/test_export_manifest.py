@@ -86,9 +86,8 @@ def test_an_existing_file_is_kept(tmp_path: Path) -> None:
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
-    with pytest.raises(RuntimeError), atomic_path(path, overwrite=True) as partial:
-        partial.write_bytes(b"half")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        _fail_halfway(path)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.bin"]
 
@@ -128,14 +127,24 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
         write_bytes(tmp_path / "small.bin", b"x")
         with pytest.raises(ArtifactError, match="disk is full"):
             write_bytes(tmp_path / "big.bin", b"x" * 100_000)
-        with pytest.raises(ArtifactError, match="disk is full"), atomic_path(tmp_path / "b") as p:
-            with p.open("wb") as stream:
-                stream.write(b"x" * 8192)
-                while stream.write(b"x" * 512):
-                    stream.flush()
+        with pytest.raises(ArtifactError, match="disk is full"):
+            _fill(tmp_path / "b")
         assert os.listdir(tmp_path) == ["small.bin"]
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def _fill(path: Path) -> None:
+    """As a native writer does: bit by bit, until the disk is full."""
+    with atomic_path(path) as partial, partial.open("wb") as stream:
+        while stream.write(b"x" * 512):
+            stream.flush()
+
+
+def _fail_halfway(path: Path) -> None:
+    with atomic_path(path, overwrite=True) as partial:
+        partial.write_bytes(b"half")
+        raise RuntimeError
 
 
 def test_sha256_of_a_folder_sees_names_and_bytes(tmp_path: Path) -> None:
