@@ -47,7 +47,7 @@ class Case:
     goal: float
 
 
-CASES = (Case(GLOBAL, 1, 128, 2.5), Case(GLOBAL, 2, 128, 15.0), Case(PIXEL, 1, 64, 30.0))
+CASES = (Case(GLOBAL, 1, 128, 2.5), Case(GLOBAL, 2, 128, 15.0), Case(PIXEL, 1, 32, 30.0))
 
 
 @dataclass(frozen=True)

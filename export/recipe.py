@@ -67,13 +67,15 @@ def _require(holds: bool, what: str, expected: str) -> None:
         raise RecipeError(f"recipe: {what} is not valid", expected=expected)
 
 
-#: The named recipes.
+#: The named recipes. What each costs and keeps: docs/decisions/005-int8-recipe.md.
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe("hdr"),
-        Recipe("hdr-margin", margin=1.25),
-        Recipe("hdr-float-adds", float_nodes=("aten.add",)),
+        # Additions and concatenations bring a dark stream and a bright one to one scale; DSAN's
+        # filters and its fusion sit between such joins.
+        Recipe("hdr", float_nodes=("filter_*", "fuse", "aten.cat", "aten.add"), method="mse"),
+        Recipe("hdr-wide", float_nodes=("fuse", "aten.cat", "aten.add"), method="mse"),
+        Recipe("hdr-ends"),
         Recipe("full", float_first=False, float_last=False, float_context=False),
     )
 }

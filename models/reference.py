@@ -27,24 +27,25 @@ class PerPixelKernels(nn.Module):
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """B×C×H×W and B×C'×H×W → B×O×H×W."""
         phi, scale = self.dynamic.head(context)
-        kernels = self._kernels(phi, scale)
-        batch, _, height, width = x.shape
+        if scale is not None:
+            scale = scale.flatten(2)
         size = self.dynamic.spec.kernel
-        patches = F.unfold(x, size, padding=size // 2).view(batch, -1, height, width)
-        y = (kernels * patches[:, None]).sum(2)
+        patches = F.unfold(x, size, padding=size // 2)
+        y = (self._kernels(phi.flatten(4), scale) * patches[:, None]).sum(2)
         bias = self.dynamic.fixed.bias
-        # Λ scales W0 * x with its bias; without Λ the factor is one.
         assert bias is not None
-        offset = bias[:, None, None]
-        return y + (offset if scale is None else scale * offset)
+        offset = bias[:, None]
+        y = y + (offset if scale is None else scale * offset)
+        return y.unflatten(2, x.shape[2:])
 
     def _kernels(self, phi: Tensor, scale: Tensor | None) -> Tensor:
-        """W(p), B×O×(C·k·k)×H×W, from Φ: B×G×b×b×H×W."""
+        """W(p), B×O×(C·k·k)×P, from Φ: B×G×b×b×P, for P = H·W pixels."""
         spec, dynamic = self.dynamic.spec, self.dynamic
         margin = (spec.kernel - spec.q_kernel) // 2
         compress = F.pad(dynamic.compress, [margin] * 4).flatten(2)
-        change = torch.einsum("ogi,ngijhw,gjm->nomhw", dynamic.expand, phi, compress)
-        fixed = dynamic.fixed.weight.flatten(1)[None, :, :, None, None]
+        left = torch.einsum("ogi,ngijp->nogjp", dynamic.expand, phi)
+        change = torch.einsum("nogjp,gjm->nomp", left, compress)
+        fixed = dynamic.fixed.weight.flatten(1)[None, :, :, None]
         return change + (fixed if scale is None else scale[:, :, None] * fixed)
 
 

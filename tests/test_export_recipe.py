@@ -38,5 +38,5 @@ def test_what_is_no_recipe_is_refused(raw: object, said: str) -> None:
 
 
 def test_an_unknown_name_lists_the_known() -> None:
-    with pytest.raises(RecipeError, match="hdr-margin"):
+    with pytest.raises(RecipeError, match="hdr-wide"):
         named_recipe("hdrr")
