@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/recipes.py --brackets ../shared/brackets
 
-Every named recipe, range method and target scheme, on four 128×128 tiles of each bracket, computed by
-the Q/DQ program in PyTorch: the artifacts' kernels differ from it by a few tenths of a decibel. Prints
-a Markdown table of the worst bracket.
+Every named recipe, range method and target scheme, on four 128×128 tiles of each bracket, computed
+by the Q/DQ program in PyTorch, which each target's kernels come close to but do not equal. Prints a
+Markdown table of the worst bracket.
 """
 
 from __future__ import annotations

@@ -1,0 +1,165 @@
+"""A network and a bracket become an output folder: once, resumably, and the same each time."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pockethdr.brackets.read import read_bracket
+from pockethdr.errors import ArtifactError, ModelError, PocketError, RefusedError
+from pockethdr.export.lowrank import dynamic_convolutions
+from pockethdr.export.manifest import Manifest, read_manifest, sha256_of
+from pockethdr.export.pipeline import export_model
+from pockethdr.export.recipe import named_recipe
+from pockethdr.export.static import static_program
+from pockethdr.models.load import Loaded, load_model
+
+FREE_KERNEL = '''
+import torch
+from torch import nn
+
+
+class Free(nn.Module):
+    """A kernel pushed through a softmax: not low-rank."""
+
+    def __init__(self):
+        super().__init__()
+        self.read = nn.Conv2d(8, 24, 3, padding=1)
+        self.fc = nn.Linear(24, 24 * 24 * 9)
+        self.write = nn.Conv2d(24, 4, 3, padding=1)
+
+    def forward(self, short, mid, long):
+        x = self.read(short + mid + long)
+        w = torch.softmax(self.fc(x.mean((2, 3))).view(24, 24, 9), -1).view(24, 24, 3, 3)
+        return torch.sigmoid(self.write(torch.conv2d(x, w, padding=1)))
+
+
+def build():
+    torch.manual_seed(0)
+    return Free()
+'''
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*no weights")
+
+
+@pytest.fixture(scope="module")
+def sample() -> Path:
+    return Path(str(files("pockethdr.brackets") / "sample"))
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Loaded:
+    return load_model("dsan-m16", domain="raw")
+
+
+def exported(loaded: Loaded, sample: Path, out: Path, **changes: Any) -> Manifest:
+    settings: dict[str, Any] = {
+        "targets": ("onnx",),
+        "precisions": ("fp32", "int8"),
+        "bracket_folders": [sample],
+        "out": out,
+        "size": (64, 64),
+        "recipe": named_recipe("hdr"),
+        "patches": 2,
+    }
+    return export_model(loaded, **settings | changes)
+
+
+@pytest.fixture(scope="module")
+def out(loaded: Loaded, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export") / "out"
+    exported(loaded, sample, folder)
+    return folder
+
+
+def test_the_manifest_accounts_for_every_file(out: Path) -> None:
+    manifest = read_manifest(out)
+    assert [(a.target, a.precision) for a in manifest.artifacts] == [
+        ("onnx", "fp32"),
+        ("onnx", "int8"),
+    ]
+    for artifact in manifest.artifacts:
+        assert artifact.file
+        assert sha256_of(out / artifact.file) == artifact.sha256
+    assert manifest.weights
+    assert manifest.calibration
+    assert (manifest.multiple, manifest.channels, manifest.output_channels) == (2, 8, 4)
+    assert {r["rewrite"] for r in manifest.rewrites} >= {"lowrank", "unshuffle_conv", "all"}
+    assert all(r["max_relative_error"] <= 1e-10 for r in manifest.rewrites)
+
+
+def test_a_second_run_builds_nothing(loaded: Loaded, sample: Path, out: Path) -> None:
+    said: list[str] = []
+    assert exported(loaded, sample, out, progress=said.append) == read_manifest(out)
+    assert said == []
+
+
+def test_a_damaged_artifact_alone_is_built_again(loaded: Loaded, sample: Path, out: Path) -> None:
+    before = read_manifest(out)
+    damaged = out / str(before.artifacts[1].file)
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    said: list[str] = []
+    after = exported(loaded, sample, out, progress=said.append)
+    assert [s for s in said if s.startswith("building")] == ["building onnx int8"]
+    assert not any(s.startswith("calibrating") for s in said)
+    assert after.artifacts == before.artifacts  # the same bytes as before
+
+
+def test_other_settings_need_overwrite(loaded: Loaded, sample: Path, out: Path) -> None:
+    before = read_manifest(out)
+    with pytest.raises(ArtifactError, match="other settings"):
+        exported(loaded, sample, out, recipe=named_recipe("full"))
+    assert read_manifest(out) == before
+
+
+def test_what_cannot_be_built_here_is_skipped_with_its_install_line(
+    loaded: Loaded, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = __import__("importlib.util").util.find_spec
+    missing = {"onnx", "onnxscript"}
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *a: None if name in missing else real(name, *a)
+    )
+    (artifact,) = exported(loaded, sample, tmp_path / "o", precisions=("fp32",)).artifacts
+    assert artifact.file is None
+    assert artifact.skipped
+    assert "onnx is not installed; pip install" in artifact.skipped
+
+
+def test_no_pair_of_target_and_precision(loaded: Loaded, sample: Path, tmp_path: Path) -> None:
+    with pytest.raises(PocketError, match="no target"):
+        exported(loaded, sample, tmp_path / "o", targets=("tensorrt",), precisions=("fp32",))
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_size_that_the_network_does_not_take(loaded: Loaded, sample: Path) -> None:
+    with pytest.raises(ModelError, match="multiple of 2"):
+        static_program(loaded, size=(65, 64), bracket=read_bracket(sample))
+
+
+def test_a_free_kernel_stops_the_export_unless_allowed(tmp_path: Path, sample: Path) -> None:
+    (tmp_path / "free.py").write_text(FREE_KERNEL)
+    free = load_model(f"{tmp_path / 'free.py'}:build", domain="raw")
+    with pytest.raises(RefusedError, match=r"conv2d_1 +aten.conv2d +free.py:18 .*softmax"):
+        exported(free, sample, tmp_path / "o")
+    assert not (tmp_path / "o" / "manifest.json").exists()
+    done = static_program(free, size=(64, 64), allow_dynamic=True)
+    assert [node.name for node in dynamic_convolutions(done.program)] == ["conv2d_1"]
+    assert done.refusals
+
+
+def test_proofs_run_on_random_frames_and_on_the_bracket(loaded: Loaded, sample: Path) -> None:
+    bracket = read_bracket(sample)
+    done = static_program(loaded, size=(96, 96), bracket=bracket)
+    places = [p for p in done.proofs if p.rewrite == "lowrank"]
+    assert {p.module for p in places} == {"filter_short", "filter_long"}
+    assert [p.place for p in done.proofs].count("output") == 2  # proved small, and as a whole
+    frames = tuple(torch.from_numpy(x[:, :, :96, :96].copy()) for x in bracket.inputs())
+    with torch.no_grad():
+        torch.testing.assert_close(
+            done.program(*frames), loaded.module(*frames), rtol=1e-4, atol=1e-5
+        )
