@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from pockethdr.export import algebra
-from pockethdr.export.algebra import NotAligned, Value
+from pockethdr.export.algebra import NotAligned, Patches, Value
 from pockethdr.export.aten import Conv, arguments, aten, is_conv, shape
 from pockethdr.export.expand import Constants, Expansion, window_of
 from pockethdr.export.lowering import (
@@ -64,9 +64,11 @@ _PRODUCTS = frozenset(
 )
 _SUMS = frozenset({aten.sum.dim_IntList, aten.mean.dim})
 
-
 #: How many operators deep a kernel's making is followed.
 MAX_LEVELS = 12
+
+#: A product of activations wider than this is cheaper as the matrix product that it is.
+MAX_PRODUCT_LATENT = 256
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,6 @@ class Solution:
     value: Value
     roles: Roles
     plans: tuple[Plan, ...]
-
     opened: frozenset[fx.Node]
 
     @property
@@ -108,6 +109,9 @@ class LowRank:
         solved = solve(node, program)
         if isinstance(solved, str):
             return solved
+        latent = max(algebra.size_of(plan.latent) for plan in solved.plans)
+        if node.target in _PRODUCTS and latent > MAX_PRODUCT_LATENT:
+            return f"left as a matrix product: {latent:,} latent channels would cost more"
         self._solutions[node] = solved
         return None
 
@@ -135,7 +139,7 @@ def _is_place(node: fx.Node, constants: Constants) -> bool:
     if constants.value(node) is not None:
         return False
     if node.target in _SUMS:
-        return len(shape(node.all_input_nodes[0])) > 4
+        return _sums_kernel(node) or _reads_windows(node, constants)
     return node.target in _PRODUCTS and _mixes_channels(node, constants)
 
 
@@ -151,6 +155,22 @@ def _mixes_channels(node: fx.Node, constants: Constants) -> bool:
     A sum over pixels (attention, pooling) and a product of two kernels are something else.
     """
     return any(_is_mixture(value) for _, value in _openings(node, constants))
+
+
+def _sums_kernel(node: fx.Node) -> bool:
+    """Whether a sum runs over something as large as a batch of kernels, as demodulation does."""
+    return node.target in _SUMS and len(shape(node.all_input_nodes[0])) > 4
+
+
+def _reads_windows(node: fx.Node, constants: Constants) -> bool:
+    """Whether a sum is a convolution written out: a product with unfolded windows."""
+    return any(
+        isinstance(leaf, Patches)
+        for _, value in _openings(node, constants)
+        if _is_mixture(value)
+        for term in value.terms
+        for leaf in term.leaves
+    )
 
 
 def _is_mixture(value: Value) -> bool:
@@ -174,7 +194,7 @@ def solve(node: fx.Node, program: fx.GraphModule) -> Solution | str:
     if node.target in _CONVOLUTIONS and (reason := _unsupported(node)):
         return reason
     constants = Constants(program)
-    kernel = node.target in _CONVOLUTIONS or node.target in _SUMS
+    kernel = node.target in _CONVOLUTIONS or _sums_kernel(node)
     attempts = [
         _attempt(value, opened)
         for opened, value in _openings(node, constants)
@@ -232,7 +252,10 @@ def _attempt(value: Value, opened: frozenset[fx.Node]) -> Solution | str:
 
 def _value(node: fx.Node, expansion: Expansion) -> Value:
     if node.target not in _CONVOLUTIONS:
-        return expansion.of(node)
+        value = expansion.of(node)
+        if any(leaf.node is node for term in value.terms for leaf in term.leaves):
+            raise NotAligned("it is not linear in what it reads")
+        return value
     conv = Conv(node)
     batch, channels = shape(conv.input)[:2]
     groups = conv.groups

@@ -58,9 +58,9 @@ def static_program(
     """
     rewrites = standard_rewrites(form)
     done = _rewritten(loaded, size, rewrites, bracket)
-    stuck = [refusal for refusal in done.refusals if refusal.rewrite == LowRank.name]
-    if (stuck or dynamic_convolutions(done.program)) and not allow_dynamic:
-        raise _refused(loaded.spec, stuck)
+    stuck = {node.name for node in dynamic_convolutions(done.program)}
+    if stuck and not allow_dynamic:
+        raise _refused(loaded.spec, [r for r in done.refusals if r.place in stuck])
     return done
 
 

@@ -261,6 +261,20 @@ class FreeKernel(nn.Module):
         return F.conv2d(x, weight.view(self.c, self.c, 3, 3), padding=1)
 
 
+class ChannelAttention(nn.Module):
+    """Restormer's transposed attention: a free C×C matrix on the channels, best left a product."""
+
+    def __init__(self, c: int = 24) -> None:
+        super().__init__()
+        self.qkv = nn.Conv2d(c, 3 * c, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        q, k, v = self.qkv(x).view(b, 3, c, h * w).unbind(1)
+        weights = torch.softmax(q @ k.transpose(1, 2), -1)
+        return (weights @ v).view(b, c, h, w)
+
+
 class Attention(nn.Module):
     """Non-local attention: products of activations that are no convolution, to be left alone."""
 

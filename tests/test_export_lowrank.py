@@ -17,6 +17,8 @@ from pockethdr.export.lowrank import LowRank, dynamic_convolutions
 from pockethdr.export.rewrite import Rewritten, apply_rewrites
 from pockethdr.export.rewrites.rank import ReduceRank
 from pockethdr.export.trace import traced
+from pockethdr.models.dynamic_conv import PIXEL, DynamicConv, DynamicSpec
+from pockethdr.models.reference import PerPixelKernels
 
 _spec = importlib.util.spec_from_file_location(
     "dynamic_layers", Path(__file__).with_name("dynamic_layers.py")
@@ -130,6 +132,34 @@ def test_attention_is_no_dynamic_convolution() -> None:
     done, _ = rewritten(layers.Attention().eval(), 2)
     assert done.proofs == []
     assert done.refusals == []
+
+
+def test_a_kernel_for_every_pixel_is_found_in_its_sum() -> None:
+    spec = DynamicSpec(8, 8, 8, 2, 2, 4, PIXEL)
+    layer = Conditioned(PerPixelKernels(DynamicConv(spec))).eval()
+    done, _ = rewritten(layer, 2)
+    assert [proof.rewrite for proof in done.proofs[:1]] == ["lowrank"]
+    assert done.refusals == []
+    assert "im2col" not in str(done.program.graph)
+
+
+class Conditioned(nn.Module):
+    """A filter conditioned on its own input."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x, x)
+
+
+def test_a_wide_product_stays_a_product() -> None:
+    done, _ = rewritten(layers.ChannelAttention().eval(), 2)
+    assert done.proofs == []
+    (refusal,) = done.refusals
+    assert refusal.reason.startswith("left as a matrix product: 576 latent channels")
+    assert dynamic_convolutions(done.program) == []
 
 
 def test_condconv_keeps_one_convolution_for_each_expert() -> None:
