@@ -39,7 +39,7 @@ def _int8(divided: float = 1.0):
     program = nets.toy()
     ranges = dict(nets.ranges_of(program))
     ranges["relu_5"] = tuple(v / divided for v in ranges["relu_5"])
-    return quantized(program, ranges, RECIPES["hdr"], TARGET.scheme)
+    return quantized(program, ranges, RECIPES["hdr-ends"], TARGET.scheme)
 
 
 def test_int8_runs_and_repeats(tmp_path: Path) -> None:

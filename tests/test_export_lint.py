@@ -102,6 +102,6 @@ def test_our_own_files() -> None:
     program = nets.toy(end="transposed")
     ranges = nets.ranges_of(program)
     for scheme, rules in ((ONNX_INT8, set()), (LITERT_INT8, {"zero-point"})):
-        done = quantized(program, ranges, RECIPES["hdr"], scheme)
+        done = quantized(program, ranges, RECIPES["hdr-ends"], scheme)
         findings = lint(onnx_from_program(done.program, nets.frames(), "int8"))
         assert {finding.rule for finding in findings} == rules

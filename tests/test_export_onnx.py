@@ -41,7 +41,7 @@ def _program(precision: str, divided: float = 1.0):
         return program
     ranges = dict(nets.ranges_of(program))
     ranges["relu_5"] = tuple(v / divided for v in ranges["relu_5"])
-    return quantized(program, ranges, RECIPES["hdr"], TARGET.scheme).program
+    return quantized(program, ranges, RECIPES["hdr-ends"], TARGET.scheme).program
 
 
 def test_fp16_keeps_float32_ends(tmp_path: Path) -> None:

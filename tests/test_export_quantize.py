@@ -31,7 +31,7 @@ assert _spec.loader
 nets = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(nets)
 
-HDR = RECIPES["hdr"]
+HDR = RECIPES["hdr-ends"]
 SCHEMES = [LITERT_INT8, COREML_INT8, ONNX_INT8, TENSORRT_INT8]
 
 

@@ -38,7 +38,7 @@ def test_builds_and_repeats(tmp_path: Path, precision: str) -> None:
     program = nets.toy()
     if precision == "int8":
         ranges = nets.ranges_of(program)
-        program = quantized(program, ranges, RECIPES["hdr"], TARGET.scheme).program
+        program = quantized(program, ranges, RECIPES["hdr-ends"], TARGET.scheme).program
     first, second = tmp_path / "a.plan", tmp_path / "b.plan"
     found = TARGET.build(program, nets.frames(), precision, first)
     assert found["executed"] is False
@@ -54,7 +54,9 @@ def test_builds_and_repeats(tmp_path: Path, precision: str) -> None:
 @pytest.mark.usefixtures("_compiler")
 def test_what_it_would_misread_is_refused(tmp_path: Path) -> None:
     program = nets.toy()
-    asymmetric = quantized(program, nets.ranges_of(program), RECIPES["hdr"], LITERT_INT8).program
+    asymmetric = quantized(
+        program, nets.ranges_of(program), RECIPES["hdr-ends"], LITERT_INT8
+    ).program
     with pytest.raises(TargetError, match="zero-point"):
         TARGET.build(asymmetric, nets.frames(), "int8", tmp_path / "a.plan")
     assert list(tmp_path.iterdir()) == []

@@ -38,7 +38,7 @@ def _int8(divided: float = 1.0, **options: object):
     ranges = dict(nets.ranges_of(program))
     if divided != 1.0:
         ranges["relu_5"] = tuple(v / divided for v in ranges["relu_5"])
-    return quantized(program, ranges, RECIPES["hdr"], TARGET.scheme)
+    return quantized(program, ranges, RECIPES["hdr-ends"], TARGET.scheme)
 
 
 def test_fp16(tmp_path: Path) -> None:
