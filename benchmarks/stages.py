@@ -49,7 +49,7 @@ class Meter:
 
     def said(self, sentence: str) -> None:
         """A stage begins; the brackets it names on the way are part of it."""
-        if not sentence.startswith(("proving on", "calibrated on")):
+        if not sentence.startswith(("using", "calibrated on")):
             self.stage(sentence)
 
     def stop(self) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pockethdr.brackets.bracket import Bracket
 from pockethdr.brackets.read import read_bracket
 from pockethdr.calibration.calibration import Calibration
 from pockethdr.calibration.observe import calibrate, program_sha256
@@ -211,8 +212,7 @@ class _Export:
     def static(self) -> Rewritten:
         self.say("tracing, rewriting and proving")
         s = self.settings
-        bracket = read_bracket(s.brackets[0], domain=self.loaded.domain)
-        self.say(f"proving on {bracket.name}: {bracket.selection}")
+        bracket = self._read(s.brackets[0])
         return static_program(
             self.loaded, size=s.size, allow_dynamic=s.allow_dynamic, form=s.form, bracket=bracket
         )
@@ -234,13 +234,19 @@ class _Export:
             seed=s.seed,
             tile=s.size,
             patches_per_bracket=s.patches,
-            read=lambda folder: read_bracket(folder, domain=self.loaded.domain),
+            read=self._read,
             graph_sha256=self.graph_sha256,
             progress=lambda name: self.say(f"calibrated on {name}"),
         )
         found.save(path, overwrite=True)
         self._remember(calibration=[self.key, sha256_of(path)])
         return found
+
+    def _read(self, folder: Path) -> Bracket:
+        """A bracket, saying which of its frames are used."""
+        bracket = read_bracket(folder, domain=self.loaded.domain)
+        self.say(f"using {bracket.name}: {bracket.selection}")
+        return bracket
 
     def _cell(self, target: Target, precision: str) -> Artifact:
         name = f"{self.loaded.name}_{self.loaded.domain}_{precision}{target.suffix}"
