@@ -83,7 +83,7 @@ class Conv:
 
     @property
     def stride(self) -> Pair:
-        return _pair(self._arguments["stride"])
+        return pair(self._arguments["stride"])
 
     @property
     def padding(self) -> Pair:
@@ -94,11 +94,11 @@ class Conv:
         if padding == "same":
             (kh, kw), (dh, dw) = self.kernel, self.dilation
             return dh * (kh - 1) // 2, dw * (kw - 1) // 2
-        return _pair(padding)
+        return pair(padding)
 
     @property
     def dilation(self) -> Pair:
-        return _pair(self._arguments["dilation"])
+        return pair(self._arguments["dilation"])
 
     @property
     def groups(self) -> int:
@@ -110,7 +110,7 @@ class Conv:
 
     @property
     def output_padding(self) -> Pair:
-        return _pair(self._arguments.get("output_padding", 0))
+        return pair(self._arguments.get("output_padding", 0))
 
     @property
     def kernel(self) -> Pair:
@@ -233,18 +233,18 @@ def emit_conv(
     """
     weight = _as_node(program, weight, hint)
     bias = None if bias is None else _as_node(program, bias, f"{hint}_bias")
-    places = list(_pair(stride)), list(_pair(padding))
+    places = list(pair(stride)), list(pair(padding))
     if transposed:
         return emit(
             program,
             aten.conv_transpose2d.input,
             *(source, weight, bias, *places),
-            *(list(_pair(output_padding)), groups, list(_pair(dilation))),
+            *(list(pair(output_padding)), groups, list(pair(dilation))),
         )
     return emit(
         program,
         aten.conv2d.default,
-        *(source, weight, bias, *places, list(_pair(dilation)), groups),
+        *(source, weight, bias, *places, list(pair(dilation)), groups),
     )
 
 
@@ -281,7 +281,7 @@ def _as_node(program: fx.GraphModule, value: fx.Node | Tensor, hint: str) -> fx.
     return value if isinstance(value, fx.Node) else add_constant(program, hint, value)
 
 
-def _pair(value: Any) -> Pair:
+def pair(value: Any) -> Pair:
     """`3`, `[3]` and `[3, 3]` all mean 3 in both directions."""
     values = [value] if isinstance(value, int) else list(value)
     return int(values[0]), int(values[-1])

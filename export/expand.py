@@ -17,7 +17,7 @@ from torch import Tensor, fx
 
 from pockethdr.export import algebra
 from pockethdr.export.algebra import Axis, NotAligned, Value, Window
-from pockethdr.export.aten import Conv, arguments, aten, shape
+from pockethdr.export.aten import Conv, arguments, aten, pair, shape
 from pockethdr.export.rewrite import constant_of
 
 #: A selection over a longer axis is a feature map being cut, not a kernel being assembled.
@@ -366,7 +366,7 @@ def _einsum(ex: Expansion, a: dict[str, Any]) -> Value:
 
 def _unfold(ex: Expansion, a: dict[str, Any]) -> Value:
     source = a["self"]
-    window = Window(*(_pair(a[k]) for k in ("kernel_size", "stride", "padding", "dilation")))
+    window = Window(*(pair(a[k]) for k in ("kernel_size", "stride", "padding", "dilation")))
     out = [
         (n + 2 * p - d * (k - 1) - 1) // s + 1
         for n, k, s, p, d in zip(shape(source)[2:], *_window(window), strict=True)
@@ -424,11 +424,6 @@ def _dims(dim: Any, value: Value) -> list[int]:
     if dim is None:
         return list(range(len(value.axes)))
     return [d % len(value.axes) for d in ([dim] if isinstance(dim, int) else dim)]
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    values = [value] if isinstance(value, int) else list(value)
-    return int(values[0]), int(values[-1])
 
 
 _SPLITS = (aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default)

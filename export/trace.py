@@ -10,8 +10,7 @@ from torch.fx.graph import CodeGen
 
 from pockethdr.errors import ModelError
 from pockethdr.export.rewrite import drop_unused_constants
-
-FRAME_NAMES = ("short", "mid", "long")
+from pockethdr.export.targets import INPUT_NAMES
 
 
 def traced(module: nn.Module, frames: Sequence[Tensor]) -> fx.GraphModule:
@@ -55,8 +54,8 @@ def _flatten_signature(program: fx.GraphModule) -> None:
     """Plain positional inputs named like the frames, and a bare tensor output."""
     program.graph.set_codegen(CodeGen())
     inputs = [node for node in program.graph.nodes if node.op == "placeholder"]
-    if len(inputs) == len(FRAME_NAMES):
-        for node, name in zip(inputs, FRAME_NAMES, strict=True):
+    if len(inputs) == len(INPUT_NAMES):
+        for node, name in zip(inputs, INPUT_NAMES, strict=True):
             node.name = node.target = name
     (output,) = (node for node in program.graph.nodes if node.op == "output")
     (values,) = output.args
