@@ -1,4 +1,4 @@
-"""Phone brackets from an HDR image: shake, a moving object, blur, noise, quantisation, clipping.
+"""Phone brackets from an HDR image: shake, moving objects, blur, noise, quantisation, clipping.
 
     λ_i  = radiance seen by frame i · ratio_i         1.0 = full scale of the short frame
     x_i  = S·Poisson(λ_i / S) + N(0, O)
@@ -32,6 +32,7 @@ from pockethdr.brackets.bracket import (
     pack,
 )
 from pockethdr.brackets.exr import read_exr
+from pockethdr.brackets.motion import Motion, views
 from pockethdr.brackets.noise import noise_of, noisy
 from pockethdr.brackets.save import write_bracket
 from pockethdr.errors import PocketError
@@ -67,8 +68,12 @@ class Simulation:
         brightness: geometric mean of green in the mid frame, of full scale.
         shake_px, shake_deg: standard deviation of the short and long frames' pose.
         blur_px: length of the camera's path during the long exposure.
-        object_px: how far an object moves between two frames; 0 for none.
-        object_size: its larger half axis, of the image's smaller side.
+        object_px: how far the fastest object moves between two frames; 0 for none.
+        object_size: the first one's larger half axis, of the image's smaller side.
+        objects: how many move, each its own way; later ones occlude earlier ones.
+        shading: how much the lens darkens the sensor's far corners: they get 1 / (1 + shading) of
+            the light, and the camera multiplies it back, noise and all.
+        shading_view: top, left, height, width of the image within the sensor, as fractions.
         margin: pixels cut from each edge, where shake would show made-up content.
         curve: exponent on the linear signal before sRGB coding; 1.0 is a true sRGB camera.
         contrast: strength in [0, 1) of an S-shaped tone curve of the rgb camera.
@@ -89,6 +94,9 @@ class Simulation:
     blur_px: float = 0.0
     object_px: float = 0.0
     object_size: float = 0.15
+    objects: int = 1
+    shading: float = 0.0
+    shading_view: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     margin: int = 0
     short_s: float = 1 / 480
     curve: float = 1.0
@@ -111,11 +119,11 @@ def simulate(
     camera = _camera(settings, rng)
     ratios = _ratios(settings.ratio)
     scene = _exposed_for_mid(_to_camera(hdr, camera), settings.brightness / ratios[1])
-    views = _views(scene, settings, ratios, rng)
-    truth = np.clip(views[0], 0.0, 1.0)
+    truth, *seen = (_cut(v, settings.margin) for v in views(scene, _motion(settings), ratios, rng))
+    gain = shading_gain(truth.shape[:2], settings.shading, settings.shading_view)
     shots = [
-        _shot(view * np.float32(ratio), settings, camera, rng)
-        for view, ratio in zip(views[1:], ratios, strict=True)
+        _shot(view * np.float32(ratio), gain, settings, camera, rng)
+        for view, ratio in zip(seen, ratios, strict=True)
     ]
     times = [settings.short_s * ratio for ratio in ratios]
     first, second, third = (
@@ -127,7 +135,7 @@ def simulate(
         frames=(first, second, third),
         ratios=ratios,
         camera=camera if settings.domain == RAW else None,
-        ground_truth=_ground_truth(truth, settings, camera),
+        ground_truth=_ground_truth(np.clip(truth, 0.0, 1.0), settings, camera),
         flips=flips_of(camera.cfa) if settings.domain == RAW else (False, False),
         selection="simulated",
         exposure_source="simulated",
@@ -166,90 +174,30 @@ def _exposed_for_mid(scene: NDArray[np.float32], level: float) -> NDArray[np.flo
     return scene * np.float32(level / math.exp(float(np.log(green + floor).mean())))
 
 
-def _views(
-    scene: NDArray[np.float32],
-    settings: Simulation,
-    ratios: tuple[float, float, float],
-    rng: np.random.Generator,
-) -> list[NDArray[np.float32]]:
-    """What the ground truth, the short, the mid and the long frame see, on an even grid."""
-    poses = [rng.normal(0.0, [settings.shake_px] * 2 + [settings.shake_deg]) for _ in range(2)]
-    poses = [poses[0], np.zeros(3), poses[1]]
-    heading = rng.uniform(0.0, 2 * math.pi)
-    thing = _moving_object(scene, settings, rng) if settings.object_px > 0 else None
-    views = [_cut(scene if thing is None else thing.over(scene, 0.0, 0.0), settings.margin)]
-    for step, (pose, ratio) in enumerate(zip(poses, ratios, strict=True), start=-1):
-        opened = ratio / ratios[2]
-        view = scene if thing is None else thing.over(scene, step, opened)
-        view = _blurred(_warped(view, pose), settings.blur_px * opened, heading)
-        views.append(_cut(view, settings.margin))
-    return views
-
-
-@dataclass(frozen=True)
-class _MovingObject:
-    """An elliptic patch of texture that moves `path` pixels from one frame to the next."""
-
-    colour: NDArray[np.float32]
-    alpha: NDArray[np.float32]
-    path: tuple[float, float]
-
-    def over(self, scene: NDArray[np.float32], step: float, opened: float) -> NDArray[np.float32]:
-        """The scene with the object `step` frames from the reference, blurred over its way."""
-        move = (self.path[0] * step, self.path[1] * step, 0.0)
-        layer = _warped(np.dstack([self.colour * self.alpha[..., None], self.alpha]), move, 0)
-        length = opened * math.hypot(*self.path)
-        layer = _blurred(layer, length, math.atan2(self.path[1], self.path[0]))
-        return scene * (1 - layer[..., 3:]) + layer[..., :3]
-
-
-def _moving_object(
-    scene: NDArray[np.float32], settings: Simulation, rng: np.random.Generator
-) -> _MovingObject:
-    height, width = scene.shape[:2]
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    centre = rng.uniform(0.3, 0.7, 2) * (height, width)
-    axes = settings.object_size * min(height, width) * np.array([1.0, rng.uniform(0.4, 1.0)])
-    distance = np.hypot((rows - centre[0]) / axes[0], (columns - centre[1]) / axes[1])
-    alpha = np.clip((1.0 - distance) * float(axes.min()) / 1.5, 0.0, 1.0)
-    texture = np.roll(scene[::-1, ::-1], tuple(rng.integers(0, (height, width))), (0, 1))
-    gain = math.exp(rng.uniform(math.log(0.2), math.log(2.0)))
-    angle = rng.uniform(0.0, 2 * math.pi)
-    path = (settings.object_px * math.cos(angle), settings.object_px * math.sin(angle))
-    return _MovingObject(texture * np.float32(gain), alpha.astype(np.float32), path)
-
-
-def _warped(
-    image: NDArray[np.float32],
-    pose: NDArray[np.floating] | tuple[float, float, float],
-    border: int = cv2.BORDER_REFLECT_101,
-) -> NDArray[np.float32]:
-    """Shift by pose[:2] = (x, y) pixels and turn by pose[2] degrees about the centre."""
-    if not np.any(pose):
-        return image
-    height, width = image.shape[:2]
-    turn = cv2.getRotationMatrix2D((width / 2, height / 2), float(pose[2]), 1.0)
-    matrix = np.array(turn, np.float64)
-    matrix[:, 2] += pose[:2]
-    warped = cv2.warpAffine(
-        image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border
+def _motion(settings: Simulation) -> Motion:
+    return Motion(
+        settings.shake_px,
+        settings.shake_deg,
+        settings.blur_px,
+        settings.object_px,
+        settings.object_size,
+        settings.objects,
     )
-    return np.asarray(warped, np.float32)
 
 
-def _blurred(image: NDArray[np.float32], length: float, angle: float) -> NDArray[np.float32]:
-    """Average along a line of `length` pixels."""
-    if length < 1.0:
-        return image
-    half = math.ceil(length / 2)
-    kernel = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
-    steps = np.linspace(-length / 2, length / 2, 4 * half + 1)
-    columns = np.rint(half + steps * math.cos(angle)).astype(int)
-    rows = np.rint(half + steps * math.sin(angle)).astype(int)
-    np.add.at(kernel, (rows, columns), 1.0 / len(steps))
-    # Large kernels go through a Fourier transform, which leaves tiny negative radiances.
-    blurred = cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
-    return np.maximum(np.asarray(blurred, np.float32), 0.0)
+def shading_gain(
+    size: tuple[int, ...], shading: float, view: tuple[float, float, float, float]
+) -> NDArray[np.float32] | None:
+    """The correction of the lens, H×W: 1 in the sensor's middle, 1 + shading in its corners.
+
+    It multiplies the noise too: var(x) = gain·S·x + gain²·O. None where the lens is even.
+    """
+    if shading <= 0:
+        return None
+    top, left, height, width = view
+    rows = (top + height * (np.arange(size[0]) + 0.5) / size[0] - 0.5) ** 2
+    columns = (left + width * (np.arange(size[1]) + 0.5) / size[1] - 0.5) ** 2
+    return (1 + 2 * shading * (rows[:, None] + columns)).astype(np.float32)
 
 
 def _cut(image: NDArray[np.float32], margin: int) -> NDArray[np.float32]:
@@ -258,12 +206,19 @@ def _cut(image: NDArray[np.float32], margin: int) -> NDArray[np.float32]:
 
 
 def _shot(
-    exposure: NDArray[np.float32], settings: Simulation, camera: Camera, rng: np.random.Generator
+    exposure: NDArray[np.float32],
+    gain: NDArray[np.float32] | None,
+    settings: Simulation,
+    camera: Camera,
+    rng: np.random.Generator,
 ) -> NDArray[np.float32]:
     """One frame's pixels, as `Frame` holds them, from camera RGB in units of full scale."""
-    mosaic = noisy(mosaic_of(exposure), camera.noise or (0.0, 0.0), rng)
+    light = mosaic_of(exposure)
+    light = light if gain is None else light / gain
+    mosaic = noisy(light, camera.noise or (0.0, 0.0), rng)
     steps = np.float32(camera.white_level - camera.black_level)
     raw = np.rint(np.clip(mosaic, 0.0, 1.0) * steps) / steps
+    raw = raw if gain is None else np.minimum(raw * gain, 1.0)
     return raw if settings.domain == RAW else _processed(raw, settings, camera)
 
 

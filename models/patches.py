@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pockethdr.brackets.bracket import RAW
+from pockethdr.brackets.bracket import FLIPS, RAW
 from pockethdr.brackets.noise import brooks_noise, noise_of, phones
 from pockethdr.brackets.simulate import Simulation, simulate
 
@@ -21,8 +21,10 @@ _MARGIN = 16
 # as a training step of a small network.
 _MEETINGS = 4
 _WINDOW = 768
+_CAPTURED_SHARE = 0.65
 
 Scenes = dict[str, NDArray[np.float16]]
+Sample = tuple[NDArray[np.float32], ...]
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -31,73 +33,98 @@ class Patches:
     """An endless, seeded stream of batches. Batch n is the same whenever it is asked for.
 
     Attributes:
+        scenes: what to photograph; names that begin with `invented` are procedural.
         patch: side of a patch in sensor pixels (mosaic for raw).
+        stream: patches of another stream have nothing in common with this one's.
     """
 
     domain: str
-    captured: Scenes
-    invented: Scenes
+    scenes: Scenes
     patch: int
     batch: int
     seed: int
+    stream: int = 0
 
     def __post_init__(self) -> None:
-        self._made: OrderedDict[int, tuple[NDArray[np.float32], ...]] = OrderedDict()
+        self._made: OrderedDict[int, Sample] = OrderedDict()
+        names = sorted(self.scenes)
+        self._captured = [n for n in names if not n.startswith("invented")]
+        self._invented = [n for n in names if n.startswith("invented")]
+        areas = np.array([self.scenes[n][..., 0].size for n in self._captured], np.float64)
+        self._shares = np.sqrt(areas) / np.sqrt(areas).sum()
 
     def get(self, step: int) -> Batch:
         """Short, mid, long (N×C×h×w) and ground truth of one step."""
         first = step * self.batch // _MEETINGS
-        rng = np.random.default_rng((self.seed, 1, step))
-        samples = [self._patch(int(n)) for n in rng.integers(first, first + _WINDOW, self.batch)]
-        short, mid, long, truth = (
-            torch.from_numpy(np.concatenate(parts)) for parts in zip(*samples, strict=True)
-        )
-        return short, mid, long, truth
+        rng = np.random.default_rng((self.seed, 1, self.stream, step))
+        numbers = rng.integers(first, first + _WINDOW, self.batch)
+        return _batch([self._patch(int(n)) for n in numbers])
 
     def fixed(self, count: int) -> Batch:
         """A batch apart from the stream, for the running PSNR."""
-        samples = [self._make(-1 - n) for n in range(count)]
-        short, mid, long, truth = (
-            torch.from_numpy(np.concatenate(parts)) for parts in zip(*samples, strict=True)
-        )
-        return short, mid, long, truth
+        return _batch([self._make(-1 - n) for n in range(count)])
 
-    def _patch(self, number: int) -> tuple[NDArray[np.float32], ...]:
+    def _patch(self, number: int) -> Sample:
         if number not in self._made:
             self._made[number] = self._make(number)
             if len(self._made) > _WINDOW:
                 self._made.popitem(last=False)
         return self._made[number]
 
-    def _make(self, number: int) -> tuple[NDArray[np.float32], ...]:
-        rng = np.random.default_rng((self.seed, 2, abs(number), number < 0))
-        pool = self.captured if rng.random() < 0.65 else self.invented
-        scene = pool[sorted(pool)[rng.integers(len(pool))]]
+    def _make(self, number: int) -> Sample:
+        rng = np.random.default_rng((self.seed, 2, self.stream, abs(number), number < 0))
+        scene = self.scenes[self._scene(rng)]
         piece = _retouched(_piece(scene, self.patch + 2 * _MARGIN, rng), rng)
         bracket = simulate(piece, random_settings(self.domain, rng), seed=int(rng.integers(2**31)))
         truth = bracket.ground_truth
         assert truth is not None
         return (*bracket.inputs(), truth[None])
 
+    def _scene(self, rng: np.random.Generator) -> str:
+        """Mostly captured images, larger ones more often; they show more."""
+        captured = rng.random() < _CAPTURED_SHARE or not self._invented
+        if captured and self._captured:
+            return self._captured[rng.choice(len(self._captured), p=self._shares)]
+        return self._invented[rng.integers(len(self._invented))]
+
+
+def _batch(samples: list[Sample]) -> Batch:
+    short, mid, long, truth = (
+        torch.from_numpy(np.concatenate(parts)) for parts in zip(*samples, strict=True)
+    )
+    return short, mid, long, truth
+
 
 def random_settings(domain: str, rng: np.random.Generator) -> Simulation:
     """A photographer's luck: from noon on a tripod to night from a moving hand."""
-    moving, shaking = rng.random() < 0.35, rng.random() < 0.7
+    moving, shaking = rng.random() < 0.5, rng.random() < 0.75
+    bits = int(rng.choice([10, 10, 12]))
     common = Simulation(
         domain=domain,
         noise=_random_noise(rng),
         brightness=_between(rng, 0.003, 1.2),
-        bit_depth=int(rng.choice([10, 10, 12])),
-        black_level=64,
+        cfa=str(rng.choice(sorted(FLIPS))),
+        bit_depth=bits,
+        black_level=int(rng.choice([16, 64])) * 4 ** (bits > 10),
         shake_px=_between(rng, 0.5, 14.0) if shaking else 0.0,
-        shake_deg=rng.uniform(0.0, 0.4) if shaking else 0.0,
+        shake_deg=rng.uniform(0.0, 0.5) if shaking else 0.0,
         blur_px=rng.uniform(0.0, 8.0) if rng.random() < 0.3 else 0.0,
-        object_px=_between(rng, 2.0, 40.0) if moving else 0.0,
+        object_px=_between(rng, 2.0, 60.0) if moving else 0.0,
         object_size=rng.uniform(0.1, 0.4),
+        objects=int(rng.integers(1, 4)),
+        shading=rng.uniform(0.0, 1.5) if rng.random() < 0.5 else 0.0,
+        shading_view=_random_view(rng),
         margin=_MARGIN,
         ratio=_random_ratios(domain, rng),
     )
     return common if domain == RAW else _processed(common, rng)
+
+
+def _random_view(rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """Where on the sensor a patch lies: it covers a small part of it."""
+    side = rng.uniform(0.05, 0.3)
+    top, left = rng.uniform(0.0, 1.0 - side, 2)
+    return float(top), float(left), side, side
 
 
 def _processed(settings: Simulation, rng: np.random.Generator) -> Simulation:
@@ -120,7 +147,7 @@ def _random_ratios(domain: str, rng: np.random.Generator) -> tuple[float, float]
     """Mostly fours, as phones bracket; else anything, and not always even steps."""
     if rng.random() < 0.4:
         return 4.0, 16.0
-    low, high = (2.0, 8.0) if domain == RAW else (2.0, 5.0)
+    low, high = (2.0, 16.0) if domain == RAW else (2.0, 5.0)
     mid = _between(rng, low, high)
     return mid, mid * min(high, max(low, mid * math.exp(rng.normal(0.0, 0.15))))
 

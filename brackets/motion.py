@@ -1,0 +1,142 @@
+"""What three hand-held exposures see of one scene: shake, rotation, blur, things that move.
+
+The mid frame stands still; the short and the long frame have a pose of their own. Blur grows with
+exposure. Several objects move, each its own way; the later one occludes the earlier ones.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How the camera and the world move, in pixels of the image.
+
+    Attributes:
+        shake_px, shake_deg: standard deviation of the short and long frames' pose.
+        blur_px: length of the camera's path during the long exposure.
+        object_px: how far the fastest object moves between two frames; 0 for no objects.
+        object_size: the first object's larger half axis, of the image's smaller side.
+        objects: how many; each has its own texture, path, speed and size.
+    """
+
+    shake_px: float
+    shake_deg: float
+    blur_px: float
+    object_px: float
+    object_size: float
+    objects: int = 1
+
+
+def views(
+    scene: Image,
+    motion: Motion,
+    ratios: tuple[float, float, float],
+    rng: np.random.Generator,
+) -> list[Image]:
+    """What the ground truth, the short, the mid and the long frame see of H×W×3 radiance."""
+    poses = [rng.normal(0.0, [motion.shake_px] * 2 + [motion.shake_deg]) for _ in range(2)]
+    poses = [poses[0], np.zeros(3), poses[1]]
+    heading = rng.uniform(0.0, 2 * math.pi)
+    things = _things(scene, motion, rng)
+    seen = [_with(things, scene, 0.0, 0.0)]
+    for step, (pose, ratio) in enumerate(zip(poses, ratios, strict=True), start=-1):
+        opened = ratio / ratios[2]
+        view = _warped(_with(things, scene, step, opened), pose)
+        seen.append(_blurred(view, motion.blur_px * opened, heading))
+    return seen
+
+
+@dataclass(frozen=True)
+class _Thing:
+    """A patch of texture that moves `path` pixels from one frame to the next.
+
+    `layer` is H×W×4: colour times alpha, then alpha.
+    """
+
+    layer: Image
+    path: tuple[float, float]
+
+    def over(self, scene: Image, step: float, opened: float) -> Image:
+        """The scene with the thing `step` frames from the reference, blurred over its way."""
+        move = (self.path[0] * step, self.path[1] * step, 0.0)
+        layer = _warped(self.layer, move, 0)
+        length = opened * math.hypot(*self.path)
+        layer = _blurred(layer, length, math.atan2(self.path[1], self.path[0]))
+        seen = scene * (1 - layer[..., 3:])
+        seen += layer[..., :3]
+        return seen
+
+
+def _with(things: list[_Thing], scene: Image, step: float, opened: float) -> Image:
+    for thing in things:
+        scene = thing.over(scene, step, opened)
+    return scene
+
+
+def _things(scene: Image, motion: Motion, rng: np.random.Generator) -> list[_Thing]:
+    if motion.object_px <= 0 or motion.objects < 1:
+        return []
+    things = [_thing(scene, motion.object_px, motion.object_size, rng)]
+    for _ in range(motion.objects - 1):
+        speed = motion.object_px * rng.uniform(0.2, 1.0)
+        things.append(_thing(scene, speed, motion.object_size * rng.uniform(0.3, 1.2), rng))
+    return things
+
+
+def _thing(scene: Image, speed: float, size: float, rng: np.random.Generator) -> _Thing:
+    height, width = scene.shape[:2]
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    centre = rng.uniform(0.3, 0.7, 2) * (height, width)
+    axes = size * min(height, width) * np.array([1.0, rng.uniform(0.4, 1.0)])
+    distance = np.hypot((rows - centre[0]) / axes[0], (columns - centre[1]) / axes[1])
+    alpha = np.clip((1.0 - distance) * float(axes.min()) / 1.5, 0.0, 1.0).astype(np.float32)
+    texture = np.roll(scene[::-1, ::-1], tuple(rng.integers(0, (height, width))), (0, 1))
+    gain = math.exp(rng.uniform(math.log(0.2), math.log(2.0)))
+    angle = rng.uniform(0.0, 2 * math.pi)
+    path = (speed * math.cos(angle), speed * math.sin(angle))
+    layer = np.empty((height, width, 4), np.float32)
+    np.multiply(texture * np.float32(gain), alpha[..., None], out=layer[..., :3])
+    layer[..., 3] = alpha
+    return _Thing(layer, path)
+
+
+def _warped(
+    image: Image,
+    pose: NDArray[np.floating] | tuple[float, float, float],
+    border: int = cv2.BORDER_REFLECT_101,
+) -> Image:
+    """Shift by pose[:2] = (x, y) pixels and turn by pose[2] degrees about the centre."""
+    if not np.any(pose):
+        return image
+    height, width = image.shape[:2]
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), float(pose[2]), 1.0)
+    matrix = np.array(turn, np.float64)
+    matrix[:, 2] += pose[:2]
+    warped = cv2.warpAffine(
+        image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border
+    )
+    return np.asarray(warped, np.float32)
+
+
+def _blurred(image: Image, length: float, angle: float) -> Image:
+    """Average along a line of `length` pixels."""
+    if length < 1.0:
+        return image
+    half = math.ceil(length / 2)
+    kernel = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
+    steps = np.linspace(-length / 2, length / 2, 4 * half + 1)
+    columns = np.rint(half + steps * math.cos(angle)).astype(int)
+    rows = np.rint(half + steps * math.sin(angle)).astype(int)
+    np.add.at(kernel, (rows, columns), 1.0 / len(steps))
+    # Large kernels go through a Fourier transform, which leaves tiny negative radiances.
+    blurred = cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+    return np.maximum(np.asarray(blurred, np.float32), 0.0)
