@@ -12,14 +12,14 @@ HDR Imaging" (two pages). What those pages leave open is a switch of `DsanConfig
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pockethdr.brackets.bracket import CHANNELS, OUTPUT_CHANNELS
 from pockethdr.errors import ModelError
+from pockethdr.models.blocks import DenseBlock, ResidualBlock, conv3x3, start_dark
 from pockethdr.models.dynamic_conv import (
     GLOBAL,
     GRID,
@@ -29,14 +29,14 @@ from pockethdr.models.dynamic_conv import (
     DynamicConv,
     DynamicSpec,
 )
+from pockethdr.models.network import Network, NetworkConfig
 
 
 @dataclass(frozen=True)
-class DsanConfig:
+class DsanConfig(NetworkConfig):
     """Every switch of the network.
 
     Attributes:
-        domain: raw (8 channels a frame → 4) or rgb (6 → 3).
         channels: width C of the features.
         phi_mode: Φ per image, on a coarse grid, per pixel, or `static` (W0 alone).
         latent: L; block: size of Φ's diagonal blocks, 0 for a full Φ.
@@ -56,7 +56,6 @@ class DsanConfig:
             aligned short frame and the aligned frame i) or ldr (I_i alone).
     """
 
-    domain: str = "raw"
     channels: int = 64
     phi_mode: str = GLOBAL
     latent: int = 16
@@ -77,25 +76,13 @@ class DsanConfig:
     input_mode: str = "ldr+lin"
 
     def __post_init__(self) -> None:
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ModelError(
-                    f"DsanConfig.{name} = {getattr(self, name)!r}",
-                    expected=", ".join(map(repr, allowed)),
-                )
+        super().__post_init__()
+        self.check(**_CHOICES)
         if self.block and self.latent % self.block:
             raise ModelError(
                 f"DsanConfig.block = {self.block} does not divide latent = {self.latent}",
                 expected="a divisor of latent, or 0 for a full Φ",
             )
-
-    @classmethod
-    def from_dict(cls, values: dict[str, object]) -> DsanConfig:
-        """Raises ModelError on a name that is not a field."""
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise ModelError(f"DsanConfig has no field {', '.join(unknown)}")
-        return cls(**values)  # type: ignore[arg-type]
 
     @property
     def multiple(self) -> int:
@@ -104,7 +91,6 @@ class DsanConfig:
 
 
 _CHOICES: dict[str, tuple[object, ...]] = {
-    "domain": tuple(CHANNELS),
     "phi_mode": (GLOBAL, GRID, PIXEL, STATIC),
     "phi_act": ("none", "tanh"),
     "q_kernel": (1, 3),
@@ -117,28 +103,28 @@ _CHOICES: dict[str, tuple[object, ...]] = {
 }
 
 
-class Dsan(nn.Module):
-    """Short, mid, long, each N×C×H×W (C = 8 raw, 6 rgb) → HDR N×4×H×W (raw) or N×3×H×W (rgb)."""
+class Dsan(Network):
+    """The network of one `DsanConfig`."""
+
+    config: DsanConfig
 
     def __init__(self, config: DsanConfig) -> None:
         super().__init__()
         self.config = config
         width, area = config.channels, config.down**2
-        planes = OUTPUT_CHANNELS[config.domain]
-        self.features = _conv(_input_planes(config) * area, width)
+        self.features = conv3x3(_input_planes(config) * area, width)
         self.filter_short = DynamicConv(_filter_spec(config))
         self.filter_long = (
             self.filter_short if config.share_filters else DynamicConv(_filter_spec(config))
         )
-        self.fuse = _conv(3 * width, width)
+        self.fuse = conv3x3(3 * width, width)
         block = DenseBlock if config.block_type == "drdb" else ResidualBlock
         self.blocks = nn.ModuleList(block(width) for _ in range(config.blocks))
         self.gather = nn.Conv2d(config.blocks * width, width, 1) if config.gff else None
-        self.tail = _conv(width, width)
-        self.tail_up = _conv(width, width) if config.tail == 2 else None
-        self.out = _conv(width, planes * area)
-        # A raw HDR frame is dark; sigmoid(-3) = 0.05 keeps the µ-law loss off its plateau.
-        nn.init.constant_(self.out.bias, -3.0)  # type: ignore[arg-type]
+        self.tail = conv3x3(width, width)
+        self.tail_up = conv3x3(width, width) if config.tail == 2 else None
+        self.out = conv3x3(width, config.output_planes * area)
+        start_dark(self.out)
 
     def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
         """Linear HDR in [0, 1]; 1.0 = clip level of the shortest frame."""
@@ -184,36 +170,6 @@ class Dsan(nn.Module):
         return self._activated(x) if self.config.act_between else x
 
 
-class ResidualBlock(nn.Module):
-    """x + Conv3x3(ReLU(Conv3x3(x)))."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = _conv(channels, channels)
-        self.second = _conv(channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.relu(self.first(x)))
-
-
-class DenseBlock(nn.Module):
-    """AHDRNet's DRDB: six dilated convolutions, each on all before it, a 1×1 and a skip."""
-
-    def __init__(self, channels: int, growth: int = 32, layers: int = 6, dilation: int = 2) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(
-            nn.Conv2d(channels + n * growth, growth, 3, padding=dilation, dilation=dilation)
-            for n in range(layers)
-        )
-        self.join = nn.Conv2d(channels + layers * growth, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        dense = x
-        for layer in self.layers:
-            dense = torch.cat([dense, F.relu(layer(dense))], 1)
-        return x + self.join(dense)
-
-
 def _filter_spec(config: DsanConfig) -> DynamicSpec:
     width = config.channels
     return DynamicSpec(
@@ -231,9 +187,4 @@ def _filter_spec(config: DsanConfig) -> DynamicSpec:
 
 
 def _input_planes(config: DsanConfig) -> int:
-    planes = CHANNELS[config.domain]
-    return planes // 2 if config.input_mode == "ldr" else planes
-
-
-def _conv(channels: int, out_channels: int) -> nn.Conv2d:
-    return nn.Conv2d(channels, out_channels, 3, padding=1)
+    return config.planes // 2 if config.input_mode == "ldr" else config.planes

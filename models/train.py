@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from pockethdr.brackets.bracket import RAW, RGB
 from pockethdr.errors import PocketError, WeightsError
 from pockethdr.models import zoo
-from pockethdr.models.dsan import Dsan
+from pockethdr.models.network import Network
 from pockethdr.models.patches import Patches
 from pockethdr.models.scenes import HELD_OUT, captured_scenes, invented_scenes
 from pockethdr.models.weights import save_weights
@@ -112,8 +112,8 @@ def mu_law(x: Tensor) -> Tensor:
 
 @dataclass
 class _State:
-    network: Dsan
-    average: Dsan
+    network: Network
+    average: Network
     optimiser: torch.optim.Optimizer
     step: int = 0
     elapsed: float = 0.0
@@ -188,6 +188,9 @@ def _average(state: _State, decay: float) -> None:
     pairs = zip(state.average.parameters(), state.network.parameters(), strict=True)
     for average, value in pairs:
         average.lerp_(value, 1 - decay)
+    # Batch norm's statistics are running means already.
+    for kept, buffer in zip(state.average.buffers(), state.network.buffers(), strict=True):
+        kept.copy_(buffer)
 
 
 def _psnr(difference: Tensor) -> float:

@@ -1,20 +1,26 @@
 """The one table of named networks.
 
-`dsan-m32` alone is the shipped form; `dsan-m32-global`, `-grid` and `-pixel` name what Φ varies
-over. See docs/decisions/002-default-phi-is-per-pixel.md for why the shipped form is per pixel.
+`dsan-m32` alone is the shipped form; `dsan-m32-global`, `-grid`, `-pixel` and `-static` name what Φ
+varies over. See docs/decisions/002-default-phi-is-per-pixel.md for why the shipped form is per
+pixel. The networks that DSAN is compared with come as their paper has them, as the benchmark of
+Mobile-HDR ran them, and at a phone's cost: that of `dsan-m32`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pockethdr.errors import ModelError
+from pockethdr.models import ahdrnet, deephdr, nhdrrnet
 from pockethdr.models.dsan import Dsan, DsanConfig
-from pockethdr.models.dynamic_conv import GLOBAL, GRID, PIXEL
+from pockethdr.models.dynamic_conv import GLOBAL, GRID, PIXEL, STATIC
+from pockethdr.models.network import Network, NetworkConfig
 
 DEFAULT_PHI = PIXEL
-PHI_MODES = (GLOBAL, GRID, PIXEL)
+PHI_MODES = (GLOBAL, GRID, PIXEL, STATIC)
 DOMAINS = ("raw", "rgb")
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -29,7 +35,7 @@ class Variant:
     """One row: a network and what it is for."""
 
     name: str
-    config: DsanConfig
+    config: NetworkConfig
     purpose: str
 
 
@@ -41,10 +47,39 @@ _SIZES = (
     Variant("dsan-m16", replace(_MOBILE, channels=16, latent=4), "viewfinder"),
 )
 
+_PURPOSES = {
+    "mobile": "to compare with dsan-m32, at its cost",
+    "bench": "as Mobile-HDR's benchmark has it",
+    "paper": "as its paper has it",
+}
+_OTHERS = tuple(
+    Variant(f"{family}-{variant}", variants[variant], purpose)
+    for family, variants in (
+        ("ahdrnet", ahdrnet.VARIANTS),
+        ("deephdr", deephdr.VARIANTS),
+        ("nhdrrnet", nhdrrnet.VARIANTS),
+    )
+    for variant, purpose in _PURPOSES.items()
+)
+
+_NETWORKS: dict[type[NetworkConfig], Callable[[Any], Network]] = {
+    DsanConfig: Dsan,
+    ahdrnet.AhdrnetConfig: ahdrnet.Ahdrnet,
+    deephdr.DeepHdrConfig: deephdr.DeepHdr,
+    nhdrrnet.NhdrrnetConfig: nhdrrnet.Nhdrrnet,
+    nhdrrnet.NhdrrnetPaperConfig: nhdrrnet.NhdrrnetPaper,
+}
+
+
+def rows() -> tuple[Variant, ...]:
+    """Every network once, DSAN first, with its short name."""
+    return tuple(variant(row.name) for row in (*_SIZES, *_OTHERS))
+
 
 def names() -> list[str]:
     """Every name that `build` accepts, short forms first."""
-    return [*(v.name for v in _SIZES), *(f"{v.name}-{m}" for v in _SIZES for m in PHI_MODES)]
+    short = [row.name for row in (*_SIZES, *_OTHERS)]
+    return [*short, *(f"{row.name}-{mode}" for row in _SIZES for mode in PHI_MODES)]
 
 
 def variant(name: str) -> Variant:
@@ -53,6 +88,9 @@ def variant(name: str) -> Variant:
     Raises:
         ModelError: no such name.
     """
+    for row in _OTHERS:
+        if name == row.name:
+            return row
     for row in _SIZES:
         for mode in (None, *PHI_MODES):
             if name == (row.name if mode is None else f"{row.name}-{mode}"):
@@ -63,9 +101,14 @@ def variant(name: str) -> Variant:
     )
 
 
-def build(name: str, domain: str) -> Dsan:
-    """A network with fresh weights, in evaluation mode."""
-    return Dsan(replace(variant(name).config, domain=domain)).eval()
+def build(name: str, domain: str) -> Network:
+    """A network with fresh weights, in evaluation mode; its switches are its `config`."""
+    return network(replace(variant(name).config, domain=domain)).eval()
+
+
+def network(config: NetworkConfig) -> Network:
+    """The network that these switches are of, with fresh weights, in training mode."""
+    return _NETWORKS[type(config)](config)
 
 
 def shipped_weights(name: str, domain: str) -> Path | None:
@@ -76,7 +119,8 @@ def shipped_weights(name: str, domain: str) -> Path | None:
     return path if path.exists() else None
 
 
-def _with_phi(config: DsanConfig, mode: str) -> DsanConfig:
+def _with_phi(config: NetworkConfig, mode: str) -> DsanConfig:
     """One Φ per image is cheap, so the full network can afford the latent of its golden count."""
+    assert isinstance(config, DsanConfig)
     widest = config.block_type == "drdb" and mode == GLOBAL
     return replace(config, phi_mode=mode, latent=16 if widest else config.latent)

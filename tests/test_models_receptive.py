@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from pockethdr.models import zoo
-from pockethdr.models.dsan import DenseBlock, Dsan
+from pockethdr.models.blocks import DenseBlock
+from pockethdr.models.dsan import Dsan
 from pockethdr.models.load import example_frames
 from pockethdr.models.receptive import receptive_radius
 
