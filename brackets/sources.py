@@ -5,6 +5,7 @@ A cache is a folder of half-float EXR files and `sources.json`, as `pockethdr ga
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -76,6 +77,12 @@ def read_index(cache: Path) -> list[Image]:
             expected="a cache of HDR images",
             fix=f"gather it: pockethdr gather --cache {cache}",
         ) from error
+
+
+def digest(cache: Path, part: str) -> str:
+    """One hash of the images of a part: of their names and their files' hashes."""
+    lines = sorted(f"{i.name} {i.sha256}" for i in read_index(cache) if i.part == part)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def scenes(cache: Path, part: str) -> dict[str, NDArray[np.float16]]:

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pockethdr.brackets.bracket import FLIPS, RAW
 from pockethdr.brackets.noise import brooks_noise, noise_of, phones
 from pockethdr.brackets.simulate import Simulation, simulate
+from pockethdr.models.loader import Batch
 
 _MARGIN = 16
 # Patches stay in memory for a while and are met about this many times: simulating costs as much
@@ -25,7 +25,6 @@ _CAPTURED_SHARE = 0.65
 
 Scenes = dict[str, NDArray[np.float16]]
 Sample = tuple[NDArray[np.float32], ...]
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass

@@ -1,17 +1,14 @@
-"""Training: simulated brackets in, EMA weights out; stops at a time budget, resumes after a kill.
+"""Training: simulated brackets in, EMA weights out; resumes after a kill on the same curve.
 
     loss = |µ(H) − µ(H*)|₁ + 0.1 |H − H*|₁        µ(x) = log(1 + 5000 x) / log 5001
 
-AdamW, warm-up, then a cosine over the time budget; gradients clipped to norm 1.
+AdamW, warm-up, then a cosine over the steps (or over a time budget); gradients clipped to norm 1;
+the last tenth at larger patches. One process on a CPU or a GPU; many under `accelerate launch`.
 """
 
 from __future__ import annotations
 
-import copy
-import json
 import math
-import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -20,20 +17,22 @@ from typing import Any
 
 import cv2
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from pockethdr.brackets.bracket import RAW, RGB
-from pockethdr.errors import PocketError, WeightsError
-from pockethdr.models import zoo
-from pockethdr.models.network import Network
+from pockethdr.brackets.sources import HELD_OUT, TRAIN, digest, scenes
+from pockethdr.errors import PocketError
+from pockethdr.models.loader import Batch, Stages, batches
 from pockethdr.models.patches import Patches
-from pockethdr.models.scenes import HELD_OUT, captured_scenes, invented_scenes
+from pockethdr.models.progress import Progress
+from pockethdr.models.train_state import TrainState
 from pockethdr.models.weights import save_weights
 
 _MU = 5000.0
-_REPORT_EVERY = 100
 # Sizes whose steps cost about the same.
 _PATCH = {RAW: 128, RGB: 96}
+_FIXED = 32
 
 
 @dataclass(frozen=True)
@@ -41,29 +40,39 @@ class TrainConfig:
     """One run.
 
     Attributes:
-        minutes: time budget; the learning rate's cosine spans it. Elapsed time survives a resume.
-        steps: stop after this many, whatever the time (None: time alone decides).
+        steps: the learning rate's cosine spans them, and the run ends with them.
+        minutes: a time budget instead of steps; elapsed time survives a resume.
         patch: side in sensor pixels; None for 128 (raw) or 96 (rgb).
-        sources: folder with hdrgt_* folders of HDR images.
+        late: share of the steps, at the end, with half as many patches of 3/2 the side.
+        sources: cache of HDR images, from `pockethdr gather`.
         run: folder of checkpoints.
-        invented: how many procedural scenes to add.
+        init: weights to start from.
+        workers: processes that make batches.
+        compiled: by torch.compile; where that fails, the network runs as it is.
     """
 
     name: str
     domain: str
     sources: Path
     run: Path
-    minutes: float = 60.0
     steps: int | None = None
+    minutes: float | None = None
     batch: int = 8
     patch: int | None = None
+    late: float = 0.1
     lr: float = 1e-3
     warmup: int = 300
     ema: float = 0.999
     seed: int = 0
     threads: int = 1
-    invented: int = 32
+    workers: int = 1
+    compiled: bool = False
+    init: Path | None = None
     checkpoint_minutes: float = 3.0
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise PocketError("a run ends after its steps or its minutes", expected="one of them")
 
 
 def train(
@@ -73,35 +82,18 @@ def train(
 
     Args:
         resume: continue from `run`/checkpoint.pt; the same batches follow, and Adam's state.
-        log: receives a line every hundred steps; standard error when None.
+        log: receives a line every hundred steps; None shows progress on the terminal.
 
     Raises:
         PocketError: the run folder holds a run and `resume` is off, or there is nothing to resume.
     """
-    say = log or _to_stderr
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(1)
-    state = _State.resumed(config) if resume else _State.fresh(config)
-    patches = Patches(
-        config.domain,
-        captured_scenes(config.sources),
-        invented_scenes(range(config.invented)),
-        config.patch or _PATCH[config.domain],
-        config.batch,
-        config.seed,
-    )
-    held = patches.fixed(32)
-    running, saved_at, started = math.nan, state.elapsed, time.monotonic() - state.elapsed
-    while not _done(config, state):
-        loss, score = _step(config, state, patches)
-        state.elapsed = time.monotonic() - started
-        running = score if math.isnan(running) else 0.98 * running + 0.02 * score
-        if state.step % _REPORT_EVERY == 0:
-            say(_line(config, state, loss, running))
-        if state.elapsed - saved_at > 60 * config.checkpoint_minutes:
-            saved_at = state.elapsed
-            say(f"checkpoint: fixed patches PSNR-µ {_save(config, state, held):.2f} dB")
-    say(f"done: fixed patches PSNR-µ {_save(config, state, held):.2f} dB")
+    machine = Accelerator(mixed_precision=_precision())
+    state = _state(config, machine.device, resume=resume)
+    stages = _stages(config, machine.process_index)
+    with Progress(config.run, config.steps, state.step, log) as progress:
+        _Run(config, machine, state, progress, stages).go()
     return config.run / "ema.safetensors"
 
 
@@ -110,87 +102,120 @@ def mu_law(x: Tensor) -> Tensor:
     return torch.log1p(_MU * x) / math.log1p(_MU)
 
 
-@dataclass
-class _State:
-    network: Network
-    average: Network
-    optimiser: torch.optim.Optimizer
-    step: int = 0
-    elapsed: float = 0.0
+class _Run:
+    """The loop, and what it needs."""
 
-    @classmethod
-    def fresh(cls, config: TrainConfig) -> _State:
-        if (config.run / "checkpoint.pt").exists():
-            raise PocketError(
-                f"{config.run}: holds a run already",
-                expected="a new folder",
-                fix="continue with --resume, or name another folder",
-            )
-        return cls._new(config)
+    def __init__(
+        self,
+        config: TrainConfig,
+        machine: Accelerator,
+        state: TrainState,
+        progress: Progress,
+        stages: Stages,
+    ) -> None:
+        self.config, self.machine, self.state = config, machine, state
+        self.progress, self.stages = progress, stages
+        self.held = [part.to(machine.device) for part in stages.early.fixed(_FIXED)]
+        self.network = machine.prepare(state.network)
+        self.optimiser = machine.prepare(state.optimiser)
+        if config.compiled:
+            self.network = _compiled(self.network, stages.early.get(0), progress.log)
 
-    @classmethod
-    def resumed(cls, config: TrainConfig) -> _State:
-        path = config.run / "checkpoint.pt"
-        if not path.is_file():
-            raise PocketError(f"{path}: nothing to resume", fix="start without --resume")
-        saved = torch.load(path, weights_only=True)
-        if (saved["name"], saved["domain"]) != (config.name, config.domain):
-            raise WeightsError(
-                f"{path}: a run of {saved['name']} {saved['domain']}",
-                expected=f"{config.name} {config.domain}",
-            )
-        state = cls._new(config)
-        state.network.load_state_dict(saved["network"])
-        state.average.load_state_dict(saved["average"])
-        state.optimiser.load_state_dict(saved["optimiser"])
-        state.step, state.elapsed = saved["step"], saved["elapsed"]
-        return state
+    def go(self) -> None:
+        config, state = self.config, self.state
+        saved, started = state.elapsed, time.monotonic() - state.elapsed
+        for batch in batches(self.stages, state.step, config.steps, workers=config.workers):
+            loss, score = self.step(batch)
+            state.elapsed = time.monotonic() - started
+            self.progress.step(state.step, loss, score, self.rate(), state.elapsed)
+            if config.minutes is not None and state.elapsed >= 60 * config.minutes:
+                break
+            if state.elapsed - saved > 60 * config.checkpoint_minutes:
+                saved = state.elapsed
+                self.save()
+        self.save()
 
-    @classmethod
-    def _new(cls, config: TrainConfig) -> _State:
-        torch.manual_seed(config.seed)
-        network = zoo.build(config.name, config.domain).train()
-        optimiser = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=0.0)
-        return cls(network, copy.deepcopy(network).eval(), optimiser)
+    def step(self, batch: Batch) -> tuple[float, float]:
+        """One optimiser step: the loss, and the batch's PSNR-µ."""
+        state = self.state
+        for group in state.optimiser.param_groups:
+            group["lr"] = self.rate()
+        *frames, truth = (part.to(self.machine.device) for part in batch)
+        predicted = self.network(*frames)
+        difference = mu_law(predicted) - mu_law(truth)
+        loss = difference.abs().mean() + 0.1 * (predicted - truth).abs().mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.machine.backward(loss)
+        self.machine.clip_grad_norm_(state.network.parameters(), 1.0)
+        self.optimiser.step()
+        state.step += 1
+        state.average_in(min(self.config.ema, (1 + state.step) / (10 + state.step)))
+        return loss.item(), _psnr(difference.detach())
+
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return learning_rate(self.config, self.state.step, self.state.elapsed)
+
+    @torch.no_grad()
+    def save(self) -> None:
+        """Write the weights and the checkpoint; report PSNR-µ on the fixed patches."""
+        if not self.machine.is_main_process:
+            return
+        *frames, truth = self.held
+        score = _psnr(mu_law(self.state.average(*frames)) - mu_law(truth))
+        config, state = self.config, self.state
+        save_weights(config.run / "ema.safetensors", state.average, _header(config, state, score))
+        state.write(config.name, config.domain, config.run)
+        self.progress.held(state.step, score)
 
 
-def _done(config: TrainConfig, state: _State) -> bool:
-    return state.elapsed >= 60 * config.minutes or state.step >= (config.steps or math.inf)
-
-
-def _step(config: TrainConfig, state: _State, patches: Patches) -> tuple[float, float]:
-    """One optimiser step: the loss, and the batch's PSNR-µ."""
-    for group in state.optimiser.param_groups:
-        group["lr"] = _learning_rate(config, state)
-    *frames, truth = patches.get(state.step)
-    predicted = state.network(*frames)
-    difference = mu_law(predicted) - mu_law(truth)
-    loss = difference.abs().mean() + 0.1 * (predicted - truth).abs().mean()
-    state.optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
-    state.optimiser.step()
-    state.step += 1
-    _average(state, min(config.ema, (1 + state.step) / (10 + state.step)))
-    return loss.item(), _psnr(difference.detach())
-
-
-def _learning_rate(config: TrainConfig, state: _State) -> float:
-    done = state.elapsed / (60 * config.minutes)
-    if config.steps:
-        done = max(done, state.step / config.steps)
+def learning_rate(config: TrainConfig, step: int, elapsed: float) -> float:
+    """Warm-up, then a cosine down to 0.5 % of `config.lr`."""
+    done = elapsed / (60 * config.minutes) if config.minutes else step / (config.steps or 1)
     cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-    return config.lr * min(1.0, (state.step + 1) / config.warmup) * (0.005 + 0.995 * cosine)
+    return config.lr * min(1.0, (step + 1) / config.warmup) * (0.005 + 0.995 * cosine)
 
 
-@torch.no_grad()
-def _average(state: _State, decay: float) -> None:
-    pairs = zip(state.average.parameters(), state.network.parameters(), strict=True)
-    for average, value in pairs:
-        average.lerp_(value, 1 - decay)
-    # Batch norm's statistics are running means already.
-    for kept, buffer in zip(state.average.buffers(), state.network.buffers(), strict=True):
-        kept.copy_(buffer)
+def _precision() -> str:
+    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return "bf16" if bf16 else "no"
+
+
+def _state(config: TrainConfig, device: torch.device, *, resume: bool) -> TrainState:
+    if resume:
+        return TrainState.resumed(config.name, config.domain, config.run, device)
+    return TrainState.fresh(
+        config.name, config.domain, config.run, device, seed=config.seed, init=config.init
+    )
+
+
+def _stages(config: TrainConfig, process: int) -> Stages:
+    """Each process of a run has streams of its own."""
+    images = scenes(config.sources, TRAIN)
+    patch = config.patch or _PATCH[config.domain]
+    early, late = (
+        Patches(config.domain, images, side, count, config.seed, stream)
+        for side, count, stream in (
+            (patch, config.batch, 2 * process),
+            (3 * patch // 2, max(1, config.batch // 2), 2 * process + 1),
+        )
+    )
+    turn = round((1 - config.late) * config.steps) if config.steps else None
+    return Stages(early, late, turn)
+
+
+def _compiled(network: nn.Module, batch: Batch, log: Callable[[str], None]) -> Any:
+    """By torch.compile when it works here: it needs a C++ compiler."""
+    fast = torch.compile(network)
+    try:
+        device = next(network.parameters()).device
+        fast(*(part.to(device) for part in batch[:3])).mean().backward()
+    except Exception as error:  # whatever the compiler stumbles over, the network itself still runs
+        log(f"torch.compile: skipped: {type(error).__name__}; training goes on without it")
+        return network
+    finally:
+        network.zero_grad(set_to_none=True)
+    return fast
 
 
 def _psnr(difference: Tensor) -> float:
@@ -198,18 +223,7 @@ def _psnr(difference: Tensor) -> float:
     return float(-10 * torch.log10(difference.square().mean((1, 2, 3)) + 1e-12).mean())
 
 
-@torch.no_grad()
-def _save(config: TrainConfig, state: _State, held: tuple[Tensor, ...]) -> float:
-    """Write both files; return the averaged weights' PSNR-µ on the fixed patches."""
-    *frames, truth = held
-    score = _psnr(mu_law(state.average(*frames)) - mu_law(truth))
-    config.run.mkdir(parents=True, exist_ok=True)
-    save_weights(config.run / "ema.safetensors", state.average, _header(config, state, score))
-    _write_checkpoint(config, state)
-    return score
-
-
-def _header(config: TrainConfig, state: _State, score: float) -> dict[str, Any]:
+def _header(config: TrainConfig, state: TrainState, score: float) -> dict[str, Any]:
     """What the weights file says of itself. No path: it may be published."""
     settings = {k: v for k, v in asdict(config).items() if not isinstance(v, Path)}
     return {
@@ -220,71 +234,9 @@ def _header(config: TrainConfig, state: _State, score: float) -> dict[str, Any]:
             **settings,
             "steps_done": state.step,
             "minutes_done": round(state.elapsed / 60, 1),
-            "scenes": sorted(captured_scenes(config.sources)),
+            "data_sha256": digest(config.sources, TRAIN),
             "held_out": list(HELD_OUT),
             "loss": "L1 of µ-law + 0.1 L1 of linear",
         },
         "metrics": {"psnr_mu_fixed_patches": round(score, 3)},
     }
-
-
-def _write_checkpoint(config: TrainConfig, state: _State) -> None:
-    path = config.run / "checkpoint.pt"
-    temporary = path.with_suffix(".tmp")
-    saved = {
-        "name": config.name,
-        "domain": config.domain,
-        "network": state.network.state_dict(),
-        "average": state.average.state_dict(),
-        "optimiser": state.optimiser.state_dict(),
-        "step": state.step,
-        "elapsed": state.elapsed,
-    }
-    with temporary.open("wb") as file:
-        torch.save(saved, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    record = {"step": state.step, "minutes": round(state.elapsed / 60, 2)}
-    (config.run / "progress.json").write_text(json.dumps(record) + "\n")
-
-
-def _line(config: TrainConfig, state: _State, loss: float, running: float) -> str:
-    left = config.minutes - state.elapsed / 60
-    if config.steps:
-        left = min(left, (config.steps - state.step) * state.elapsed / state.step / 60)
-    return (
-        f"step {state.step:6d}  {state.elapsed / 60:5.1f} min, {left:5.1f} left  "
-        f"loss {loss:.4f}  PSNR-µ {running:.2f} dB  lr {_learning_rate(config, state):.1e}"
-    )
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def _main() -> None:
-    import argparse
-
-    parser = argparse.ArgumentParser(description="Train a network of the zoo.")
-    parser.add_argument("name", choices=zoo.names(), metavar="NAME")
-    parser.add_argument("--domain", choices=zoo.DOMAINS, default="raw")
-    parser.add_argument("--sources", type=Path, required=True, help="folder with hdrgt_* folders")
-    parser.add_argument("--run", type=Path, help="default: runs/NAME-DOMAIN")
-    parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--resume", action="store_true")
-    given = vars(parser.parse_args())
-    resume = given.pop("resume")
-    given["run"] = given["run"] or Path("runs") / f"{given['name']}-{given['domain']}"
-    try:
-        print(train(TrainConfig(**given), resume=resume))
-    except PocketError as error:
-        sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    _main()

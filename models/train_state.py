@@ -1,0 +1,136 @@
+"""What a training run is made of, and how it survives a kill: checkpoints, written atomically."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pockethdr.errors import PocketError, WeightsError
+from pockethdr.models import zoo
+from pockethdr.models.network import Network
+from pockethdr.models.weights import load_weights
+
+_CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass
+class TrainState:
+    """The network, its moving average, AdamW's moments, and how far the run is."""
+
+    network: Network
+    average: Network
+    optimiser: torch.optim.Optimizer
+    step: int = 0
+    elapsed: float = 0.0
+
+    @classmethod
+    def fresh(
+        cls,
+        name: str,
+        domain: str,
+        run: Path,
+        device: torch.device,
+        *,
+        seed: int,
+        init: Path | None,
+    ) -> TrainState:
+        """A new run, from seeded random values or from the weights file `init`.
+
+        Raises:
+            PocketError: the folder holds a run already.
+            WeightsError: `init` is of another network.
+        """
+        if (run / _CHECKPOINT).exists():
+            raise PocketError(
+                f"{run}: holds a run already",
+                expected="a new folder",
+                fix="continue with --resume, or name another folder",
+            )
+        torch.manual_seed(seed)
+        network = zoo.build(name, domain)
+        if init is not None:
+            load_weights(init, network)
+        return cls._of(network, device)
+
+    @classmethod
+    def resumed(cls, name: str, domain: str, run: Path, device: torch.device) -> TrainState:
+        """The run as its last checkpoint left it.
+
+        Raises:
+            PocketError: there is none, or it is of another network.
+        """
+        path = run / _CHECKPOINT
+        if not path.is_file():
+            raise PocketError(f"{path}: nothing to resume", fix="start without --resume")
+        saved = torch.load(path, weights_only=True, map_location="cpu")
+        if (saved["name"], saved["domain"]) != (name, domain):
+            raise WeightsError(
+                f"{path}: a run of {saved['name']} {saved['domain']}", expected=f"{name} {domain}"
+            )
+        state = cls._of(zoo.build(name, domain), device)
+        state.network.load_state_dict(saved["network"])
+        state.average.load_state_dict(saved["average"])
+        state.optimiser.load_state_dict(saved["optimiser"])
+        state.step, state.elapsed = saved["step"], saved["elapsed"]
+        return state
+
+    @classmethod
+    def _of(cls, network: Network, device: torch.device) -> TrainState:
+        network.to(device).train()
+        _channels_last(network)
+        optimiser = torch.optim.AdamW(network.parameters(), weight_decay=0.0, fused=True)
+        return cls(network, copy.deepcopy(network).eval(), optimiser)
+
+    def write(self, name: str, domain: str, run: Path) -> None:
+        """The checkpoint, by temporary file and rename: a kill leaves the old one or the new one."""
+        run.mkdir(parents=True, exist_ok=True)
+        saved = {
+            "name": name,
+            "domain": domain,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "elapsed": self.elapsed,
+        }
+        path = run / _CHECKPOINT
+        temporary = path.with_suffix(".tmp")
+        with temporary.open("wb") as file:
+            torch.save(saved, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        record = {"step": self.step, "minutes": round(self.elapsed / 60, 2)}
+        (run / "progress.json").write_text(json.dumps(record) + "\n")
+
+    @torch.no_grad()
+    def average_in(self, decay: float) -> None:
+        """average ← decay · average + (1 − decay) · network; statistics of norms are copied."""
+        values, averages = list(self.network.parameters()), list(self.average.parameters())
+        torch._foreach_lerp_(averages, values, 1 - decay)
+        for kept, buffer in zip(self.average.buffers(), self.network.buffers(), strict=True):
+            kept.copy_(buffer)
+
+
+def steps_done(run: Path) -> int:
+    """Steps of the last checkpoint in this folder; 0 when there is none."""
+    try:
+        record: Mapping[str, Any] = json.loads((run / "progress.json").read_text())
+    except (OSError, ValueError):
+        return 0
+    return int(record["step"])
+
+
+def _channels_last(network: nn.Module) -> None:
+    """The layout that convolutions are fastest in; the numbers do not change their meaning."""
+    for value in network.parameters():
+        if value.dim() == 4:
+            value.data = value.data.contiguous(memory_format=torch.channels_last)
