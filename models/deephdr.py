@@ -22,6 +22,7 @@ from pockethdr.models.encoder_decoder import (
     EncoderDecoder,
     EncoderDecoderConfig,
     SameConv,
+    norm_of,
 )
 
 
@@ -47,7 +48,7 @@ VARIANTS = {
         up_kernel=5, padding=REFLECT, slope=0.2, head="tanh", block_slope=0.0, block_norms=2
     ),
     "bench": DeepHdrConfig(),
-    "mobile": DeepHdrConfig(widths=(32, 40, 48), blocks=5, kernel=3, down=2, dark=True),
+    "mobile": DeepHdrConfig(widths=(32, 40, 48), blocks=5, kernel=3, norm=False, down=2, dark=True),
 }
 
 
@@ -79,9 +80,9 @@ class NormedBlock(nn.Module):
         width = config.widths[-1]
         self.slope = config.block_slope
         self.first = SameConv(width, width, 3, 1, config.padding)
-        self.first_norm = nn.BatchNorm2d(width) if config.block_norms == 2 else nn.Identity()
+        self.first_norm = norm_of(width, config) if config.block_norms == 2 else nn.Identity()
         self.second = SameConv(width, width, 3, 1, config.padding)
-        self.second_norm = nn.BatchNorm2d(width)
+        self.second_norm = norm_of(width, config)
 
     def forward(self, r: Tensor) -> Tensor:
         x = F.leaky_relu(r, self.slope) if self.slope else F.relu(r)

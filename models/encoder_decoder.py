@@ -38,6 +38,8 @@ class EncoderDecoderConfig(NetworkConfig):
         out_kernel: of the convolutions at the output.
         padding: zeros, or reflect where the paper has it.
         slope: of the leaky ReLU in the encoders.
+        norm: batch norm, as both papers have it. Without it the small networks learn faster, and
+            brackets of noon and night share no statistics.
         head: sigmoid; or tanh, for a network that computes in [-1, 1] as DeepHDR's paper does:
             frames and HDR image are converted where they enter and leave.
         down: 2 runs everything at half resolution.
@@ -51,6 +53,7 @@ class EncoderDecoderConfig(NetworkConfig):
     out_kernel: int = 5
     padding: str = SAME
     slope: float = 0.01
+    norm: bool = True
     head: str = "sigmoid"
     down: int = 1
     dark: bool = False
@@ -89,10 +92,10 @@ class EncoderDecoder(Network):
             Encoder(config) for _ in range(3)
         )
         self.join = SameConv(3 * b, e, config.kernel, 2, config.padding)
-        self.join_norm = nn.BatchNorm2d(e)
+        self.join_norm = norm_of(e, config)
         self.merge = merge
-        self.up_1 = _up(2 * e, b, config.up_kernel)
-        self.up_2 = _up(4 * b, a, config.up_kernel)
+        self.up_1 = _up(2 * e, b, config)
+        self.up_2 = _up(4 * b, a, config)
         self.up_3 = _last_up(4 * a, a, config)
         area = config.down**2
         self.out = SameConv(a, config.output_planes * area, config.out_kernel, 1, config.padding)
@@ -134,7 +137,7 @@ class Encoder(nn.Module):
         self.slope = config.slope
         self.first = SameConv(planes, fine, config.kernel, stride, config.padding)
         self.second = SameConv(fine, coarse, config.kernel, 2, config.padding)
-        self.norm = nn.BatchNorm2d(coarse)
+        self.norm = norm_of(coarse, config)
 
     def forward(self, frame: Tensor) -> tuple[Tensor, Tensor]:
         fine = self.first(frame)
@@ -163,16 +166,22 @@ class SameConv(nn.Conv2d):
         return super().forward(input)
 
 
-def _up(channels: int, out_channels: int, kernel: int) -> nn.Sequential:
+def norm_of(channels: int, config: EncoderDecoderConfig) -> nn.Module:
+    """Batch norm, or nothing."""
+    return nn.BatchNorm2d(channels) if config.norm else nn.Identity()
+
+
+def _up(channels: int, out_channels: int, config: EncoderDecoderConfig) -> nn.Sequential:
     """Twice the height and width, normalised."""
+    kernel = config.up_kernel
     up = nn.ConvTranspose2d(
         channels, out_channels, kernel, 2, padding=(kernel - 1) // 2, output_padding=kernel % 2
     )
-    return nn.Sequential(up, nn.BatchNorm2d(out_channels))
+    return nn.Sequential(up, norm_of(out_channels, config))
 
 
 def _last_up(channels: int, out_channels: int, config: EncoderDecoderConfig) -> nn.Sequential:
     if config.down == 1:
-        return _up(channels, out_channels, config.up_kernel)
+        return _up(channels, out_channels, config)
     conv = SameConv(channels, out_channels, config.out_kernel, 1, config.padding)
-    return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+    return nn.Sequential(conv, norm_of(out_channels, config))

@@ -70,7 +70,7 @@ VARIANTS: dict[str, NetworkConfig] = {
     "paper": NhdrrnetPaperConfig(),
     "bench": NhdrrnetConfig(),
     "mobile": NhdrrnetConfig(
-        widths=(32, 40, 40), blocks=3, kernel=3, combine=SUM, down=2, dark=True
+        widths=(32, 40, 40), blocks=3, kernel=3, norm=False, combine=SUM, down=2, dark=True
     ),
 }
 
