@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pockethdr.models.blocks import DenseBlock, conv3x3, start_dark
-from pockethdr.models.network import Network, NetworkConfig
+from pockethdr.models.network import SQRT, Network, NetworkConfig
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ class AhdrnetConfig(NetworkConfig):
 VARIANTS = {
     "paper": AhdrnetConfig(),
     "bench": AhdrnetConfig(),
-    "mobile": AhdrnetConfig(channels=24, growth=8, down=2, act_between=True, dark=True),
+    "mobile": AhdrnetConfig(
+        input_coding=SQRT, channels=24, growth=8, down=2, act_between=True, dark=True
+    ),
 }
 
 
@@ -100,6 +102,7 @@ class Ahdrnet(Network):
         return F.pixel_shuffle(x, 2) if self.config.down == 2 else x
 
     def _features(self, frame: Tensor) -> Tensor:
+        frame = self.coded(frame)
         if self.config.down == 2:
             frame = F.pixel_unshuffle(frame, 2)
         return F.leaky_relu(self.features(frame))

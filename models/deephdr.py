@@ -24,6 +24,7 @@ from pockethdr.models.encoder_decoder import (
     SameConv,
     norm_of,
 )
+from pockethdr.models.network import SQRT
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,9 @@ VARIANTS = {
         up_kernel=5, padding=REFLECT, slope=0.2, head="tanh", block_slope=0.0, block_norms=2
     ),
     "bench": DeepHdrConfig(),
-    "mobile": DeepHdrConfig(widths=(32, 40, 48), blocks=5, kernel=3, norm=False, down=2, dark=True),
+    "mobile": DeepHdrConfig(
+        input_coding=SQRT, widths=(32, 40, 48), blocks=5, kernel=3, norm=False, down=2, dark=True
+    ),
 }
 
 

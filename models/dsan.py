@@ -132,7 +132,8 @@ class Dsan(Network):
 
     def logit(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
         """The HDR frame before the sigmoid."""
-        f_short, f_mid, f_long = (self._features(frame, short) for frame in (short, mid, long))
+        frames = [self.coded(frame) for frame in (short, mid, long)]
+        f_short, f_mid, f_long = (self._features(frame, frames[0]) for frame in frames)
         g_short = self._filtered(self.filter_short, f_short, f_mid)
         g_long = self._filtered(self.filter_long, f_long, f_mid)
         body = self._between(self.fuse(torch.cat([g_short, f_mid, g_long], 1)))

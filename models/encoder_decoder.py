@@ -116,6 +116,7 @@ class EncoderDecoder(Network):
         return self._left(self.out(F.relu(x)))
 
     def _entered(self, frame: Tensor) -> Tensor:
+        frame = self.coded(frame)
         frame = 2 * frame - 1 if self.config.head == "tanh" else frame
         return F.pixel_unshuffle(frame, 2) if self.config.down == 2 else frame
 

@@ -8,9 +8,9 @@ import importlib.util
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from pockethdr.brackets.bracket import CHANNELS, OUTPUT_CHANNELS
-from pockethdr.errors import ModelError
+from pockethdr.errors import ModelError, WeightsError
 from pockethdr.models import zoo
+from pockethdr.models.network import Network
 from pockethdr.models.weights import load_weights, read_header
 
 _EXAMPLE_SIZE = 64
@@ -98,14 +99,33 @@ def _from_zoo(name: str, domain: str) -> nn.Module:
 
 
 def _loaded_header(module: nn.Module, weights: Path, domain: str) -> dict[str, Any]:
-    said = read_header(weights).get("domain", domain)
+    header = read_header(weights)
+    said = header.get("domain", domain)
     if said != domain:
         raise ModelError(
             f"{weights}: weights for {said} brackets",
             expected=f"weights for {domain}",
             fix=f"add --domain {said}, or give other weights",
         )
+    if isinstance(module, Network) and "config" in header:
+        _check_switches(weights, module, header["config"])
     return load_weights(weights, module)
+
+
+def _check_switches(weights: Path, module: Network, said: Mapping[str, Any]) -> None:
+    """Switches that leave every tensor's shape as it is change what the tensors mean."""
+    trained, ours = asdict(type(module.config).from_dict(said)), asdict(module.config)
+    other = [
+        f"{name} = {trained[name]!r}, not {ours[name]!r}"
+        for name in ours
+        if trained[name] != ours[name]
+    ]
+    if other:
+        raise WeightsError(
+            f"{weights}: weights of a network with {', '.join(other)}",
+            expected=f"weights trained for this {type(module).__name__}",
+            fix="name the variant that these weights were trained for",
+        )
 
 
 def _from_factory(spec: str) -> nn.Module:

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from torch import nn
+from torch import Tensor, nn
 
 from pockethdr.brackets.bracket import CHANNELS, OUTPUT_CHANNELS
 from pockethdr.errors import ModelError
+
+LINEAR, SQRT = "linear", "sqrt"
 
 
 @dataclass(frozen=True)
@@ -18,12 +20,16 @@ class NetworkConfig:
 
     Attributes:
         domain: raw (8 channels a frame → 4) or rgb (6 → 3).
+        input_coding: `sqrt` lets the network see the square root of the frames, `linear` the
+            frames. Photon noise of variance S·x has the variance S/4 on √x, as strong in the dark
+            as in the light (Anscombe 1948).
     """
 
     domain: str = "raw"
+    input_coding: str = LINEAR
 
     def __post_init__(self) -> None:
-        self.check(domain=tuple(CHANNELS))
+        self.check(domain=tuple(CHANNELS), input_coding=(LINEAR, SQRT))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -65,3 +71,7 @@ class Network(nn.Module):
     """
 
     config: NetworkConfig
+
+    def coded(self, frame: Tensor) -> Tensor:
+        """A frame, in [0, 1], as the first convolution sees it."""
+        return frame.sqrt() if self.config.input_coding == SQRT else frame

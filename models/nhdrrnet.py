@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pockethdr.models.blocks import conv3x3
 from pockethdr.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
-from pockethdr.models.network import Network, NetworkConfig
+from pockethdr.models.network import SQRT, Network, NetworkConfig
 
 CONCAT, SUM = "concat", "sum"
 GRID = 16
@@ -70,7 +70,14 @@ VARIANTS: dict[str, NetworkConfig] = {
     "paper": NhdrrnetPaperConfig(),
     "bench": NhdrrnetConfig(),
     "mobile": NhdrrnetConfig(
-        widths=(32, 40, 40), blocks=3, kernel=3, norm=False, combine=SUM, down=2, dark=True
+        input_coding=SQRT,
+        widths=(32, 40, 40),
+        blocks=3,
+        kernel=3,
+        norm=False,
+        combine=SUM,
+        down=2,
+        dark=True,
     ),
 }
 
@@ -137,7 +144,7 @@ class NhdrrnetPaper(Network):
         """Linear HDR in [0, 1]; 1.0 = clip level of the shortest frame."""
         encoders = (self.encoder_short, self.encoder_mid, self.encoder_long)
         levels = []  # from fine to coarse, the three frames of each
-        frames: tuple[Tensor, ...] = (short, mid, long)
+        frames = tuple(self.coded(frame) for frame in (short, mid, long))
         for stages in zip(*encoders, strict=True):
             frames = tuple(stage(frame) for stage, frame in zip(stages, frames, strict=True))
             levels.append(frames)

@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pockethdr.brackets.bracket import RAW
 from pockethdr.errors import ModelError
 from pockethdr.models import ahdrnet, deephdr, nhdrrnet
 from pockethdr.models.dsan import Dsan, DsanConfig
 from pockethdr.models.dynamic_conv import GLOBAL, GRID, PIXEL, STATIC
-from pockethdr.models.network import Network, NetworkConfig
+from pockethdr.models.network import LINEAR, SQRT, Network, NetworkConfig
 
 DEFAULT_PHI = PIXEL
 PHI_MODES = (GLOBAL, GRID, PIXEL, STATIC)
@@ -26,7 +27,14 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 _FULL = DsanConfig(latent=8)
 _MOBILE = DsanConfig(
-    latent=8, squeeze=16, block_type="res", down=2, act="relu", tail=1, act_between=True
+    input_coding=SQRT,
+    latent=8,
+    squeeze=16,
+    block_type="res",
+    down=2,
+    act="relu",
+    tail=1,
+    act_between=True,
 )
 
 
@@ -102,8 +110,12 @@ def variant(name: str) -> Variant:
 
 
 def build(name: str, domain: str) -> Network:
-    """A network with fresh weights, in evaluation mode; its switches are its `config`."""
-    return network(replace(variant(name).config, domain=domain)).eval()
+    """A network with fresh weights, in evaluation mode; its switches are its `config`.
+
+    The mobile networks see the square root of raw frames. rgb frames hold an encoded copy already.
+    """
+    config = replace(variant(name).config, domain=domain)
+    return network(config if domain == RAW else replace(config, input_coding=LINEAR)).eval()
 
 
 def network(config: NetworkConfig) -> Network:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,13 @@ def test_syntax_errors_in_own_files_are_reported(own: Path) -> None:
 def test_unknown_domain() -> None:
     with pytest.raises(ModelError, match="unknown domain"):
         load_model("dsan-m16", domain="yuv")
+
+
+def test_weights_of_other_switches_are_refused(tmp_path: Path) -> None:
+    """The square root on the inputs changes no shape, and everything else."""
+    network = zoo.build("dsan-m16", "raw")
+    path = tmp_path / "linear.safetensors"
+    switches = {**asdict(network.config), "input_coding": "linear"}
+    save_weights(path, network, {"domain": "raw", "config": switches})
+    with pytest.raises(WeightsError, match="input_coding = 'linear', not 'sqrt'"):
+        load_model("dsan-m16", domain="raw", weights=path)
