@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from pockethdr.brackets.bracket import RAW, RGB
 from pockethdr.brackets.sources import HELD_OUT, TRAIN, digest, scenes
@@ -48,7 +48,6 @@ class TrainConfig:
         run: folder of checkpoints.
         init: weights to start from.
         workers: processes that make batches.
-        compiled: by torch.compile; where that fails, the network runs as it is.
     """
 
     name: str
@@ -66,7 +65,6 @@ class TrainConfig:
     seed: int = 0
     threads: int = 1
     workers: int = 1
-    compiled: bool = False
     init: Path | None = None
     checkpoint_minutes: float = 3.0
 
@@ -118,8 +116,6 @@ class _Run:
         self.held = [part.to(machine.device) for part in stages.early.fixed(_FIXED)]
         self.network = machine.prepare(state.network)
         self.optimiser = machine.prepare(state.optimiser)
-        if config.compiled:
-            self.network = _compiled(self.network, stages.early.get(0), progress.log)
 
     def go(self) -> None:
         config, state = self.config, self.state
@@ -202,20 +198,6 @@ def _stages(config: TrainConfig, process: int) -> Stages:
     )
     turn = round((1 - config.late) * config.steps) if config.steps else None
     return Stages(early, late, turn)
-
-
-def _compiled(network: nn.Module, batch: Batch, log: Callable[[str], None]) -> Any:
-    """By torch.compile when it works here: it needs a C++ compiler."""
-    fast = torch.compile(network)
-    try:
-        device = next(network.parameters()).device
-        fast(*(part.to(device) for part in batch[:3])).mean().backward()
-    except Exception as error:  # whatever the compiler stumbles over, the network itself still runs
-        log(f"torch.compile: skipped: {type(error).__name__}; training goes on without it")
-        return network
-    finally:
-        network.zero_grad(set_to_none=True)
-    return fast
 
 
 def _psnr(difference: Tensor) -> float:

@@ -90,7 +90,7 @@ class TrainState:
         return cls(network, copy.deepcopy(network).eval(), optimiser)
 
     def write(self, name: str, domain: str, run: Path) -> None:
-        """The checkpoint, by temporary file and rename: a kill leaves the old one or the new one."""
+        """The checkpoint, by temporary file and rename: a kill leaves the old or the new one."""
         run.mkdir(parents=True, exist_ok=True)
         saved = {
             "name": name,
