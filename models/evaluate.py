@@ -1,15 +1,10 @@
-"""A network against the classical merge, on brackets with ground truth.
-
-python -m pockethdr.models.evaluate dsan-m32 --domain raw --brackets DIR [--weights F]
-"""
+"""How good a network's HDR images are, on brackets with ground truth."""
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -18,89 +13,91 @@ from torch import nn
 
 from pockethdr.brackets.bracket import Bracket
 from pockethdr.brackets.merge import weighted_merge
-from pockethdr.brackets.metrics import psnr_l, psnr_mu
-from pockethdr.brackets.read import find_brackets, read_bracket
-from pockethdr.errors import PocketError
-from pockethdr.models.load import load_model
-from pockethdr.models.weights import load_weights, read_header, save_weights
+from pockethdr.brackets.metrics import psnr_l, psnr_mu, ssim_l, ssim_mu
+from pockethdr.errors import BracketError
 
-# Every network of the zoo accepts sizes that divide by this.
-_MULTIPLE = 8
+Image = NDArray[np.float32]
+# Mobile-HDR's test.py fuses and scores packed tiles of this side, and drops what does not fill one.
+OFFICIAL_TILE = 256
 
 
 @dataclass(frozen=True)
 class Score:
-    """PSNR in dB of the network and of the weighted merge, on one bracket."""
+    """PSNR in dB and SSIM of one image, by the conventions of `brackets.metrics`."""
+
+    psnr_mu: float
+    ssim_mu: float
+    psnr_l: float
+    ssim_l: float
+
+    @classmethod
+    def of(cls, image: Image, truth: Image) -> Self:
+        """The score of C×H×W `image` against `truth`, cut to the image's size."""
+        truth = truth[:, : image.shape[1], : image.shape[2]]
+        return cls(*(metric(image, truth) for metric in (psnr_mu, ssim_mu, psnr_l, ssim_l)))
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The network's score on one bracket, and the weighted merge's on the same pixels."""
 
     bracket: str
-    psnr_mu: float
-    psnr_l: float
-    merge_psnr_mu: float
-    merge_psnr_l: float
+    network: Score
+    merge: Score
 
 
-def scores(module: nn.Module, brackets: Iterable[Bracket]) -> list[Score]:
-    """One score for each bracket that has a ground truth; whole frames, no tiles."""
-    return [_score(module, b) for b in brackets if b.ground_truth is not None]
+def compared(
+    module: nn.Module, brackets: Iterable[Bracket], *, official: bool = False
+) -> Iterator[Compared]:
+    """One comparison for each bracket that has a ground truth.
+
+    Args:
+        official: fuse and score as Mobile-HDR's own evaluation does: non-overlapping 256×256
+            packed tiles, the remainder at the right and at the bottom dropped.
+
+    Raises:
+        BracketError: `official`, and the bracket does not hold one tile.
+    """
+    for bracket in brackets:
+        truth = bracket.ground_truth
+        if truth is None:
+            continue
+        image = _fused_in_tiles(module, bracket) if official else fused(module, bracket)
+        merged = weighted_merge(bracket)[:, : image.shape[1], : image.shape[2]]
+        yield Compared(bracket.name, Score.of(image, truth), Score.of(merged, truth))
 
 
-def _score(module: nn.Module, bracket: Bracket) -> Score:
-    truth = bracket.ground_truth
-    assert truth is not None
-    frames = [torch.from_numpy(_cut(frame)) for frame in bracket.inputs()]
-    with torch.no_grad():
-        fused = module(*frames)[0].numpy()
-    truth, merged = _cut(truth), _cut(weighted_merge(bracket))
-    return Score(
-        bracket.name,
-        psnr_mu(fused, truth),
-        psnr_l(fused, truth),
-        psnr_mu(merged, truth),
-        psnr_l(merged, truth),
-    )
+def fused(module: nn.Module, bracket: Bracket) -> Image:
+    """The network's HDR image C×H×W in [0, 1], in one piece, cut to sizes that it accepts."""
+    multiple = getattr(getattr(module, "config", None), "multiple", 1)
+    height, width = (size - size % multiple for size in bracket.size())
+    return _run(module, [frame[..., :height, :width] for frame in bracket.inputs()])
 
 
-def _cut(planes: NDArray[np.float32]) -> NDArray[np.float32]:
-    height, width = (size - size % _MULTIPLE for size in planes.shape[-2:])
-    return np.ascontiguousarray(planes[..., :height, :width])
-
-
-def _main() -> None:
-    parser = argparse.ArgumentParser(description="PSNR of a network and of the weighted merge.")
-    parser.add_argument("model")
-    parser.add_argument("--domain", choices=("raw", "rgb"), default="raw")
-    parser.add_argument("--brackets", type=Path, required=True)
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument(
-        "--publish", type=Path, help="write the weights here, with the scores in their header"
-    )
-    given = parser.parse_args()
-    try:
-        loaded = load_model(given.model, domain=given.domain, weights=given.weights)
-        folders = find_brackets(given.brackets, domain=given.domain)
-        found = scores(loaded.module, map(read_bracket, folders))
-        _show(found)
-        if given.publish and loaded.weights:
-            _publish(loaded.module, loaded.weights, found, given.publish)
-    except PocketError as error:
-        sys.exit(f"error: {error}")
-
-
-def _show(found: list[Score]) -> None:
-    print(f"{'bracket':28s} {'PSNR-µ':>7s} {'merge':>7s} {'PSNR-l':>7s} {'merge':>7s}")
-    for s in found:
-        print(
-            f"{s.bracket:28s} {s.psnr_mu:7.2f} {s.merge_psnr_mu:7.2f} "
-            f"{s.psnr_l:7.2f} {s.merge_psnr_l:7.2f}"
+def _fused_in_tiles(module: nn.Module, bracket: Bracket) -> Image:
+    rows, columns = (size // OFFICIAL_TILE for size in bracket.size())
+    if not rows or not columns:
+        raise BracketError(
+            f"{bracket.name}: {bracket.size()[0]}×{bracket.size()[1]} packed pixels",
+            expected=f"at least one official tile, {OFFICIAL_TILE}×{OFFICIAL_TILE}",
+            fix="score whole frames: leave --official out",
         )
+    frames = bracket.inputs()
+    lines = [
+        np.concatenate(
+            [_run(module, _tile(frames, row, column)) for column in range(columns)], axis=2
+        )
+        for row in range(rows)
+    ]
+    return np.concatenate(lines, axis=1)
 
 
-def _publish(module: nn.Module, weights: Path, found: list[Score], to: Path) -> None:
-    header = read_header(weights)
-    load_weights(weights, module)
-    metrics = {**header.get("metrics", {}), "brackets": [asdict(score) for score in found]}
-    save_weights(to, module, {**header, "metrics": metrics})
+def _tile(frames: Sequence[Image], row: int, column: int) -> list[Image]:
+    top, left = row * OFFICIAL_TILE, column * OFFICIAL_TILE
+    return [f[..., top : top + OFFICIAL_TILE, left : left + OFFICIAL_TILE] for f in frames]
 
 
-if __name__ == "__main__":
-    _main()
+def _run(module: nn.Module, frames: list[Image]) -> Image:
+    with torch.no_grad():
+        image = module(*(torch.from_numpy(np.ascontiguousarray(f)) for f in frames))[0]
+    return np.asarray(image.clamp(0, 1).numpy())

@@ -20,6 +20,9 @@ class Stream(Protocol):
     def get(self, step: int) -> Batch:
         """Short, mid, long (N×C×h×w) and ground truth of one step."""
 
+    def fixed(self, count: int) -> Batch:
+        """A batch of `count` apart from the stream."""
+
 
 @dataclass
 class Stages(Dataset[Batch]):

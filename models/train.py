@@ -8,6 +8,7 @@ the last tenth at larger patches. One process on a CPU or a GPU; many under `acc
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -24,11 +25,13 @@ from pockethdr.brackets.bracket import RAW, RGB
 from pockethdr.brackets.sources import HELD_OUT, TRAIN, digest, scenes
 from pockethdr.errors import PocketError
 from pockethdr.models.loader import Batch, Stages, batches
+from pockethdr.models.mobilehdr_patches import MobileHdrPatches, training_files
 from pockethdr.models.patches import Patches
 from pockethdr.models.progress import Progress
 from pockethdr.models.train_state import TrainState
 from pockethdr.models.weights import save_weights
 
+SIMULATED, MOBILE_HDR = "simulated", "mobile-hdr"
 _MU = 5000.0
 # Sizes whose steps cost about the same.
 _PATCH = {RAW: 128, RGB: 96}
@@ -44,7 +47,9 @@ class TrainConfig:
         minutes: a time budget instead of steps; elapsed time survives a resume.
         patch: side in sensor pixels; None for 128 (raw) or 96 (rgb).
         late: share of the steps, at the end, with half as many patches of 3/2 the side.
-        sources: cache of HDR images, from `pockethdr gather`.
+        sources: cache of HDR images, from `pockethdr gather`; or Mobile-HDR's folder.
+        data: `simulated` brackets, or `mobile-hdr` as it is published.
+        channel_order: of Mobile-HDR's channels; see `brackets.mobilehdr.read_npz`.
         run: folder of checkpoints.
         init: weights to start from.
         workers: processes that make batches.
@@ -65,12 +70,16 @@ class TrainConfig:
     seed: int = 0
     threads: int = 1
     workers: int = 1
+    data: str = SIMULATED
+    channel_order: str = "RGGB"
     init: Path | None = None
     checkpoint_minutes: float = 3.0
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
             raise PocketError("a run ends after its steps or its minutes", expected="one of them")
+        if self.data == MOBILE_HDR and self.domain != RAW:
+            raise PocketError("Mobile-HDR holds raw brackets", fix="leave --domain out")
 
 
 def train(
@@ -187,17 +196,32 @@ def _state(config: TrainConfig, device: torch.device, *, resume: bool) -> TrainS
 
 def _stages(config: TrainConfig, process: int) -> Stages:
     """Each process of a run has streams of its own."""
+    make = _mobile_hdr(config) if config.data == MOBILE_HDR else _simulated(config)
+    side = config.patch or _PATCH[config.domain]
+    early = make(side, config.batch, 2 * process)
+    late = make(3 * side // 2, max(1, config.batch // 2), 2 * process + 1)
+    return Stages(early, late, round((1 - config.late) * config.steps) if config.steps else None)
+
+
+def _simulated(config: TrainConfig) -> Callable[[int, int, int], Patches]:
     images = scenes(config.sources, TRAIN)
-    patch = config.patch or _PATCH[config.domain]
-    early, late = (
-        Patches(config.domain, images, side, count, config.seed, stream)
-        for side, count, stream in (
-            (patch, config.batch, 2 * process),
-            (3 * patch // 2, max(1, config.batch // 2), 2 * process + 1),
-        )
+    return lambda side, batch, stream: Patches(
+        config.domain, images, side, batch, config.seed, stream
     )
-    turn = round((1 - config.late) * config.steps) if config.steps else None
-    return Stages(early, late, turn)
+
+
+def _mobile_hdr(config: TrainConfig) -> Callable[[int, int, int], MobileHdrPatches]:
+    files = training_files(config.sources)
+    return lambda side, batch, stream: MobileHdrPatches(
+        files, side // 2, batch, config.seed, stream, config.channel_order
+    )
+
+
+def _data_facts(config: TrainConfig) -> dict[str, Any]:
+    if config.data == MOBILE_HDR:
+        names = [path.name for path in training_files(config.sources)]
+        return {"data_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest()}
+    return {"data_sha256": digest(config.sources, TRAIN), "held_out": list(HELD_OUT)}
 
 
 def _psnr(difference: Tensor) -> float:
@@ -216,8 +240,7 @@ def _header(config: TrainConfig, state: TrainState, score: float) -> dict[str, A
             **settings,
             "steps_done": state.step,
             "minutes_done": round(state.elapsed / 60, 1),
-            "data_sha256": digest(config.sources, TRAIN),
-            "held_out": list(HELD_OUT),
+            **_data_facts(config),
             "loss": "L1 of µ-law + 0.1 L1 of linear",
         },
         "metrics": {"psnr_mu_fixed_patches": round(score, 3)},

@@ -18,11 +18,12 @@ import pockethdr
 from pockethdr.commands import ARGUMENTS
 from pockethdr.commands.demo import demo
 from pockethdr.commands.doctor import doctor
+from pockethdr.commands.evaluate import evaluate
 from pockethdr.commands.export import calibrate, export
 from pockethdr.commands.fuse import fuse
 from pockethdr.commands.judge import report, validate
 from pockethdr.commands.models import models
-from pockethdr.commands.training import simulate, train
+from pockethdr.commands.training import gather, simulate, train
 from pockethdr.errors import PocketError
 
 USER_ERROR, INTERRUPTED = 2, 130
@@ -116,8 +117,10 @@ for _command in (
     validate,
     report,
     fuse,
-    train,
+    gather,
     simulate,
+    train,
+    evaluate,
 ):
     main.add_command(_command)
 

@@ -14,7 +14,7 @@ from pockethdr.brackets.bracket import FLIPS, Bracket, pack
 from pockethdr.brackets.metrics import psnr_mu
 from pockethdr.brackets.noise import brooks_noise, noise_of, noisy, phones
 from pockethdr.brackets.read import read_bracket
-from pockethdr.brackets.simulate import Simulation, simulate, write_bracket
+from pockethdr.brackets.simulate import Simulation, shading_gain, simulate, write_bracket
 from pockethdr.errors import BracketError, PocketError
 
 _STILL = Simulation(shake_px=0.0, shake_deg=0.0)
@@ -138,6 +138,47 @@ def test_an_object_moves_and_blurs_with_exposure(scene: np.ndarray) -> None:
     ]
     assert min(changed[0], changed[2]) > 2 * changed[1] > 0
     assert changed[0] > 0.02
+
+
+def test_the_noise_of_a_shading_lens_is_the_models() -> None:
+    """var(x) = gain·S·x + gain²·(O + quantisation), at the corners and in the middle."""
+    settings = replace(_STILL, bit_depth=12, iso=800, ratio=2.0, brightness=0.4, shading=1.0)
+    flat = simulate(np.ones((1200, 1200, 3)), settings, seed=1)
+    assert flat.camera is not None
+    assert flat.camera.noise is not None
+    assert flat.ground_truth is not None
+    s, o = flat.camera.noise
+    step = 1 / (flat.camera.white_level - flat.camera.black_level)
+    gain = pack(shading_gain((1200, 1200), 1.0, (0.0, 0.0, 1.0, 1.0)))
+    assert gain.max() == pytest.approx(2, abs=0.01)
+    for plane, clean, gains in zip(
+        pack(flat.frames[1].pixels), 2 * flat.ground_truth, gain, strict=True
+    ):
+        error = (plane - clean) ** 2 / (gains * s * clean + gains**2 * (o + step**2 / 12))
+        for low, high in ((1.0, 1.2), (1.5, 2.0)):
+            assert error[(gains >= low) & (gains < high)].mean() == pytest.approx(1, abs=0.02)
+
+
+def test_a_patch_of_a_sensor_is_shaded_as_its_place() -> None:
+    whole = shading_gain((100, 200), 0.8, (0.0, 0.0, 1.0, 1.0))
+    part = shading_gain((20, 40), 0.8, (0.5, 0.25, 0.2, 0.2))
+    assert whole is not None
+    np.testing.assert_allclose(part, whole[50:70, 50:90], rtol=1e-6)
+    assert shading_gain((20, 40), 0.0, (0.0, 0.0, 1.0, 1.0)) is None
+
+
+def test_several_objects_move_each_its_own_way_and_hide_what_is_behind(scene: np.ndarray) -> None:
+    quiet = replace(_STILL, noise=(1e-6, 1e-9), ratio=2.0, brightness=0.05, object_px=60.0)
+    one = simulate(scene, quiet, seed=4)
+    three = simulate(scene, replace(quiet, objects=3), seed=4)
+    assert one.ground_truth is not None
+    assert three.ground_truth is not None
+    added = np.abs(one.ground_truth - three.ground_truth).max(axis=0) > 1e-4
+    assert 0.01 < added.mean() < 0.5
+    layers = [three.frames[n].pixels / three.ratios[n] for n in (0, 1)]
+    moved = np.abs(layers[0] - layers[1]) > 0.1 * layers[1].mean()
+    alone = np.abs(one.frames[0].pixels - one.frames[1].pixels / 2) > 0.1 * layers[1].mean()
+    assert moved.mean() > 1.2 * alone.mean()
 
 
 @pytest.mark.parametrize("cfa", FLIPS)

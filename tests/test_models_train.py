@@ -1,146 +1,167 @@
-"""Training: it learns, survives a kill on the same curve, and never sees the test scenes."""
+"""Training: it learns, survives SIGKILL on the same curve, and never sees the test images."""
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from sources_cache import filled
 
-from pockethdr.brackets.exr import write_exr
-from pockethdr.errors import BracketError, PocketError, WeightsError
-from pockethdr.models import train as training
-from pockethdr.models.patches import Patches
-from pockethdr.models.scenes import HELD_OUT, captured_scenes, invented_scenes
-from pockethdr.models.train import TrainConfig, train
+from pockethdr.brackets.sources import HELD_OUT
+from pockethdr.errors import PocketError, WeightsError
+from pockethdr.models.train import TrainConfig, learning_rate, train
 from pockethdr.models.weights import read_header
+
+_STEPS = 8
+# What a run of its own process is: every step saved, and slow enough to be caught between two.
+_SCRIPT = """
+import sys, time, torch
+from pathlib import Path
+from pockethdr.models import train as training
+torch.use_deterministic_algorithms(True)
+step = training._Run.step
+def slow(self, batch):
+    time.sleep(0.05)
+    return step(self, batch)
+training._Run.step = slow
+cache, run, steps, resume = sys.argv[1:]
+config = training.TrainConfig(
+    "dsan-m16", "raw", Path(cache), Path(run), steps=int(steps), batch=2, patch=32, warmup=2,
+    late=0.25, checkpoint_minutes=0.0,
+)
+training.train(config, resume=resume == "yes", log=lambda line: None)
+"""
 
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sources")
-    (folder / "hdrgt_ours").mkdir()
-    for name, scene in invented_scenes(range(2), size=128).items():
-        write_exr(folder / "hdrgt_ours" / f"{name}.exr", scene.astype(np.float32))
-    write_exr(folder / "hdrgt_ours" / HELD_OUT[0], np.ones((128, 128, 3), np.float32))
-    return folder
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return filled(tmp_path_factory.mktemp("sources") / "cache")
 
 
 @pytest.fixture
-def config(sources: Path, tmp_path: Path) -> TrainConfig:
+def config(cache: Path, tmp_path: Path) -> TrainConfig:
     return TrainConfig(
         "dsan-m16",
         "raw",
-        sources,
+        cache,
         tmp_path / "run",
-        minutes=1e6,
         steps=6,
         batch=2,
         patch=32,
         warmup=2,
-        invented=0,
+        workers=0,
         checkpoint_minutes=0.0,
     )
 
 
-def _weights(run: Path) -> dict[str, torch.Tensor]:
-    saved = torch.load(run / "checkpoint.pt", weights_only=True)
-    return saved["network"]
+def quiet(line: str) -> None:
+    pass
 
 
-@pytest.fixture(autouse=True)
-def _captured_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These runs are too short for procedural scenes, which take a second each."""
-    monkeypatch.setattr(training, "invented_scenes", lambda seeds: invented_scenes([0], 128))
+def saved(run: Path) -> dict[str, dict[str, torch.Tensor]]:
+    return torch.load(run / "checkpoint.pt", weights_only=True)
 
 
-def test_a_killed_run_resumes_on_the_same_curve(
-    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    train(config, log=lambda line: None)
-    killed = replace(config, run=tmp_path / "killed")
-    step = training._step
+def process(cache: Path, run: Path, *, resume: bool = False) -> subprocess.Popen[bytes]:
+    arguments = (str(cache), str(run), str(_STEPS), "yes" if resume else "no")
+    return subprocess.Popen(
+        [sys.executable, "-c", _SCRIPT, *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
 
-    def dying(c: TrainConfig, state: training._State, patches: Patches) -> tuple[float, float]:
-        if state.step == 3:
-            raise KeyboardInterrupt
-        return step(c, state, patches)
 
-    monkeypatch.setattr(training, "_step", dying)
-    with pytest.raises(KeyboardInterrupt):
-        train(killed, log=lambda line: None)
-    monkeypatch.setattr(training, "_step", step)
-    train(killed, resume=True, log=lambda line: None)
-    for name, value in _weights(config.run).items():
-        torch.testing.assert_close(value, _weights(killed.run)[name], rtol=1e-4, atol=1e-6)
-    other = replace(config, run=tmp_path / "other", seed=1)
-    train(other, log=lambda line: None)
-    changed = [
-        not torch.allclose(value, _weights(other.run)[name], atol=1e-4)
-        for name, value in _weights(config.run).items()
-    ]
-    assert any(changed)
+def steps_in(run: Path) -> int:
+    try:
+        return int(json.loads((run / "progress.json").read_text())["step"])
+    except (OSError, ValueError):
+        return 0
+
+
+def test_a_run_killed_at_any_step_ends_with_the_same_weights(cache: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert process(cache, whole).wait() == 0
+    running = process(cache, killed)
+    kill_at = int(np.random.default_rng().integers(1, _STEPS))
+    while steps_in(killed) < kill_at and running.poll() is None:
+        time.sleep(0.005)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    assert kill_at <= steps_in(killed) <= _STEPS
+    assert process(cache, killed, resume=True).wait() == 0
+    for part in ("network", "average"):
+        for name, value in saved(whole)[part].items():
+            assert torch.equal(value, saved(killed)[part][name]), f"{part} {name}, {kill_at}"
+
+
+def test_another_seed_is_another_run(config: TrainConfig, tmp_path: Path) -> None:
+    train(config, log=quiet)
+    train(replace(config, run=tmp_path / "other", seed=1), log=quiet)
+    other = saved(tmp_path / "other")["network"]
+    assert any(not torch.equal(v, other[n]) for n, v in saved(config.run)["network"].items())
 
 
 def test_the_header_says_what_made_the_weights(config: TrainConfig) -> None:
-    path = train(config, log=lambda line: None)
-    header = read_header(path)
+    header = read_header(train(config, log=quiet))
     assert header["architecture"] == "dsan-m16"
     assert header["config"]["phi_mode"] == "pixel"
-    assert header["training"]["steps_done"] == 6
-    assert header["training"]["seed"] == 0
-    assert HELD_OUT[0] not in header["training"]["scenes"]
+    training = header["training"]
+    assert (training["steps_done"], training["seed"], training["steps"]) == (6, 0, 6)
+    assert training["held_out"] == list(HELD_OUT)
+    assert len(training["data_sha256"]) == 64
     assert np.isfinite(header["metrics"]["psnr_mu_fixed_patches"])
     assert str(config.sources) not in str(header)
 
 
 def test_it_learns(config: TrainConfig) -> None:
     lines: list[str] = []
-    longer = replace(config, steps=100, batch=4, checkpoint_minutes=60.0, ema=0.9, warmup=20)
+    longer = replace(config, steps=120, batch=4, checkpoint_minutes=60.0, ema=0.9, warmup=20)
     train(replace(longer, run=config.run / "short", steps=1), log=lines.append)
     train(replace(longer, run=config.run / "long"), log=lines.append)
-    first, last = (float(line.split()[-2]) for line in lines if line.startswith("done"))
-    assert last > first + 2
+    held = [float(line.split()[-2]) for line in lines if "fixed patches" in line]
+    assert held[-1] > held[0] + 2
+
+
+def test_it_starts_from_given_weights(config: TrainConfig, tmp_path: Path) -> None:
+    first = train(config, log=quiet)
+    onward = replace(config, run=tmp_path / "onward", steps=1, lr=0.0, init=first)
+    train(onward, log=quiet)
+    for name, value in saved(config.run)["average"].items():
+        torch.testing.assert_close(saved(onward.run)["network"][name], value, rtol=0, atol=0)
+
+
+def test_the_rate_warms_up_and_falls_along_a_cosine_of_steps(config: TrainConfig) -> None:
+    run = replace(config, steps=1000, warmup=100)
+    rates = [learning_rate(run, step, elapsed=0.0) for step in (0, 99, 500, 1000)]
+    assert rates == pytest.approx([1e-5, 9.76e-4, 5.025e-4, 5e-6], rel=0.01)
+    timed = replace(config, steps=None, minutes=10.0, warmup=100)
+    assert learning_rate(timed, 500, elapsed=300.0) == pytest.approx(5.025e-4)
+
+
+def test_progress_has_a_curve_in_tensorboard(config: TrainConfig) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train(replace(config, checkpoint_minutes=60.0), log=quiet)
+    events = accumulator.EventAccumulator(str(config.run / "tensorboard")).Reload()
+    (score,) = events.Scalars("psnr_mu_fixed_patches")
+    assert (score.step, np.isfinite(score.value)) == (6, True)
 
 
 def test_an_old_run_is_not_overwritten(config: TrainConfig) -> None:
-    train(replace(config, steps=1), log=lambda line: None)
+    train(replace(config, steps=1), log=quiet)
     with pytest.raises(PocketError, match="holds a run already"):
-        train(config, log=lambda line: None)
+        train(config, log=quiet)
     with pytest.raises(WeightsError, match="a run of dsan-m16 raw"):
-        train(replace(config, domain="rgb"), resume=True, log=lambda line: None)
+        train(replace(config, domain="rgb"), resume=True, log=quiet)
     with pytest.raises(PocketError, match="nothing to resume"):
-        train(replace(config, run=config.run / "new"), resume=True, log=lambda line: None)
-
-
-@pytest.mark.parametrize(("domain", "channels"), [("raw", (8, 4, 16)), ("rgb", (6, 3, 32))])
-def test_batches_are_the_same_whenever_asked_for(
-    domain: str, channels: tuple[int, int, int], sources: Path
-) -> None:
-    scenes, invented = captured_scenes(sources), invented_scenes([3], size=128)
-    first, other = (Patches(domain, scenes, invented, 32, 3, 7) for _ in range(2))
-    for step in (0, 1, 50):
-        first.get(step)
-    for a, b in zip(first.get(50), other.get(50), strict=True):
-        assert torch.equal(a, b)
-    short, _, _, truth = first.get(4)
-    planes, out, side = channels
-    assert short.shape == (3, planes, side, side)
-    assert truth.shape == (3, out, side, side)
-    assert 0 <= truth.min() <= truth.max() <= 1
-
-
-def test_held_out_scenes_are_never_read(sources: Path, tmp_path: Path) -> None:
-    assert not set(HELD_OUT) & set(captured_scenes(sources))
-    with pytest.raises(BracketError, match="no HDR images"):
-        captured_scenes(tmp_path)
-
-
-def test_invented_scenes_have_range_and_texture() -> None:
-    for scene in invented_scenes(range(3), size=256).values():
-        values = scene.astype(np.float32)[..., 1]
-        assert np.isfinite(values).all()
-        assert np.quantile(values, 0.999) > 50 * np.quantile(values, 0.05)
-        assert np.abs(np.diff(np.log(values + 1e-3), axis=0)).mean() > 1e-3
+        train(replace(config, run=config.run / "new"), resume=True, log=quiet)
+    with pytest.raises(PocketError, match="ends after its steps or its minutes"):
+        replace(config, minutes=1.0)
+    with pytest.raises(PocketError, match="Mobile-HDR holds raw brackets"):
+        replace(config, data="mobile-hdr", domain="rgb")

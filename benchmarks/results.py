@@ -1,0 +1,261 @@
+"""The four networks, the classical merge and the noisy frame, on images that none was trained on.
+
+    OMP_NUM_THREADS=1 python benchmarks/results.py --cache hdr_images --brackets ../shared/brackets
+
+Scores the committed weights on the test set of `pockethdr.brackets.testset` (raw, simulated, made
+anew from the cache; the cache is gathered when it is not there), and writes docs/results.json,
+docs/results.md and docs/results.png. Latency is PyTorch's, one thread, the fastest of several runs
+on one 256×256 packed bracket. `--runs DIR` scores runs of benchmarks/train_table.py instead.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from crops import picture
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from torch import nn
+
+from pockethdr.brackets.bracket import OUTPUT_CHANNELS, RAW, Bracket
+from pockethdr.brackets.gather import gather
+from pockethdr.brackets.merge import weighted_merge
+from pockethdr.brackets.sources import INDEX, TEST, scenes
+from pockethdr.brackets.testset import test_brackets
+from pockethdr.models import zoo
+from pockethdr.models.cost import macs, parameters
+from pockethdr.models.evaluate import Score, fused
+from pockethdr.models.load import example_frames, load_model
+from pockethdr.models.weights import read_header
+
+FOUR = ("deephdr-mobile", "ahdrnet-mobile", "nhdrrnet-mobile", "dsan-m32-pixel")
+ABLATION = ("dsan-m32-static", "dsan-m32-global", "dsan-m32-grid", "dsan-m32-pixel")
+SHIPPED = "dsan-m32"
+REFERENCE, MERGE = "noisy reference frame", "weighted merge"
+METRICS = ("psnr_mu", "ssim_mu", "psnr_l", "ssim_l")
+# Of the paper's Table I: 1024×768 on the network's grid.
+COST_SIZE = (768, 1024)
+TILE = 256
+
+Image = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method. `ci95` are half widths of the 95 % intervals of the means over brackets."""
+
+    model: str
+    domain: str
+    phi_mode: str | None
+    params: int | None
+    gmacs: float | None
+    psnr_mu: float
+    ssim_mu: float
+    psnr_l: float
+    ssim_l: float
+    ci95: dict[str, float]
+    latency_ms: float | None
+    steps: int | None
+    brackets: dict[str, Score]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A row's network and where its weights are from."""
+
+    name: str
+    module: nn.Module
+    steps: int | None
+
+    def image(self, bracket: Bracket) -> Image:
+        return fused(self.module, bracket)
+
+
+def networks(runs: Path | None) -> list[Network]:
+    """Those whose weights are here, each once; the rest is named on standard error."""
+    found = []
+    for name in dict.fromkeys((*FOUR, *ABLATION, SHIPPED)):
+        weights = _weights(name, runs)
+        if weights is None:
+            click.echo(
+                f"{name}: skipped: no weights; train them: benchmarks/train_table.py", err=True
+            )
+            continue
+        steps = read_header(weights).get("training", {}).get("steps_done")
+        found.append(Network(name, load_model(name, domain=RAW, weights=weights).module, steps))
+    return found
+
+
+def _weights(name: str, runs: Path | None) -> Path | None:
+    if runs is None or name == SHIPPED:
+        return zoo.shipped_weights(name, RAW)
+    path = runs / name / "ema.safetensors"
+    return path if path.exists() else None
+
+
+def reference_frame(bracket: Bracket) -> Image:
+    """The mid frame alone, in units of the short one's clip level."""
+    return bracket.inputs()[1][0, OUTPUT_CHANNELS[bracket.domain] :]
+
+
+def row(name: str, images: Iterable[Image], brackets: Sequence[Bracket], **facts: Any) -> Row:
+    """Score one image per bracket."""
+    scores = {}
+    for bracket, image in zip(brackets, images, strict=True):
+        assert bracket.ground_truth is not None
+        scores[bracket.name] = Score.of(image, bracket.ground_truth)
+    columns = {m: np.array([getattr(s, m) for s in scores.values()]) for m in METRICS}
+    means = {m: float(column.mean()) for m, column in columns.items()}
+    unknown = dict.fromkeys(("phi_mode", "params", "gmacs", "latency_ms", "steps"))
+    return Row(
+        model=name,
+        domain=RAW,
+        ci95={m: half_width(column) for m, column in columns.items()},
+        brackets=scores,
+        **means,
+        **{**unknown, **facts},
+    )
+
+
+def half_width(values: NDArray[np.float64]) -> float:
+    """Of the 95 % interval of the mean, normal approximation."""
+    return float(1.96 * values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
+def network_row(network: Network, brackets: Sequence[Bracket]) -> Row:
+    config = zoo.variant(network.name).config
+    return row(
+        network.name,
+        map(network.image, brackets),
+        brackets,
+        phi_mode=getattr(config, "phi_mode", None),
+        params=parameters(network.module),
+        gmacs=round(macs(config, *COST_SIZE) / 1e9, 1),
+        latency_ms=latency(network.module),
+        steps=network.steps,
+    )
+
+
+def latency(module: nn.Module, runs: int = 7) -> float:
+    """Milliseconds of the fastest of several runs: what else the host does only slows them down."""
+    frames = example_frames(RAW, TILE, TILE)
+    fastest = math.inf
+    with torch.inference_mode():
+        for _ in range(runs):
+            begin = time.perf_counter()
+            module(*frames)
+            fastest = min(fastest, time.perf_counter() - begin)
+    return 1000 * fastest
+
+
+def lead(rows: Sequence[Row]) -> dict[str, Any] | None:
+    """How far DSAN is ahead of the best other network, bracket by bracket."""
+    four = {r.model: r for r in rows if r.model in FOUR}
+    if set(four) != set(FOUR):
+        return None
+    dsan = four.pop("dsan-m32-pixel")
+    best = max(four.values(), key=lambda r: r.psnr_mu)
+    differences = {
+        m: np.array(
+            [getattr(dsan.brackets[b], m) - getattr(best.brackets[b], m) for b in dsan.brackets]
+        )
+        for m in METRICS
+    }
+    return {
+        "best_other": best.model,
+        **{m: float(d.mean()) for m, d in differences.items()},
+        "ci95": {m: half_width(d) for m, d in differences.items()},
+    }
+
+
+def markdown(rows: Sequence[Row], ahead: dict[str, Any] | None, count: int) -> str:
+    by_name = {r.model: r for r in rows}
+    table = [by_name[n] for n in (REFERENCE, MERGE, *FOUR, SHIPPED) if n in by_name]
+    lines = [
+        "# Results",
+        "",
+        f"Mean over {count} simulated raw brackets of images that no network was trained on,",
+        "± the half width of the 95 % interval of that mean. MACs at 1024×768; milliseconds of PyTorch,",
+        f"one thread of {platform.machine()}, for one 256×256 packed bracket. Written by",
+        "`python benchmarks/results.py --cache hdr_images --brackets ../shared/brackets`.",
+        "",
+        *_table(table),
+        "",
+    ]
+    if ahead:
+        lines += [
+            f"Bracket by bracket, dsan-m32-pixel less {ahead['best_other']}, the best other: "
+            f"{ahead['psnr_mu']:+.2f} ± {ahead['ci95']['psnr_mu']:.2f} dB PSNR-µ, "
+            f"{ahead['psnr_l']:+.2f} ± {ahead['ci95']['psnr_l']:.2f} dB PSNR-ℓ.",
+            "",
+        ]
+    ablation = [by_name[n] for n in ABLATION if n in by_name]
+    return "\n".join([*lines, "## What Φ varies over", "", *_table(ablation), ""])
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    head = "| | steps | PSNR-µ | SSIM-µ | PSNR-ℓ | SSIM-ℓ | parameters | GMAC | ms |"
+    lines = [head, "|---|---|---|---|---|---|---|---|---|"]
+    for r in rows:
+        lines.append(
+            f"| {r.model} | {_or_dash(r.steps, ',d')} | {r.psnr_mu:.2f} ± {r.ci95['psnr_mu']:.2f} "
+            f"| {r.ssim_mu:.4f} ± {r.ci95['ssim_mu']:.4f} "
+            f"| {r.psnr_l:.2f} ± {r.ci95['psnr_l']:.2f} | {r.ssim_l:.4f} ± {r.ci95['ssim_l']:.4f} "
+            f"| {_or_dash(r.params, ',d')} | {_or_dash(r.gmacs, '.1f')} "
+            f"| {_or_dash(r.latency_ms, '.0f')} |"
+        )
+    return lines
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+@click.command()
+@click.option("--cache", type=click.Path(path_type=Path), required=True)
+@click.option(
+    "--brackets", type=click.Path(path_type=Path), help="With hdrgt_* folders, to gather."
+)
+@click.option("--runs", type=click.Path(path_type=Path), help="Of benchmarks/train_table.py.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("docs"), show_default=True)
+def main(cache: Path, brackets: Path | None, runs: Path | None, out: Path) -> None:
+    """Score, and write results.json, results.md and results.png."""
+    torch.set_num_threads(1)
+    if not (cache / INDEX).exists():
+        gather(cache, brackets, lambda line: click.echo(line, err=True))
+    tests = list(test_brackets(scenes(cache, TEST)))
+    found = networks(runs)
+    rows = [
+        row(REFERENCE, map(reference_frame, tests), tests),
+        row(MERGE, map(weighted_merge, tests), tests),
+    ]
+    for network in track(found, "scoring", console=Console(stderr=True), transient=True):
+        rows.append(network_row(network, tests))
+    ahead = lead(rows)
+    _write(out, rows, ahead, len(tests))
+    shown = [n for name in FOUR for n in found if n.name == name]
+    methods = {REFERENCE: reference_frame, MERGE: weighted_merge} | {n.name: n.image for n in shown}
+    picture(tests, methods, out / "results.png")
+    click.echo(markdown(rows, ahead, len(tests)))
+
+
+def _write(out: Path, rows: Sequence[Row], ahead: dict[str, Any] | None, count: int) -> None:
+    host = f"{platform.machine()}, one thread, torch {torch.__version__}"
+    facts = {"host": host, "brackets": count, "rows": [asdict(r) for r in rows], "lead": ahead}
+    (out / "results.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (out / "results.md").write_text(markdown(rows, ahead, count))
+
+
+if __name__ == "__main__":
+    main()
