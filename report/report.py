@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pockethdr.export.manifest import write_bytes
-from pockethdr.report.chart import scatter
+from pockethdr.report.chart import Point, scatter
 from pockethdr.report.crops import Crop
 from pockethdr.report.row import Row
 from pockethdr.report.terminal import change, decibel, figures
@@ -51,30 +51,58 @@ def write_report(
 
 def html(evaluation: Evaluation) -> str:
     """The page: self-contained, light and dark, without scripts."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(decibel=decibel, change=change)
-    template = environment.from_string(
-        (files("pockethdr.report") / "report.html").read_text(encoding="utf-8")
-    )
     rows = evaluation.rows
-    return template.render(
+    return page(
+        "report.html",
         verdict=verdict(rows, evaluation.thresholds),
         state=_state(rows),
         manifest=evaluation.manifest,
         headers=_HEADERS,
         rows=[(row, figures(row), _details_of(row, evaluation)) for row in rows],
         thresholds=evaluation.thresholds.to_json(),
-        chart=scatter(rows, evaluation.thresholds),
+        chart=against_reference(rows, evaluation.thresholds),
         crops=_by_bracket(evaluation.crops),
         skipped=[row for row in rows if not row.executed],
         recipe=_flat(evaluation.manifest.recipe),
         host=evaluation.host,
         command=evaluation.command,
     )
+
+
+def page(template: str, **content: object) -> str:
+    """A template of this room, filled; a name that it lacks is an error, a string is no markup."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FunctionLoader(_template),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(decibel=decibel, change=change)
+    return environment.get_template(template).render(content)
+
+
+def _template(name: str) -> str:
+    return (files("pockethdr.report") / name).read_text(encoding="utf-8")
+
+
+def against_reference(rows: Sequence[Row], thresholds: Thresholds) -> str:
+    """The <svg> of PSNR-µ against the reference over latency; empty text when no row has both."""
+    points = [
+        Point(
+            row.name,
+            row.latency_ms["p50"],
+            row.psnr_mu_vs_reference,
+            row.precision + ("" if row.passed else " failed"),
+        )
+        for row in rows
+        if row.latency_ms and row.psnr_mu_vs_reference is not None
+    ]
+    shown = {point.style.split()[0] for point in points}
+    gates = {name: bound for name, bound in thresholds.to_json().items() if name in shown}
+    return scatter(points, vertical="PSNR-µ against the reference", gates=gates)
 
 
 def verdict(rows: Sequence[Row], thresholds: Thresholds) -> str:
