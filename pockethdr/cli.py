@@ -20,7 +20,7 @@ from pockethdr.commands.demo import demo
 from pockethdr.commands.doctor import doctor
 from pockethdr.commands.export import calibrate, export
 from pockethdr.commands.fuse import fuse
-from pockethdr.commands.judge import report, validate
+from pockethdr.commands.judge import compare, report, validate
 from pockethdr.commands.models import models
 from pockethdr.commands.training import simulate, train
 from pockethdr.errors import PocketError
@@ -115,6 +115,7 @@ for _command in (
     export,
     validate,
     report,
+    compare,
     fuse,
     train,
     simulate,

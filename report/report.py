@@ -55,9 +55,9 @@ def html(evaluation: Evaluation) -> str:
     return page(
         "report.html",
         verdict=verdict(rows, evaluation.thresholds),
-        state=_state(rows),
+        state=state(rows),
         manifest=evaluation.manifest,
-        headers=_HEADERS,
+        headers=HEADERS,
         rows=[(row, figures(row), _details_of(row, evaluation)) for row in rows],
         thresholds=evaluation.thresholds.to_json(),
         chart=against_reference(rows, evaluation.thresholds),
@@ -105,8 +105,12 @@ def against_reference(rows: Sequence[Row], thresholds: Thresholds) -> str:
     return scatter(points, vertical="PSNR-µ against the reference", gates=gates)
 
 
-def verdict(rows: Sequence[Row], thresholds: Thresholds) -> str:
-    """One sentence: what failed and by how much, or that all passed, and what could not run."""
+def verdict(rows: Sequence[Row], thresholds: Thresholds, *, models: bool = False) -> str:
+    """One sentence: what failed and by how much, or that all passed, and what could not run.
+
+    Args:
+        models: also name the network of each artifact that failed.
+    """
     failed = [row for row in rows if row.passed is False]
     ran = [row for row in rows if row.executed]
     idle = len(rows) - len(ran)
@@ -114,7 +118,7 @@ def verdict(rows: Sequence[Row], thresholds: Thresholds) -> str:
     if not ran:
         return "No artifact could run on this host: nothing was judged."
     if failed:
-        worst = ", ".join(_shortfall(row, thresholds) for row in failed)
+        worst = ", ".join(_shortfall(row, thresholds, models=models) for row in failed)
         verb = "fails" if len(failed) == 1 else "fail"
         return f"{len(failed)} of {_artifacts(len(ran))} {verb}: {worst}.{tail}"
     subject = "The one artifact" if len(ran) == 1 else f"All {_artifacts(len(ran))}"
@@ -122,7 +126,7 @@ def verdict(rows: Sequence[Row], thresholds: Thresholds) -> str:
     return f"{subject} that ran here {verb}.{tail}"
 
 
-_HEADERS = (
+HEADERS = (
     ("PSNR-µ vs reference", "dB, worst bracket; this is what passes or fails"),
     ("PSNR-µ", "dB against ground truth, mean over brackets"),
     ("PSNR-ℓ", "dB against ground truth, mean over brackets"),
@@ -138,16 +142,15 @@ def _artifacts(count: int) -> str:
     return f"{count} artifact" + ("" if count == 1 else "s")
 
 
-def _shortfall(row: Row, thresholds: Thresholds) -> str:
+def _shortfall(row: Row, thresholds: Thresholds, *, models: bool) -> str:
+    name = f"{row.model} {row.name}" if models else row.name
     if row.psnr_mu_vs_reference is None:
-        return f"{row.name} gave no result"
-    needed = thresholds.of(row.precision)
-    return (
-        f"{row.name} at {row.psnr_mu_vs_reference:.1f}\u00a0dB where {needed:g}\u00a0dB are needed"
-    )
+        return f"{name} gave no result"
+    needed, found = thresholds.of(row.precision), row.psnr_mu_vs_reference
+    return f"{name} at {found:.1f}\u00a0dB where {needed:g}\u00a0dB are needed"
 
 
-def _state(rows: Sequence[Row]) -> str:
+def state(rows: Sequence[Row]) -> str:
     verdicts = {row.passed for row in rows}
     return "fail" if False in verdicts else "pass" if True in verdicts else "idle"
 
