@@ -48,6 +48,7 @@ $(STAMP): requirements.lock pyproject.toml
 lock:
 	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet pip-tools==7.6.2
+	cp requirements.lock $(VENV)-lock/out  # what is pinned stays, unless pyproject.toml forbids it
 	$(VENV)-lock/bin/pip-compile --quiet --extra dev --generate-hashes --strip-extras --no-annotate \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header \
 	  --unsafe-package torch --unsafe-package pockethdr --output-file $(VENV)-lock/out pyproject.toml

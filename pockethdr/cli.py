@@ -21,7 +21,7 @@ from pockethdr.commands.doctor import doctor
 from pockethdr.commands.evaluate import evaluate
 from pockethdr.commands.export import calibrate, export
 from pockethdr.commands.fuse import fuse
-from pockethdr.commands.judge import report, validate
+from pockethdr.commands.judge import compare, report, validate
 from pockethdr.commands.models import models
 from pockethdr.commands.training import gather, simulate, train
 from pockethdr.errors import PocketError
@@ -116,6 +116,7 @@ for _command in (
     export,
     validate,
     report,
+    compare,
     fuse,
     gather,
     simulate,

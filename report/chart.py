@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from pockethdr.report.row import IDENTICAL_DB, Row
-from pockethdr.report.thresholds import Thresholds
+from pockethdr.report.row import IDENTICAL_DB
 
 WIDTH, HEIGHT = 600, 380
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 586, 16, 332
 #: Identical outputs have no finite PSNR; they are drawn at the top edge of the plot.
 _HIGHEST_DB = 120.0
+#: A plot spans at least this much, so that noise does not look like a trend.
+_LEAST_DB = 1.5
 _CHARACTER, _LINE = 6.6, 15
+
+
+@dataclass(frozen=True)
+class Point:
+    """One mark: its label, its figures, and the style classes that colour it."""
+
+    name: str
+    milliseconds: float
+    decibels: float
+    style: str
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,7 @@ class _Axes:
     slowest: float
     lowest_db: float
     highest_db: float
+    step_db: float
 
     def x(self, milliseconds: float) -> float:
         low, high = math.log10(self.fastest), math.log10(self.slowest)
@@ -36,31 +48,23 @@ class _Axes:
         return _BOTTOM - min(share, 1.0) * (_BOTTOM - _TOP)
 
 
-@dataclass(frozen=True)
-class _Point:
-    row: Row
-    milliseconds: float
-    decibels: float
+def scatter(points: Sequence[Point], *, vertical: str, gates: Mapping[str, float]) -> str:
+    """An <svg> of the points; empty text when there is none.
 
-
-def scatter(rows: Sequence[Row], thresholds: Thresholds) -> str:
-    """An <svg> of the rows that have both figures; empty text when none has."""
-    points = [
-        _Point(row, row.latency_ms["p50"], row.psnr_mu_vs_reference)
-        for row in rows
-        if row.latency_ms and row.psnr_mu_vs_reference is not None
-    ]
+    Args:
+        vertical: what the decibels are.
+        gates: decibels that must be reached, by who must reach them.
+    """
     if not points:
         return ""
-    bounds = {row.row.precision: thresholds.of(row.row.precision) for row in points}
-    axes = _axes(points, list(bounds.values()))
+    axes = _axes(points, list(gates.values()))
     parts = [
         *_horizontal_axis(axes),
-        *_vertical_axis(axes),
-        *_gates(axes, bounds),
-        *_marks(axes, points, set(bounds.values())),
+        *_vertical_axis(axes, vertical),
+        *_gates(axes, gates),
+        *_marks(axes, points, set(gates.values())),
     ]
-    title = "PSNR-µ against the reference over median latency, one point an artifact"
+    title = f"{vertical} over median latency, one point an artifact"
     return (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">'
         + "".join(parts)
@@ -68,17 +72,25 @@ def scatter(rows: Sequence[Row], thresholds: Thresholds) -> str:
     )
 
 
-def _axes(points: Sequence[_Point], bounds: Sequence[float]) -> _Axes:
+def _axes(points: Sequence[Point], gates: Sequence[float]) -> _Axes:
     times = [point.milliseconds for point in points]
-    levels = [min(point.decibels, _HIGHEST_DB) for point in points] + list(bounds)
+    levels = [min(point.decibels, _HIGHEST_DB) for point in points] + list(gates)
     # At least a factor of ten, so that the axis has ticks and noise does not look like a trend.
     margin = max(1.4, math.sqrt(10 * min(times) / max(times)))
+    span = max(_LEAST_DB, max(levels) - min(levels))
+    middle, step = (max(levels) + min(levels)) / 2, _round_step(span / 4)
     return _Axes(
         min(times) / margin,
         max(times) * margin,
-        10 * math.floor((min(levels) - 4) / 10),
-        10 * math.ceil((max(levels) + 4) / 10),
+        step * math.floor((middle - 0.6 * span) / step),
+        step * math.ceil((middle + 0.6 * span) / step),
+        step,
     )
+
+
+def _round_step(least: float) -> float:
+    """The smallest of 0.1, 0.2, 0.5, 1, 2, 5, 10… that is at least `least`."""
+    return min(s * 10.0**p for p in range(-1, 3) for s in (1, 2, 5) if s * 10.0**p >= least)
 
 
 def _horizontal_axis(axes: _Axes) -> list[str]:
@@ -94,41 +106,40 @@ def _horizontal_axis(axes: _Axes) -> list[str]:
     return [*lines, *labels, _text((_LEFT + _RIGHT) / 2, _BOTTOM + 40, name, "axis", "middle")]
 
 
-def _vertical_axis(axes: _Axes) -> list[str]:
-    step = 10 if axes.highest_db - axes.lowest_db <= 60 else 20
-    levels = [d for d in range(0, 201, step) if axes.lowest_db <= d <= axes.highest_db]
+def _vertical_axis(axes: _Axes, name: str) -> list[str]:
+    count = round((axes.highest_db - axes.lowest_db) / axes.step_db)
+    levels = [axes.lowest_db + n * axes.step_db for n in range(count + 1)]
     lines = [_line(_LEFT, axes.y(d), _RIGHT, axes.y(d), "grid") for d in levels]
-    labels = [_text(_LEFT - 8, axes.y(d) + 4, str(d), "tick", "end") for d in levels]
+    labels = [_text(_LEFT - 8, axes.y(d) + 4, f"{d:.6g}", "tick", "end") for d in levels]
     middle = (_TOP + _BOTTOM) / 2
-    name = (
+    place = (
         f'<text class="axis" text-anchor="middle" transform="translate(14 {middle}) rotate(-90)">'
     )
-    return [*lines, *labels, f"{name}PSNR-µ against the reference, dB</text>"]
+    return [*lines, *labels, f"{place}{escape(name)}, dB</text>"]
 
 
-def _gates(axes: _Axes, bounds: dict[str, float]) -> list[str]:
+def _gates(axes: _Axes, gates: Mapping[str, float]) -> list[str]:
     parts = []
-    for bound in sorted(set(bounds.values())):
-        names = ", ".join(p for p in bounds if bounds[p] == bound)
+    for bound in sorted(set(gates.values())):
+        names = ", ".join(name for name in gates if gates[name] == bound)
         parts.append(_line(_LEFT, axes.y(bound), _RIGHT, axes.y(bound), "gate"))
         label = f"{names} must reach {bound:g} dB"
         parts.append(_text(_RIGHT, axes.y(bound) - 5, label, "gate-name", "end"))
     return parts
 
 
-def _marks(axes: _Axes, points: Sequence[_Point], bounds: Iterable[float]) -> list[str]:
+def _marks(axes: _Axes, points: Sequence[Point], gates: Iterable[float]) -> list[str]:
     places = [(axes.x(p.milliseconds), axes.y(p.decibels)) for p in points]
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
-    taken += [(_RIGHT - 170, axes.y(b) - 16, _RIGHT, axes.y(b)) for b in bounds]
+    taken += [(_RIGHT - 170, axes.y(b) - 16, _RIGHT, axes.y(b)) for b in gates]
     parts = []
     for point, (x, y) in zip(points, places, strict=True):
-        name = point.row.name + (" (identical)" if point.decibels >= IDENTICAL_DB else "")
+        name = point.name + (" (identical)" if point.decibels >= IDENTICAL_DB else "")
         label_x, label_y, box = _free_place(x, y, len(name) * _CHARACTER, taken)
         taken.append(box)
-        kind = point.row.precision + ("" if point.row.passed else " failed")
         hint = f"{name}: {point.decibels:.1f} dB, {point.milliseconds:.2f} ms"
         parts.append(
-            f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="5">'
+            f'<circle class="{point.style}" cx="{x:.1f}" cy="{y:.1f}" r="5">'
             f"<title>{escape(hint)}</title></circle>"
         )
         parts.append(_text(label_x, label_y, name, "name", "start"))

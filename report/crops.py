@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -40,7 +41,7 @@ def worst_crop(
     error = _error(artifact, reference)
     top, left = _worst(error)
     window = (..., slice(top, top + SIDE), slice(left, left + SIDE))
-    shown = _pictures(reference[window], artifact[window], bracket)
+    shown = pictures([reference[window], artifact[window]], bracket)
     difference, gain = _amplified(error[window])
     return Crop(
         bracket.name,
@@ -48,11 +49,33 @@ def worst_crop(
         precision,
         top,
         left,
-        _png(flip(shown[0].transpose(2, 0, 1), bracket.flips).transpose(1, 2, 0)),
-        _png(flip(shown[1].transpose(2, 0, 1), bracket.flips).transpose(1, 2, 0)),
-        _png(flip(difference, bracket.flips)),
+        *(png(image) for image in shown),
+        png(flip(difference, bracket.flips)),
         gain,
     )
+
+
+def place_of_largest_error(image: Array, truth: Array) -> tuple[int, int]:
+    """Top left of the crop around the largest mean µ-law error of C×H×W `image`."""
+    return _worst(_error(image, truth))
+
+
+def pictures(images: Sequence[Array], bracket: Bracket) -> list[np.ndarray]:
+    """C×H×W of the network's grid as 8-bit H×W×3, unflipped and toned alike.
+
+    Reinhard's global curve around the key of the first image.
+    """
+    linear = [_srgb(image, bracket) for image in images]
+    key = float(np.exp(np.log(np.maximum(linear[0], 1e-6)).mean()))
+    toned = (_toned(image / key) for image in linear)
+    return [flip(image.transpose(2, 0, 1), bracket.flips).transpose(1, 2, 0) for image in toned]
+
+
+def png(image: np.ndarray) -> str:
+    """An 8-bit H×W or H×W×3 image as a data URI."""
+    pixels = image[..., ::-1] if image.ndim == 3 else image
+    _, encoded = cv2.imencode(".png", np.ascontiguousarray(pixels))
+    return "data:image/png;base64," + base64.b64encode(encoded.tobytes()).decode()
 
 
 def _error(artifact: Array, reference: Array) -> np.ndarray:
@@ -83,13 +106,6 @@ def _amplified(error: np.ndarray) -> tuple[np.ndarray, int]:
     return np.round(np.clip(error * gain, 0, 1) * 255).astype(np.uint8), gain
 
 
-def _pictures(reference: Array, artifact: Array, bracket: Bracket) -> tuple[np.ndarray, np.ndarray]:
-    """8-bit H×W×3 of both, toned alike: Reinhard's global curve around the reference's key."""
-    first, second = _srgb(reference, bracket), _srgb(artifact, bracket)
-    key = float(np.exp(np.log(np.maximum(first, 1e-6)).mean()))
-    return _toned(first / key), _toned(second / key)
-
-
 def _toned(relative: np.ndarray) -> np.ndarray:
     exposed = 0.18 * relative
     return np.round(linear_to_srgb(exposed / (1 + exposed)) * 255).astype(np.uint8)
@@ -103,9 +119,3 @@ def _srgb(planes: Array, bracket: Bracket) -> np.ndarray:
     red, green, other, blue = planes
     rgb = np.stack([red, (green + other) / 2, blue], axis=-1)
     return camera_to_srgb(rgb, bracket.camera or Camera())
-
-
-def _png(image: np.ndarray) -> str:
-    pixels = image[..., ::-1] if image.ndim == 3 else image
-    _, encoded = cv2.imencode(".png", np.ascontiguousarray(pixels))
-    return "data:image/png;base64," + base64.b64encode(encoded.tobytes()).decode()

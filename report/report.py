@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pockethdr.export.manifest import write_bytes
-from pockethdr.report.chart import scatter
+from pockethdr.report.chart import Point, scatter
 from pockethdr.report.crops import Crop
 from pockethdr.report.row import Row
 from pockethdr.report.terminal import change, decibel, figures
@@ -51,24 +51,16 @@ def write_report(
 
 def html(evaluation: Evaluation) -> str:
     """The page: self-contained, light and dark, without scripts."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(decibel=decibel, change=change)
-    template = environment.from_string(
-        (files("pockethdr.report") / "report.html").read_text(encoding="utf-8")
-    )
     rows = evaluation.rows
-    return template.render(
+    return page(
+        "report.html",
         verdict=verdict(rows, evaluation.thresholds),
-        state=_state(rows),
+        state=state(rows),
         manifest=evaluation.manifest,
-        headers=_HEADERS,
+        headers=HEADERS,
         rows=[(row, figures(row), _details_of(row, evaluation)) for row in rows],
         thresholds=evaluation.thresholds.to_json(),
-        chart=scatter(rows, evaluation.thresholds),
+        chart=against_reference(rows, evaluation.thresholds),
         crops=_by_bracket(evaluation.crops),
         skipped=[row for row in rows if not row.executed],
         recipe=_flat(evaluation.manifest.recipe),
@@ -77,8 +69,48 @@ def html(evaluation: Evaluation) -> str:
     )
 
 
-def verdict(rows: Sequence[Row], thresholds: Thresholds) -> str:
-    """One sentence: what failed and by how much, or that all passed, and what could not run."""
+def page(template: str, **content: object) -> str:
+    """A template of this room, filled; a name that it lacks is an error, a string is no markup."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FunctionLoader(_template),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(decibel=decibel, change=change)
+    return environment.get_template(template).render(content)
+
+
+def _template(name: str) -> str:
+    return (files("pockethdr.report") / name).read_text(encoding="utf-8")
+
+
+def against_reference(rows: Sequence[Row], thresholds: Thresholds) -> str:
+    """The <svg> of PSNR-µ against the reference over latency; empty text when no row has both."""
+    points = [
+        Point(
+            row.name,
+            row.latency_ms["p50"],
+            row.psnr_mu_vs_reference,
+            row.precision + ("" if row.passed else " failed"),
+        )
+        for row in rows
+        if row.latency_ms and row.psnr_mu_vs_reference is not None
+    ]
+    shown = {point.style.split()[0] for point in points}
+    gates = {name: bound for name, bound in thresholds.to_json().items() if name in shown}
+    return scatter(points, vertical="PSNR-µ against the reference", gates=gates)
+
+
+def verdict(rows: Sequence[Row], thresholds: Thresholds, *, models: bool = False) -> str:
+    """One sentence: what failed and by how much, or that all passed, and what could not run.
+
+    Args:
+        models: also name the network of each artifact that failed.
+    """
     failed = [row for row in rows if row.passed is False]
     ran = [row for row in rows if row.executed]
     idle = len(rows) - len(ran)
@@ -86,7 +118,7 @@ def verdict(rows: Sequence[Row], thresholds: Thresholds) -> str:
     if not ran:
         return "No artifact could run on this host: nothing was judged."
     if failed:
-        worst = ", ".join(_shortfall(row, thresholds) for row in failed)
+        worst = ", ".join(_shortfall(row, thresholds, models=models) for row in failed)
         verb = "fails" if len(failed) == 1 else "fail"
         return f"{len(failed)} of {_artifacts(len(ran))} {verb}: {worst}.{tail}"
     subject = "The one artifact" if len(ran) == 1 else f"All {_artifacts(len(ran))}"
@@ -94,7 +126,7 @@ def verdict(rows: Sequence[Row], thresholds: Thresholds) -> str:
     return f"{subject} that ran here {verb}.{tail}"
 
 
-_HEADERS = (
+HEADERS = (
     ("PSNR-µ vs reference", "dB, worst bracket; this is what passes or fails"),
     ("PSNR-µ", "dB against ground truth, mean over brackets"),
     ("PSNR-ℓ", "dB against ground truth, mean over brackets"),
@@ -110,16 +142,15 @@ def _artifacts(count: int) -> str:
     return f"{count} artifact" + ("" if count == 1 else "s")
 
 
-def _shortfall(row: Row, thresholds: Thresholds) -> str:
+def _shortfall(row: Row, thresholds: Thresholds, *, models: bool) -> str:
+    name = f"{row.model} {row.name}" if models else row.name
     if row.psnr_mu_vs_reference is None:
-        return f"{row.name} gave no result"
-    needed = thresholds.of(row.precision)
-    return (
-        f"{row.name} at {row.psnr_mu_vs_reference:.1f}\u00a0dB where {needed:g}\u00a0dB are needed"
-    )
+        return f"{name} gave no result"
+    needed, found = thresholds.of(row.precision), row.psnr_mu_vs_reference
+    return f"{name} at {found:.1f}\u00a0dB where {needed:g}\u00a0dB are needed"
 
 
-def _state(rows: Sequence[Row]) -> str:
+def state(rows: Sequence[Row]) -> str:
     verdicts = {row.passed for row in rows}
     return "fail" if False in verdicts else "pass" if True in verdicts else "idle"
 

@@ -6,7 +6,7 @@ A figure that was not measured is None, and the row's `reason` says why.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -96,6 +96,15 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Row:
+        """What `to_json` made.
+
+        Raises:
+            TypeError, KeyError: it is of another version.
+        """
+        return cls(**{**data, "brackets": tuple(data["brackets"])})
 
 
 def mean_of(details: Sequence[Detail], field: str) -> float | None:

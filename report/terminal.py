@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from rich.markup import escape
 from rich.table import Table
@@ -13,7 +14,10 @@ _VERDICTS = {True: "[green]pass[/]", False: "[bold red]FAIL[/]", None: "[yellow]
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """One line an artifact, 80 columns wide; below, what ran each and what was not measured."""
+    """One line an artifact, 80 columns wide; below, what ran each and what was not measured.
+
+    Rows of several networks stand under the name of each.
+    """
     made = Table(
         box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), caption_justify="left"
     )
@@ -21,8 +25,12 @@ def table(rows: Sequence[Row]) -> Table:
         made.add_column(header, no_wrap=True)
     for header in ("vs ref", "PSNR-µ", "PSNR-ℓ", "Δ µ", "Δ ℓ", "ms", "MB", "peak MB"):
         made.add_column(header, justify="right", no_wrap=True)
-    for row in rows:
-        made.add_row(row.name, _VERDICTS[row.passed], *figures(row))
+    several = len({row.model for row in rows}) > 1
+    for model, group in groupby(rows, lambda row: row.model):
+        if several:
+            made.add_row(f"[bold]{escape(model)}[/]")
+        for row in group:
+            made.add_row(row.name, _VERDICTS[row.passed], *figures(row))
     made.caption = escape("\n".join(_notes(rows)))
     return made
 
@@ -64,4 +72,5 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         note = "; ".join(part for part in (row.runtime, row.reason) if part)
         owners.setdefault(note, []).append(row.name)
-    return [f"{', '.join(names)}: {note}" for note, names in owners.items() if note]
+    named = ((", ".join(dict.fromkeys(names)), note) for note, names in owners.items())
+    return [f"{names}: {note}" for names, note in named if note]

@@ -1,9 +1,9 @@
 """Core ML packages: reloaded, executed by our evaluator of the saved program."""
 
-import importlib.util
 import json
 from pathlib import Path
 
+import export_toy as nets
 import numpy as np
 import pytest
 
@@ -14,13 +14,6 @@ from pockethdr.export.targets import TARGETS
 
 ct = pytest.importorskip("coremltools")
 
-_spec = importlib.util.spec_from_file_location(
-    "export_toy", Path(__file__).with_name("export_toy.py")
-)
-assert _spec
-assert _spec.loader
-nets = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(nets)
 
 TARGET = TARGETS["coreml"]
 

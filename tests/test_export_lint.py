@@ -1,9 +1,8 @@
 """Every rule of the Q/DQ lint is broken once."""
 
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
 
+import export_toy as nets
 import numpy as np
 import pytest
 
@@ -15,14 +14,6 @@ from pockethdr.export.qdq_lint import lint  # noqa: E402
 from pockethdr.export.quantize import quantized  # noqa: E402
 from pockethdr.export.recipe import RECIPES  # noqa: E402
 from pockethdr.export.targets import LITERT_INT8, ONNX_INT8  # noqa: E402
-
-_spec = importlib.util.spec_from_file_location(
-    "export_toy", Path(__file__).with_name("export_toy.py")
-)
-assert _spec
-assert _spec.loader
-nets = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(nets)
 
 
 def _model(

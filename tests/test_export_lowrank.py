@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
 
+import dynamic_layers as layers
 import pytest
 import torch
 from torch import Tensor, fx, nn
@@ -19,14 +18,6 @@ from pockethdr.export.rewrites.rank import ReduceRank
 from pockethdr.export.trace import traced
 from pockethdr.models.dynamic_conv import PIXEL, DynamicConv, DynamicSpec
 from pockethdr.models.reference import PerPixelKernels
-
-_spec = importlib.util.spec_from_file_location(
-    "dynamic_layers", Path(__file__).with_name("dynamic_layers.py")
-)
-assert _spec
-assert _spec.loader
-layers = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(layers)
 
 STYLES: dict[str, Callable[[], nn.Module]] = {
     "dcd-paper": layers.DcdPaper,

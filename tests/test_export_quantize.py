@@ -1,11 +1,10 @@
 """What becomes integer, which scales are shared, and what the pairs compute."""
 
-import importlib.util
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+import export_toy as nets
 import pytest
 import torch
 from torch import fx, nn
@@ -22,14 +21,6 @@ from pockethdr.export.recipe import RECIPES, Recipe
 from pockethdr.export.scheme import Scheme
 from pockethdr.export.targets import COREML_INT8, LITERT_INT8, ONNX_INT8, TENSORRT_INT8
 from pockethdr.export.trace import traced
-
-_spec = importlib.util.spec_from_file_location(
-    "export_toy", Path(__file__).with_name("export_toy.py")
-)
-assert _spec
-assert _spec.loader
-nets = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(nets)
 
 HDR = RECIPES["hdr-ends"]
 SCHEMES = [LITERT_INT8, COREML_INT8, ONNX_INT8, TENSORRT_INT8]

@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 
+import export_toy as nets
 import pytest
 
 from pockethdr.errors import Unavailable
@@ -13,13 +14,6 @@ from pockethdr.export.targets import LITERT_INT8, TARGETS, TargetError
 
 pytest.importorskip("onnx")
 
-_spec = importlib.util.spec_from_file_location(
-    "export_toy", Path(__file__).with_name("export_toy.py")
-)
-assert _spec
-assert _spec.loader
-nets = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(nets)
 
 TARGET = TARGETS["tensorrt"]
 

@@ -1,8 +1,8 @@
 """TFLite files, run by LiteRT against the float program."""
 
-import importlib.util
 from pathlib import Path
 
+import export_toy as nets
 import numpy as np
 import pytest
 
@@ -12,13 +12,6 @@ from pockethdr.export.targets import TARGETS
 
 pytest.importorskip("litert_torch")
 
-_spec = importlib.util.spec_from_file_location(
-    "export_toy", Path(__file__).with_name("export_toy.py")
-)
-assert _spec
-assert _spec.loader
-nets = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(nets)
 
 TARGET = TARGETS["tflite"]
 

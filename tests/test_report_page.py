@@ -10,9 +10,8 @@ import pytest
 
 from pockethdr.brackets.bracket import Bracket, Frame
 from pockethdr.export.manifest import Artifact, Manifest
-from pockethdr.report.chart import scatter
 from pockethdr.report.crops import SIDE, worst_crop
-from pockethdr.report.report import html, verdict
+from pockethdr.report.report import against_reference, html, verdict
 from pockethdr.report.row import Row
 from pockethdr.report.thresholds import Thresholds
 from pockethdr.report.validate import Evaluation
@@ -173,7 +172,7 @@ def test_chart_places_rows_by_their_figures() -> None:
         a_row(target="tflite", psnr_mu_vs_reference=55.0, latency_ms={"p50": 10.0}, passed=False),
         a_row(target="coreml", latency_ms=None),
     ]
-    svg = ElementTree.fromstring(scatter(rows, Thresholds()))
+    svg = ElementTree.fromstring(against_reference(rows, Thresholds()))
     first, second = svg.findall("circle")
     assert float(first.get("cx", 0)) < float(second.get("cx", 0))
     assert float(first.get("cy", 0)) > float(second.get("cy", 0))
@@ -186,7 +185,7 @@ def test_chart_places_rows_by_their_figures() -> None:
 def test_chart_labels_do_not_lie_on_each_other() -> None:
     names = ("onnx", "tflite", "coreml", "tensorrt")
     rows = [a_row(target=name, latency_ms={"p50": 2.0}) for name in names]
-    svg = ElementTree.fromstring(scatter(rows, Thresholds()))
+    svg = ElementTree.fromstring(against_reference(rows, Thresholds()))
     placed = [
         (float(t.get("x", 0)), float(t.get("y", 0)))
         for t in svg.findall("text")

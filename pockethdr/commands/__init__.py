@@ -50,6 +50,12 @@ class Names(click.ParamType):
         return names
 
 
+def network_names() -> Iterable[str]:
+    from pockethdr.models.zoo import names
+
+    return names()
+
+
 def target_names() -> Iterable[str]:
     from pockethdr.export.targets import TARGETS
 

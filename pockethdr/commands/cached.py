@@ -32,7 +32,7 @@ def judged_rows(out: Path, brackets: Path) -> list[Row] | None:
         if _key_file(out).read_text() != _key(out, brackets):
             return None
         raw = json.loads((out / "report.json").read_text(encoding="utf-8"))
-        return [Row(**{**row, "brackets": tuple(row["brackets"])}) for row in raw["rows"]]
+        return [Row.from_json(row) for row in raw["rows"]]
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

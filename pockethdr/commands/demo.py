@@ -1,4 +1,4 @@
-"""`pockethdr demo`: the main job on the bundled sample."""
+"""`pockethdr demo`: the main job on the bundled sample, for one network of each kind."""
 
 from __future__ import annotations
 
@@ -9,49 +9,58 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pockethdr.commands import Size, command_line
+from pockethdr.commands import Names, Size, command_line, network_names
 from pockethdr.commands.console import stages, steps
 from pockethdr.commands.judge import exit_code, print_rows
 
 if TYPE_CHECKING:
     from pockethdr.report.row import Row
 
-MODEL, DOMAIN = "dsan-m32", "raw"
+DOMAIN = "raw"
+MODELS = "dsan-m32,ahdrnet-mobile,deephdr-mobile,nhdrrnet-mobile"
 PRECISIONS = ("fp16", "int8")
 
 
 @click.command()
+@click.option("--models", type=Names("network", network_names), default=MODELS, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("out/demo"), show_default=True)
 @click.option("--size", type=Size(), default="128x128", show_default=True)
 @click.pass_context
-def demo(context: click.Context, out: Path, size: tuple[int, int]) -> None:
-    """Export, validate and report dsan-m32 on the bundled sample bracket.
+def demo(context: click.Context, models: tuple[str, ...], out: Path, size: tuple[int, int]) -> None:
+    """Export, validate and compare four networks on the bundled sample bracket.
 
-    The sample is simulated: three raw exposures with ground truth. A second run skips what is done.
+    The sample is simulated: three raw exposures with ground truth. Each network gets its own folder
+    and report in OUT, and OUT/report.html sets them side by side. A second run skips what is done.
 
     \b
-    Example:
+    Examples:
       pockethdr demo
+      pockethdr demo --models dsan-m32
     """
-    command = command_line(context)
+    from pockethdr.report.compare import write_comparison
+
+    command, outs = command_line(context), [out / name for name in models]
     with as_file(files("pockethdr.brackets") / "sample") as sample:
-        _export(sample, out, size, command)
-        rows = _judge(sample, out, command)
+        for name, folder in zip(models, outs, strict=True):
+            _export(name, sample, folder, size, command)
+            _judge(name, sample, folder, command)
+        page = out / "report.html"
+        rows = write_comparison(outs, page, brackets=[sample], command=command)
     print_rows(rows)
-    click.echo(f"report: {out / 'report.html'}")
+    click.echo(f"report: {page}")
     context.exit(exit_code(rows))
 
 
-def _export(sample: Path, out: Path, size: tuple[int, int], command: str) -> None:
+def _export(name: str, sample: Path, out: Path, size: tuple[int, int], command: str) -> None:
     from pockethdr.brackets.read import find_brackets
     from pockethdr.export.pipeline import export_model
     from pockethdr.export.recipe import DEFAULT_RECIPE, named_recipe
     from pockethdr.export.targets import TARGETS
     from pockethdr.models.load import load_model
 
-    with stages("exporting") as stage:
+    with stages(f"exporting {name}") as stage:
         export_model(
-            load_model(MODEL, domain=DOMAIN, weights=None),
+            load_model(name, domain=DOMAIN, weights=None),
             targets=tuple(TARGETS),
             precisions=PRECISIONS,
             bracket_folders=find_brackets(sample, domain=DOMAIN),
@@ -68,14 +77,14 @@ def _export(sample: Path, out: Path, size: tuple[int, int], command: str) -> Non
         )
 
 
-def _judge(sample: Path, out: Path, command: str) -> Sequence[Row]:
+def _judge(name: str, sample: Path, out: Path, command: str) -> Sequence[Row]:
     from pockethdr.commands.cached import judged_rows, remember
     from pockethdr.report.report import write_report
 
     rows = judged_rows(out, sample)
     if rows is not None:
         return rows
-    with steps("judging") as step:
+    with steps(f"judging {name}") as step:
         found = write_report(out, [sample], command=command, progress=step)
     remember(out, sample)
     return found.rows

@@ -1,4 +1,4 @@
-"""`pockethdr validate` and `pockethdr report`: what each artifact lost, and whether that passes."""
+"""`pockethdr validate`, `report` and `compare`: what each artifact lost, and whether that passes."""
 
 from __future__ import annotations
 
@@ -75,6 +75,35 @@ def report(context: click.Context, out: Path, brackets: Path, threads: int) -> N
     print_rows(found.rows)
     click.echo(f"report: {out / 'report.html'}")
     context.exit(exit_code(found.rows))
+
+
+@click.command()
+@click.argument("outs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--html", type=click.Path(path_type=Path), required=True, help="The page to write.")
+@click.option(
+    "--brackets", type=click.Path(path_type=Path), help="Also picture each network on these."
+)
+@click.pass_context
+def compare(
+    context: click.Context, outs: tuple[Path, ...], html: Path, brackets: Path | None
+) -> None:
+    """Set the judged exports OUTS side by side on one page.
+
+    Each must have its report, made on the same brackets and host: the figures come from there.
+    Exits with 1 when an artifact of any failed.
+
+    \b
+    Example:
+      pockethdr compare out/m32 out/ahdrnet --brackets photos --html out/compare.html
+    """
+    from pockethdr.brackets.read import find_brackets
+    from pockethdr.report.compare import write_comparison
+
+    shown = find_brackets(brackets) if brackets else []
+    rows = write_comparison(outs, html, brackets=shown, command=command_line(context))
+    print_rows(rows)
+    click.echo(f"comparison: {html}")
+    context.exit(exit_code(rows))
 
 
 def print_rows(rows: Sequence[Row]) -> None:

@@ -1,0 +1,108 @@
+"""One place of a bracket as each network shows it, beside what went in and what is true."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pockethdr.brackets.bracket import Bracket
+from pockethdr.brackets.merge import weighted_merge
+from pockethdr.brackets.metrics import psnr_mu
+from pockethdr.errors import Unavailable
+from pockethdr.export.manifest import Artifact, Manifest, read_manifest
+from pockethdr.report.crops import SIDE, pictures, place_of_largest_error, png
+from pockethdr.report.reference import tiled
+from pockethdr.runtime.runner import Array, open_runner
+
+#: Of the artifacts that run here, the one a phone would run is shown.
+_PREFERRED = (("tflite", "int8"), ("tflite", "fp16"), ("onnx", "int8"), ("onnx", "fp16"))
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A titled PNG data URI; `psnr_mu` of the whole image against ground truth, in dB."""
+
+    title: str
+    picture: str
+    psnr_mu: float | None
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The panels of one bracket, all at the place where the classical merge errs most."""
+
+    bracket: str
+    top: int
+    left: int
+    panels: tuple[Panel, ...]
+
+
+def strip(bracket: Bracket, outs: Sequence[Path]) -> Strip:
+    """Reference frame, weighted merge, one artifact of each export, and the ground truth.
+
+    Args:
+        bracket: with ground truth, or the place is where the merge differs from the network.
+        outs: export folders of the bracket's domain.
+    """
+    images = {"reference frame": _reference_frame(bracket), "merge": weighted_merge(bracket)}
+    for out in outs:
+        images |= _fused(out, bracket)
+    truth = bracket.ground_truth
+    target = list(images.values())[-1] if truth is None else truth
+    top, left = place_of_largest_error(images["merge"], target)
+    if truth is not None:
+        images["ground truth"] = truth
+    window = (..., slice(top, top + SIDE), slice(left, left + SIDE))
+    # The target first: its brightness decides how all are shown.
+    shown = pictures([target[window], *(image[window] for image in images.values())], bracket)[1:]
+    return Strip(
+        bracket.name,
+        top,
+        left,
+        tuple(
+            Panel(title, png(picture), None if truth is None or image is truth else score)
+            for (title, image), picture, score in zip(
+                images.items(), shown, _scores(images, truth), strict=True
+            )
+        ),
+    )
+
+
+def _scores(images: dict[str, Array], truth: Array | None) -> list[float | None]:
+    return [None if truth is None else psnr_mu(image, truth) for image in images.values()]
+
+
+def _reference_frame(bracket: Bracket) -> Array:
+    """The mid frame alone, in the output's scale."""
+    aligned = bracket.inputs()[1]
+    return np.asarray(aligned[0, aligned.shape[1] // 2 :], np.float32)
+
+
+def _fused(out: Path, bracket: Bracket) -> dict[str, Array]:
+    """What the preferred artifact makes of the bracket, by its title; empty when none runs."""
+    manifest = read_manifest(out)
+    frames = bracket.inputs()
+    for artifact in _by_preference(manifest):
+        try:
+            runner = open_runner(out / str(artifact.file), artifact.target, threads=2)
+        except Unavailable:
+            continue
+        try:
+            title = f"{manifest.model}, {artifact.target} {artifact.precision}"
+            return {title: np.clip(tiled(runner.run, frames, manifest, None)[0], 0.0, 1.0)}
+        finally:
+            runner.close()
+    return {}
+
+
+def _by_preference(manifest: Manifest) -> list[Artifact]:
+    built = [artifact for artifact in manifest.artifacts if artifact.file is not None]
+    return sorted(built, key=lambda artifact: _rank(artifact.target, artifact.precision))
+
+
+def _rank(target: str, precision: str) -> int:
+    names = (target, precision)
+    return _PREFERRED.index(names) if names in _PREFERRED else len(_PREFERRED)

@@ -1,0 +1,117 @@
+"""Several judged exports on one page, and refusals of those whose figures do not compare."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from judged_toy import SIZE, Exported, bracket
+
+from pockethdr.cli import main
+from pockethdr.errors import ArtifactError
+from pockethdr.report import compare, validate
+from pockethdr.report.compare import read_judged, write_comparison
+from pockethdr.report.panels import strip
+from pockethdr.report.report import write_report
+
+SCENE = bracket("one", size=(SIZE, SIZE))
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two exports of the toy, the second also with an artifact that fails."""
+    outs = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validate, "find_brackets", lambda root, domain: [root])
+        patch.setattr(validate, "read_bracket", lambda path, domain: SCENE)
+        for model in ("first", "second"):
+            made = Exported(tmp_path_factory.mktemp(model), model)
+            if model == "second":
+                made.add("dim.onnx", lambda tensor: tensor * np.float32(0.5), precision="fp16")
+            write_report(made.write(), [Path("one")], threads=1)
+            outs.append(made.out)
+    return outs
+
+
+@pytest.fixture
+def copy_of(judged: list[Path], tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
+    """A folder with the first report, changed."""
+
+    def make(changes: dict[str, Any]) -> Path:
+        data = json.loads((judged[0] / "report.json").read_text())
+        (tmp_path / "report.json").write_text(json.dumps({**data, **changes}))
+        return tmp_path
+
+    return make
+
+
+def test_the_page_sets_all_networks_side_by_side(
+    judged: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "read_bracket", lambda path: SCENE)
+    page = tmp_path / "compare.html"
+    rows = write_comparison(judged, page, brackets=[Path("one")], command="again")
+    assert [(row.model, row.name, row.passed) for row in rows] == [
+        ("first", "onnx fp32", True),
+        ("second", "onnx fp32", True),
+        ("second", "onnx fp16", False),
+    ]
+    text = page.read_text()
+    assert "2 networks. 1 of 3 artifacts fails: second onnx fp16 at " in text
+    assert text.count('<circle class="net0 ') == 1
+    assert text.count('<circle class="net1 ') == 2
+    assert "<script" not in text
+    assert "second, onnx fp16" in text
+
+
+def test_panels_show_the_hardest_place_of_each(judged: list[Path]) -> None:
+    made = strip(SCENE, judged)
+    titles = [panel.title for panel in made.panels]
+    networks = ["first, onnx fp32", "second, onnx fp16"]
+    assert titles == ["reference frame", "merge", *networks, "ground truth"]
+    first, second = (panel.picture for panel in made.panels[2:4])
+    assert first != second
+    assert made.panels[-1].psnr_mu is None
+    assert all(panel.psnr_mu is not None for panel in made.panels[:-1])
+
+
+def test_without_ground_truth_there_is_no_figure(judged: list[Path]) -> None:
+    blind = bracket("blind", truth=False, size=(SIZE, SIZE))
+    panels = strip(blind, judged).panels
+    assert "ground truth" not in [panel.title for panel in panels]
+    assert {panel.psnr_mu for panel in panels} == {None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"host": {"cpu": "another"}}, "a host"),
+        ({"thresholds": {"int8": 20.0}}, "thresholds"),
+        ({"rows": []}, "brackets"),
+    ],
+)
+def test_figures_that_do_not_compare_are_refused(
+    judged: list[Path], copy_of: Any, tmp_path: Path, changes: dict[str, Any], word: str
+) -> None:
+    other = copy_of(changes)
+    with pytest.raises(ArtifactError, match=word):
+        write_comparison([judged[0], other], tmp_path / "no.html")
+    assert not (tmp_path / "no.html").exists()
+
+
+def test_a_folder_without_report_is_refused(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["compare", str(tmp_path), "--html", str(tmp_path / "x")])
+    assert result.exit_code == 2
+    assert "pockethdr report" in result.output
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"rows": [{}]}', "\x00"])
+def test_a_damaged_report_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "report.json").write_text(text)
+    with pytest.raises(ArtifactError, match="not a readable report"):
+        read_judged(tmp_path)
