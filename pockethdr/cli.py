@@ -21,7 +21,7 @@ from pockethdr.commands.doctor import doctor
 from pockethdr.commands.export import calibrate, export
 from pockethdr.commands.fuse import fuse
 from pockethdr.commands.judge import report, validate
-from pockethdr.commands.models import models
+from pockethdr.commands.models import import_weights, models
 from pockethdr.commands.training import simulate, train
 from pockethdr.errors import PocketError
 
@@ -110,6 +110,7 @@ def main() -> None:
 for _command in (
     doctor,
     models,
+    import_weights,
     demo,
     calibrate,
     export,
