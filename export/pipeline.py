@@ -43,7 +43,7 @@ from pockethdr.export.rewrite import Rewritten
 from pockethdr.export.static import size_multiple, static_program
 from pockethdr.export.targets import Target, target_of
 from pockethdr.models.load import Loaded, example_frames
-from pockethdr.models.receptive import receptive_radius
+from pockethdr.models.receptive import halo_of
 from pockethdr.models.weights import save_weights
 
 WEIGHTS_NAME = "weights.safetensors"
@@ -313,7 +313,7 @@ class _Export:
             spec=loaded.spec,
             domain=loaded.domain,
             size=self.settings.size,
-            halo=receptive_radius(loaded.module, self.frames),
+            halo=halo_of(loaded.module, self.frames),
             multiple=size_multiple(loaded.module, loaded.domain),
             channels=channels,
             output_channels=output.meta["val"].shape[1],

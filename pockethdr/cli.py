@@ -22,7 +22,7 @@ from pockethdr.commands.evaluate import evaluate
 from pockethdr.commands.export import calibrate, export
 from pockethdr.commands.fuse import fuse
 from pockethdr.commands.judge import compare, report, validate
-from pockethdr.commands.models import models
+from pockethdr.commands.models import import_weights, models
 from pockethdr.commands.training import gather, simulate, train
 from pockethdr.errors import PocketError
 
@@ -111,6 +111,7 @@ def main() -> None:
 for _command in (
     doctor,
     models,
+    import_weights,
     demo,
     calibrate,
     export,
