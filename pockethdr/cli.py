@@ -22,7 +22,7 @@ from pockethdr.commands.export import calibrate, export
 from pockethdr.commands.fuse import fuse
 from pockethdr.commands.judge import compare, report, validate
 from pockethdr.commands.models import models
-from pockethdr.commands.training import simulate, train
+from pockethdr.commands.training import finetune, simulate, train
 from pockethdr.errors import PocketError
 
 USER_ERROR, INTERRUPTED = 2, 130
@@ -118,6 +118,7 @@ for _command in (
     compare,
     fuse,
     train,
+    finetune,
     simulate,
 ):
     main.add_command(_command)
