@@ -106,9 +106,16 @@ def _reasons_of_recipe(program: fx.GraphModule, recipe: Recipe) -> dict[fx.Node,
             reasons[node] = "recipe: at the inputs"
         elif recipe.float_last and node in last:
             reasons[node] = "recipe: at the output"
+        elif recipe.float_tail and node in last and _computes(node):
+            reasons[node] = "recipe: after the last convolution"
         elif recipe.float_context and _is_context(node, program):
             reasons[node] = "recipe: pooled context"
     return reasons
+
+
+def _computes(node: fx.Node) -> bool:
+    """Whether `node` makes new values, rather than moving those it reads or multiplying weights."""
+    return not is_conv(node) and kind_of(node) not in RELAYOUTS
 
 
 def _matching(node: fx.Node, patterns: tuple[str, ...]) -> str | None:
