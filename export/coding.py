@@ -1,9 +1,9 @@
 """How an INT8 program reads its frames: eight bits for pixels and aligned pixels alike.
 
 A frame holds pixels in [0, 1] and the same divided by the exposure ratio, at most 1 / ratio. On one
-scale of 256 codes a ratio of 16 leaves the second half sixteen of them. So that half is multiplied
-by a gain before it is quantised, and the first convolution's weights are divided by it: the same
-function, exactly.
+scale of 256 codes a ratio of 16 leaves the second half sixteen of them (64 of its square root). So
+that half is multiplied by a gain before it is quantised, and the first convolution's weights are
+divided by it: the same function, exactly. A square root of the frame comes before the gain.
 """
 
 from __future__ import annotations
@@ -32,15 +32,25 @@ def with_input_gains(program: fx.GraphModule, gains: Sequence[float]) -> fx.Grap
     inputs = [node for node in program.graph.nodes if node.op == "placeholder"]
     for frame, gain in zip(inputs, gains, strict=False):
         if gain != 1:
-            _apply_gain(program, frame, inputs[-1], gain)
+            _apply_gain(program, frame, _coded(frame), inputs[-1], gain)
     drop_unused_constants(program)
     program.graph.lint()
     program.recompile()
     return program
 
 
-def _apply_gain(program: fx.GraphModule, frame: fx.Node, after: fx.Node, gain: float) -> None:
-    readers = list(frame.users)
+def _coded(frame: fx.Node) -> fx.Node:
+    """What the network sees of the frame: its square root, where that is all that reads it."""
+    users = list(frame.users)
+    alone = len(users) == 1 and users[0].target is aten.sqrt.default
+    return users[0] if alone else frame
+
+
+def _apply_gain(
+    program: fx.GraphModule, frame: fx.Node, seen: fx.Node, last: fx.Node, gain: float
+) -> None:
+    """`last` is the last input: no constant may stand before it."""
+    readers = list(seen.users)
     others = [user.name for user in readers if not _is_static(user, program)]
     if others:
         raise RecipeError(
@@ -50,10 +60,10 @@ def _apply_gain(program: fx.GraphModule, frame: fx.Node, after: fx.Node, gain: f
         )
     factors = torch.ones(1, shape(frame)[1], 1, 1)
     factors[:, factors.shape[1] // 2 :] = gain
-    with program.graph.inserting_after(after):
+    with program.graph.inserting_after(last if seen is frame else seen):
         constant = add_constant(program, f"{frame.name}_gains", factors)
         with program.graph.inserting_after(constant):
-            scaled = emit(program, aten.mul.Tensor, frame, constant)
+            scaled = emit(program, aten.mul.Tensor, seen, constant)
     for reader in readers:
         weight = constant_of(Conv(reader).weight, program)
         assert weight is not None

@@ -1,8 +1,6 @@
 """Scaled inputs are the same function, and refused where they would not be."""
 
-import importlib.util
-from pathlib import Path
-
+import export_toy as nets
 import pytest
 import torch
 from torch import nn
@@ -10,14 +8,6 @@ from torch import nn
 from pockethdr.export.coding import with_input_gains
 from pockethdr.export.recipe import RecipeError
 from pockethdr.export.trace import traced
-
-_spec = importlib.util.spec_from_file_location(
-    "export_toy", Path(__file__).with_name("export_toy.py")
-)
-assert _spec
-assert _spec.loader
-nets = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(nets)
 
 
 def test_gains_are_folded_exactly() -> None:
@@ -52,3 +42,18 @@ def test_frames_that_something_else_reads_are_refused() -> None:
     program = traced(Joined(), nets.frames())
     with pytest.raises(RecipeError, match="cat reads the frame `mid`"):
         with_input_gains(program, (1.0, 2.0, 4.0))
+
+
+def test_a_gain_follows_the_square_root_of_a_frame() -> None:
+    class Rooted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+            return self.first(a.sqrt()) + self.first(b.sqrt()) + self.first(c.sqrt())
+
+    program, frames = traced(Rooted(), nets.frames()), nets.frames()
+    scaled = with_input_gains(program, (1.0, 2.0, 4.0))
+    torch.testing.assert_close(scaled(*frames), program(*frames), rtol=1e-5, atol=1e-6)
+    assert [str(n.target) for n in scaled.graph.nodes].count("aten.mul.Tensor") == 2

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sources_cache import filled
 
 from pockethdr.errors import PocketError, WeightsError
 from pockethdr.export.finetune import FinetuneConfig, finetune
@@ -30,24 +31,31 @@ def loaded() -> Iterator[Loaded]:
         yield load_model("dsan-m16", domain="raw")
 
 
+CONFIG = FinetuneConfig(steps=6, batch=2, patch=64, warmup=2, threads=1)
+
+
 @pytest.fixture(scope="module")
-def tuned(loaded: Loaded, shared_brackets: Path, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
-    out = tmp_path_factory.mktemp("tuned") / "dsan-m16-raw-int8.safetensors"
-    config = FinetuneConfig(steps=6, batch=2, patch=64, warmup=2, invented=1, threads=1)
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return filled(tmp_path_factory.mktemp("sources") / "cache")
+
+
+def _tuned(loaded: Loaded, sources: Path, out: Path) -> Tuned:
     return finetune(
-        loaded, sources=shared_brackets, recipe=RECIPE, out=out, config=config, log=lambda _: None
+        loaded, sources=sources, recipe=RECIPE, out=out, config=CONFIG, log=lambda _: None
     )
 
 
+@pytest.fixture(scope="module")
+def tuned(loaded: Loaded, sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
+    out = tmp_path_factory.mktemp("tuned") / "dsan-m16-raw-int8.safetensors"
+    return _tuned(loaded, sources, out)
+
+
 def test_a_run_is_the_same_each_time(
-    loaded: Loaded, tuned: Tuned, shared_brackets: Path, tmp_path: Path
+    loaded: Loaded, tuned: Tuned, sources: Path, tmp_path: Path
 ) -> None:
-    config = FinetuneConfig(steps=6, batch=2, patch=64, warmup=2, invented=1, threads=1)
     again = tmp_path / "again.safetensors"
-    finetune(
-        loaded, sources=shared_brackets, recipe=RECIPE, out=again, config=config,
-        log=lambda _: None,
-    )  # fmt: skip
+    _tuned(loaded, sources, again)
     assert again.read_bytes() == tuned.path.read_bytes()
 
 
