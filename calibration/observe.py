@@ -51,7 +51,7 @@ def calibrate(
             or infinite, or comes twice; or there is none. Nothing is left out in silence.
     """
     tensors = {node.name: Histogram() for node in program.graph.nodes if _is_activation(node)}
-    observer = _Observer(program, tensors)
+    observer = Observer(program, tensors)
     seen = []
     for item in brackets:
         bracket = _loaded(item, read)
@@ -83,7 +83,7 @@ def program_sha256(program: fx.GraphModule) -> str:
     return digest.hexdigest()
 
 
-class _Observer(fx.Interpreter):
+class Observer(fx.Interpreter):
     """Runs a program, counts activations, and frees each when its last user has run."""
 
     def __init__(self, program: fx.GraphModule, tensors: dict[str, Histogram]) -> None:
@@ -121,7 +121,7 @@ def _loaded(item: Bracket | Path, read: Callable[[Path], Bracket] | None) -> Bra
 
 
 def _observe(
-    observer: _Observer, bracket: Bracket, seed: int, tile: tuple[int, int], count: int
+    observer: Observer, bracket: Bracket, seed: int, tile: tuple[int, int], count: int
 ) -> SeenBracket:
     frames = padded(bracket.inputs(), tile)
     hashes = bracket.sha256 or _hashes_of(frames)
@@ -150,7 +150,7 @@ def _bracket_seed(seed: int, hashes: dict[str, str]) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
-def _check_channels(observer: _Observer, bracket: Bracket, frames: list[np.ndarray]) -> None:
+def _check_channels(observer: Observer, bracket: Bracket, frames: list[np.ndarray]) -> None:
     first = next(node for node in observer.graph.nodes if node.op == "placeholder")
     wanted = first.meta["val"].shape[1] if "val" in first.meta else frames[0].shape[1]
     if wanted != frames[0].shape[1]:

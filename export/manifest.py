@@ -50,6 +50,7 @@ class Manifest:
     """Everything a later stage needs to find, run and judge the artifacts of one export.
 
     `size` is H, W of the network's grid; `halo` is None when every output depends on every input.
+    `tuned` names the weights of the INT8 artifacts where they are not those of the network.
     """
 
     model: str
@@ -70,6 +71,7 @@ class Manifest:
     versions: dict[str, str]
     command: str
     inputs: tuple[str, ...] = ("short", "mid", "long")
+    tuned: dict[str, Any] | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> str:

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from pockethdr.brackets.bracket import Bracket
 from pockethdr.brackets.read import read_bracket
 from pockethdr.calibration.calibration import Calibration
 from pockethdr.calibration.observe import calibrate, program_sha256
 from pockethdr.errors import ArtifactError, PocketError, Unavailable
+from pockethdr.export.coding import with_input_gains
 from pockethdr.export.lowering import Form
 from pockethdr.export.manifest import (
     MANIFEST_NAME,
@@ -42,8 +43,9 @@ from pockethdr.export.recipe import Recipe
 from pockethdr.export.rewrite import Rewritten
 from pockethdr.export.static import size_multiple, static_program
 from pockethdr.export.targets import Target, target_of
+from pockethdr.export.tuned import Tuned, state_sha256
 from pockethdr.models.load import Loaded, example_frames
-from pockethdr.models.receptive import receptive_radius
+from pockethdr.models.receptive import halo_of
 from pockethdr.models.weights import save_weights
 
 WEIGHTS_NAME = "weights.safetensors"
@@ -71,6 +73,7 @@ class Settings:
     patches: int
     form: Form = "concat"
     allow_dynamic: bool = False
+    tuned: Tuned | None = None
 
 
 def export_model(
@@ -87,6 +90,7 @@ def export_model(
     form: Form = "concat",
     overwrite: bool = False,
     allow_dynamic: bool = False,
+    tuned: Tuned | None = None,
     command: str = "",
     progress: Callable[[str], None] | None = None,
 ) -> Manifest:
@@ -103,6 +107,7 @@ def export_model(
         form: how Φ meets the latent channels, see `lowering.Form`.
         overwrite: replace an export of other settings.
         allow_dynamic: go on although a convolution keeps a run-time kernel.
+        tuned: weights and ranges for the INT8 artifacts, tuned for `recipe`.
         command: how to do this again, for the manifest.
         progress: called with a sentence before each stage.
 
@@ -111,7 +116,7 @@ def export_model(
     """
     settings = Settings(
         tuple(targets), tuple(precisions), tuple(bracket_folders),
-        size, recipe, seed, patches, form, allow_dynamic,
+        size, recipe, seed, patches, form, allow_dynamic, tuned,
     )  # fmt: skip
     export = _Export(loaded, settings, out, progress or (lambda _: None))
     return export.run(overwrite=overwrite, command=command)
@@ -191,12 +196,13 @@ class _Export:
         """The hash of everything that the artifacts depend on."""
         s = self.settings
         parts = {
-            "state": _state_sha256(self.loaded),
+            "state": state_sha256(self.loaded),
             "spec": self.loaded.spec,
             "domain": self.loaded.domain,
             "brackets": [sha256_of(folder) for folder in s.brackets],
             "size": s.size,
             "recipe": s.recipe.to_json(),
+            "tuned": s.tuned and s.tuned.to_json(),
             "calibration": [s.seed, s.patches],
             "form": s.form,
             "versions": versions(),
@@ -218,6 +224,14 @@ class _Export:
         )
 
     @cached_property
+    def integer(self) -> fx.GraphModule:
+        """The program that becomes INT8: the static one, its inputs scaled, its weights tuned."""
+        tuned, program = self.settings.tuned, self.static.program
+        if tuned is not None:
+            return tuned.program(program)
+        return with_input_gains(program, self.settings.recipe.input_gains)
+
+    @cached_property
     def graph_sha256(self) -> str:
         return program_sha256(self.static.program)
 
@@ -229,13 +243,12 @@ class _Export:
             return Calibration.load(path)
         self.say(f"calibrating on {len(s.brackets)} brackets")
         found = calibrate(
-            self.static.program,
+            self.integer,
             s.brackets,
             seed=s.seed,
             tile=s.size,
             patches_per_bracket=s.patches,
             read=self._read,
-            graph_sha256=self.graph_sha256,
             progress=lambda name: self.say(f"calibrated on {name}"),
         )
         found.save(path, overwrite=True)
@@ -267,7 +280,9 @@ class _Export:
             target.require()
             program, share = self.static.program, {}
             if integer:
-                made = quantized(program, self._ranges(target), self.settings.recipe, target.scheme)
+                made = quantized(
+                    self.integer, self._ranges(target), self.settings.recipe, target.scheme
+                )
                 program, share = (
                     made.program,
                     {"int8_mac_share": made.summary.int8_mac_share, "float": made.summary.floats},
@@ -289,7 +304,8 @@ class _Export:
         chosen = self.calibration.ranges(
             self.settings.recipe.method, symmetric=target.scheme.symmetric
         )
-        return {name: (found.low, found.high) for name, found in chosen.items()}
+        ranges = {name: (found.low, found.high) for name, found in chosen.items()}
+        return {**ranges, **(self.settings.tuned.ranges if self.settings.tuned else {})}
 
     def _remember(self, **changes: Any) -> None:
         """Update the journal; what another key left in it goes."""
@@ -313,7 +329,7 @@ class _Export:
             spec=loaded.spec,
             domain=loaded.domain,
             size=self.settings.size,
-            halo=receptive_radius(loaded.module, self.frames),
+            halo=halo_of(loaded.module, self.frames),
             multiple=size_multiple(loaded.module, loaded.domain),
             channels=channels,
             output_channels=output.meta["val"].shape[1],
@@ -322,6 +338,7 @@ class _Export:
             calibration=calibration,
             artifacts=artifacts,
             recipe=self.settings.recipe.to_json(),
+            tuned=self.settings.tuned and self.settings.tuned.to_json(),
             rewrites=tuple(done["rewrites"]),
             refusals=tuple(done["refusals"]),
             versions=versions(),
@@ -349,15 +366,6 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _state_sha256(loaded: Loaded) -> str:
-    """Of all parameters and buffers: a user's factory may set them without a weights file."""
-    digest = hashlib.sha256()
-    for name, value in sorted(loaded.module.state_dict().items()):
-        digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _code_sha256() -> str:

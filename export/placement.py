@@ -57,6 +57,8 @@ def placement(
         reason = _reason_of_kind(node, program, only_convolutions)
         if reason is None and is_conv(node) and Conv(node).transposed and not transposed:
             reason = "this target has no integer transposed convolution"
+        if reason is None and is_conv(node) and _meets_in_products(node):
+            reason = "all it feeds is products of activations, which stay float"
         if node not in reasons and reason is not None:
             reasons[node] = reason
         if node not in reasons and _reads_only_floats(node, reasons):
@@ -104,9 +106,16 @@ def _reasons_of_recipe(program: fx.GraphModule, recipe: Recipe) -> dict[fx.Node,
             reasons[node] = "recipe: at the inputs"
         elif recipe.float_last and node in last:
             reasons[node] = "recipe: at the output"
+        elif recipe.float_tail and node in last and _computes(node):
+            reasons[node] = "recipe: after the last convolution"
         elif recipe.float_context and _is_context(node, program):
             reasons[node] = "recipe: pooled context"
     return reasons
+
+
+def _computes(node: fx.Node) -> bool:
+    """Whether `node` makes new values, rather than moving those it reads or multiplying weights."""
+    return not is_conv(node) and kind_of(node) not in RELAYOUTS
 
 
 def _matching(node: fx.Node, patterns: tuple[str, ...]) -> str | None:
@@ -166,6 +175,18 @@ def _reason_of_convolution(conv: Conv, program: fx.GraphModule) -> str | None:
     if conv.transposed and conv.groups > 1:
         return "a grouped transposed convolution has no per-channel weight axis"
     return None
+
+
+def _meets_in_products(node: fx.Node) -> bool:
+    """Whether everything that reads `node`, behind moves of values, multiplies activations.
+
+    Attention does. An integer result would be dequantized in front of a reshape, which newer
+    versions of ONNX Runtime fail to load on x86 (a QuantizeLinear of their own, of two minds).
+    """
+    return bool(node.users) and all(
+        kind_of(user) in PRODUCTS or (kind_of(user) in RELAYOUTS and _meets_in_products(user))
+        for user in node.users
+    )
 
 
 def _reads_only_floats(node: fx.Node, reasons: dict[fx.Node, str]) -> bool:

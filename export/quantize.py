@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, fx
@@ -32,6 +32,8 @@ from pockethdr.export.rewrite import add_constant, constant_of, drop_unused_cons
 from pockethdr.export.scheme import Scheme
 
 QMIN, QMAX = -128, 127
+#: `meta` of an activation's dequantize: the names of the values that share its range.
+RANGE_OF = "pockethdr_range_of"
 
 
 class RangeError(PocketError):
@@ -57,10 +59,14 @@ class Quantized:
 
 @dataclass(frozen=True)
 class Params:
-    """Scale and zero-point of one tensor."""
+    """Scale and zero-point of one tensor; `of` names the values whose range they stand for.
+
+    `of` is empty where the range is the kernel's own, or a constant's.
+    """
 
     scale: float
     zero: int
+    of: frozenset[str] = field(default=frozenset(), compare=False)
 
 
 #: Integer kernels of these give a fixed output scale, the whole range of the function.
@@ -159,9 +165,11 @@ class _Ranges:
         fixed = self.fixed(node)
         if fixed is not None:
             return fixed
-        bounds = [self._range(member) for member in self._members_of(node)]
+        members = self._members_of(node)
+        bounds = [self._range(member) for member in members]
         low, high = min(b[0] for b in bounds), max(b[1] for b in bounds)
-        return params_of(low * self.margin, high * self.margin, symmetric=self.symmetric)
+        found = params_of(low * self.margin, high * self.margin, symmetric=self.symmetric)
+        return replace(found, of=frozenset(member.name for member in members))
 
     def _root(self, node: fx.Node) -> fx.Node:
         return self.group.get(node, node)
@@ -273,7 +281,9 @@ class _Writer:
             after = self.last_input if value.op == "placeholder" else value
             with self.program.graph.inserting_after(after):
                 self.pairs[value, params] = self._insert_pair(value, params)
-        return self.pairs[value, params]
+        real = self.pairs[value, params]
+        real.meta[RANGE_OF] = real.meta.get(RANGE_OF, frozenset()) | params.of
+        return real
 
     def _insert_pair(self, value: fx.Node, params: Params) -> fx.Node:
         graph, ops = self.program.graph, torch.ops.quantized_decomposed

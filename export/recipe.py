@@ -29,8 +29,11 @@ class Recipe:
         name: as in `RECIPES`, or the user's own.
         float_first: convolutions that no convolution precedes stay float.
         float_last: convolutions that no convolution follows stay float, with what comes after.
+        float_tail: what comes after them stays float, whatever they are; moves of pixels excepted.
         float_context: what is computed from pooled, spatially tiny values stays float; one code
             of a global Φ shifts the whole image, and the work is negligible.
+        input_gains: factors on the aligned half of short, mid and long before they are quantised;
+            see `export.coding`. Empty for none.
         float_nodes: further patterns (`*` and `?`) on node names, module paths or operator names
             such as `aten.add`; what matches stays float.
         method: how ranges are chosen from the calibration: one of `METHODS`.
@@ -43,7 +46,9 @@ class Recipe:
     name: str
     float_first: bool = True
     float_last: bool = True
+    float_tail: bool = True
     float_context: bool = True
+    input_gains: tuple[float, ...] = ()
     float_nodes: tuple[str, ...] = ()
     method: str = "minmax"
     margin: float = 1.0
@@ -56,10 +61,16 @@ class Recipe:
             f"weights `{self.weights}`",
             f"one of {', '.join(WEIGHT_RANGES)}",
         )
+        _require(
+            len(self.input_gains) in (0, 3) and all(g > 0 for g in self.input_gains),
+            f"input_gains {list(self.input_gains)}",
+            "a positive number for each of short, mid, long, or none",
+        )
         _require(0.1 <= self.margin <= 10.0, f"margin {self.margin}", "between 0.1 and 10")
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "float_nodes": list(self.float_nodes)}
+        tuples = {name: list(value) for name, value in asdict(self).items() if _is_tuple(value)}
+        return {**asdict(self), **tuples}
 
 
 def _require(holds: bool, what: str, expected: str) -> None:
@@ -76,11 +87,15 @@ RECIPES: dict[str, Recipe] = {
         Recipe("hdr", float_nodes=("filter_*", "fuse", "aten.cat", "aten.add"), method="mse"),
         Recipe("hdr-wide", float_nodes=("fuse", "aten.cat", "aten.add"), method="mse"),
         Recipe("hdr-ends"),
-        Recipe("full", float_first=False, float_last=False, float_context=False),
+        Recipe("full", float_first=False, float_last=False, float_tail=False, float_context=False),
+        # All but the last convolution. Only for weights tuned for it: pockethdr finetune.
+        Recipe("tuned", float_first=False, input_gains=(1.0, 2.0, 4.0), method="mse"),
     )
 }
 
+#: For a network without tuned weights; one with them has the recipe that they were tuned for.
 DEFAULT_RECIPE = "hdr"
+TUNED_RECIPE = "tuned"
 
 
 def named_recipe(name: str) -> Recipe:
@@ -105,7 +120,8 @@ def recipe_from_json(raw: dict[str, Any] | str) -> Recipe:
     known = {f.name: type(getattr(base, f.name)) for f in fields(Recipe)}
     for name, value in values.items():
         _require(name in known, f"field `{name}`", f"one of {', '.join(known)}")
-        values[name] = _cast(name, value, known[name])
+        cast = _numbers if name == "input_gains" else _cast
+        values[name] = cast(name, value, known[name])
     return replace(base, **values)
 
 
@@ -116,6 +132,16 @@ def _parsed(raw: dict[str, Any] | str) -> dict[str, Any]:
         raise RecipeError(f"a recipe that is not JSON: {error}") from error
     _require(isinstance(values, dict), "the whole", "a JSON object")
     return values
+
+
+def _is_tuple(value: object) -> bool:
+    return isinstance(value, tuple)
+
+
+def _numbers(name: str, value: Any, kind: type) -> tuple[float, ...]:
+    numbers = isinstance(value, list) and all(type(v) in (int, float) for v in value)
+    _require(numbers, f"{name} = {value!r}", "a list of numbers")
+    return tuple(float(v) for v in value)
 
 
 def _cast(name: str, value: Any, kind: type) -> Any:

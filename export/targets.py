@@ -100,7 +100,8 @@ LITERT_INT8 = Scheme(
     "body asymmetric", "body", symmetric=False, fold_weights=False, transposed=False
 )
 COREML_INT8 = Scheme("body asymmetric", "body", symmetric=False, fold_weights=True)
-ONNX_INT8 = Scheme("body symmetric", "body", symmetric=True, fold_weights=True)
+#: ONNX Runtime takes zero-points; TensorRT, which does not, gets a program of its own.
+ONNX_INT8 = Scheme("body asymmetric", "body", symmetric=False, fold_weights=True)
 TENSORRT_INT8 = Scheme("convolution inputs symmetric", "inputs", symmetric=True, fold_weights=True)
 
 TARGETS: dict[str, Target] = {

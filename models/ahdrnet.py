@@ -52,6 +52,11 @@ class AhdrnetConfig(NetworkConfig):
     def multiple(self) -> int:
         return self.down
 
+    @property
+    def radius(self) -> int:
+        around, dense = 7, 2 * self.layers  # the 3×3 one after another; a dense block
+        return self.down * (around + dense * self.blocks)
+
 
 #: The benchmark of Mobile-HDR uses the paper's network; only the domain's channels differ.
 VARIANTS = {

@@ -43,6 +43,10 @@ class DeepHdrConfig(EncoderDecoderConfig):
         super().__post_init__()
         self.check(block_norms=(1, 2))
 
+    @property
+    def radius(self) -> int:
+        return self.radius_with(2 * self.blocks)
+
 
 VARIANTS = {
     "paper": DeepHdrConfig(

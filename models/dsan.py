@@ -89,6 +89,15 @@ class DsanConfig(NetworkConfig):
         """Height and width of the frames must be multiples of this."""
         return self.down * (GRID_STRIDE if self.phi_mode == GRID else 1)
 
+    @property
+    def radius(self) -> int | None:
+        if self.phi_mode == GLOBAL:
+            return None
+        # A coarse Φ looks at its neighbours, and is interpolated between them.
+        dynamic = 2 * GRID_STRIDE + 1 if self.phi_mode == GRID else 1
+        block = 12 if self.block_type == "drdb" else 2
+        return self.down * (3 + dynamic + block * self.blocks + self.tail)
+
 
 _CHOICES: dict[str, tuple[object, ...]] = {
     "phi_mode": (GLOBAL, GRID, PIXEL, STATIC),

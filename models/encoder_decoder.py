@@ -15,6 +15,7 @@ depth-to-space: a 5×5 convolution of stride 2 is a 3×3 one after space-to-dept
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 import torch
 import torch.nn.functional as F
@@ -74,6 +75,18 @@ class EncoderDecoderConfig(NetworkConfig):
     @property
     def multiple(self) -> int:
         return 8  # at half resolution space-to-depth stands for the first of three strides
+
+    def radius_with(self, merge: int) -> int:
+        """The radius when Merge sees `merge` pixels of its own grid, from the output backwards."""
+        up = self.up_kernel // 4  # what a transposed convolution sees of the coarser neighbours
+        last = self.out_kernel // 2
+        at_output = last if self.down == 1 else 2 * last
+        coarse = ceil(at_output / 2) + up if self.down == 1 else at_output
+        coarse = ceil(coarse / 2) + up  # of b
+        coarse = ceil(coarse / 2) + up + merge  # of e
+        side = self.kernel // 2
+        fine = 2 * (2 * coarse + side) + side  # of a
+        return 2 * fine + (side if self.down == 1 else 2 * side)
 
 
 class EncoderDecoder(Network):

@@ -63,6 +63,14 @@ class NetworkConfig:
         """Height and width of the frames must be multiples of this."""
         return 1
 
+    @property
+    def radius(self) -> int | None:
+        """How far in pixels an output sees beyond its block of `multiple`: the halo of a tile.
+
+        None when every output depends on every input.
+        """
+        raise NotImplementedError
+
 
 class Network(nn.Module):
     """Short, mid, long, each N×C×H×W (C = 8 raw, 6 rgb) → HDR N×4×H×W (raw) or N×3×H×W (rgb).

@@ -41,6 +41,10 @@ class NhdrrnetConfig(EncoderDecoderConfig):
         super().__post_init__()
         self.check(combine=(CONCAT, SUM))
 
+    @property
+    def radius(self) -> None:
+        return None
+
 
 @dataclass(frozen=True)
 class NhdrrnetPaperConfig(NetworkConfig):
@@ -64,6 +68,10 @@ class NhdrrnetPaperConfig(NetworkConfig):
     @property
     def multiple(self) -> int:
         return 16
+
+    @property
+    def radius(self) -> None:
+        return None
 
 
 VARIANTS: dict[str, NetworkConfig] = {

@@ -9,10 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pockethdr.models.network import Network
+
 # Outputs are asked for in whole aligned blocks, as tiles are cut: with space-to-depth inside, an
 # odd pixel sees one further to the right than its even neighbour, but never past its block's halo.
 _BLOCK = 16
-_SIZES = (64, 128, 256)
+# Height and width are measured apart, on strips: a quarter of the work of a square, and less.
+_WIDTH = 64
+_LENGTHS = (64, 128, 256, 512)
+
+
+def halo_of(module: nn.Module, frames: Sequence[Tensor]) -> int | None:
+    """`receptive_radius`, which networks of the zoo know of themselves."""
+    if isinstance(module, Network):
+        return module.config.radius
+    return receptive_radius(module, frames)
 
 
 def receptive_radius(module: nn.Module, frames: Sequence[Tensor]) -> int | None:
@@ -22,68 +33,75 @@ def receptive_radius(module: nn.Module, frames: Sequence[Tensor]) -> int | None:
         frames: example inputs, for their channels; their size does not matter.
 
     Returns:
-        The largest distance from the block at which an input of any frame still has influence;
-        None when every input of a 256×256 frame has it (a global mean, attention).
+        The largest distance from the block, along height or width, at which an input of any frame
+        still has influence; None when all along 512 pixels have it (a global mean, attention).
     """
     channels = [frame.shape[1] for frame in frames]
-    for size in _SIZES:
+    radii = [_radius_along(module, channels, axis) for axis in (2, 3)]
+    return max(r for r in radii if r is not None) if None not in radii else None
+
+
+def _radius_along(module: nn.Module, channels: Sequence[int], axis: int) -> int | None:
+    for length in _LENGTHS:
         with _in_float64(module):
-            reach = _support(module, channels, size)
+            reach = _support(module, channels, length, axis)
         radius = _radius(reach)
-        if not bool(_border(reach).any()) and _holds(module, channels, radius):
+        ends = bool(reach[0]) or bool(reach[-1])
+        if not ends and _holds(module, channels, radius, axis):
             return radius
     return None if bool(reach.all()) else radius
 
 
-def _support(module: nn.Module, channels: Sequence[int], size: int) -> Tensor:
-    """size×size, true where an input changes the centre block."""
-    generator = torch.Generator().manual_seed(0)
-    frames = [
-        torch.rand(1, c, size, size, generator=generator, dtype=torch.float64).requires_grad_()
-        for c in channels
-    ]
-    start = size // 2 - _BLOCK // 2
-    block = module(*frames)[..., start : start + _BLOCK, start : start + _BLOCK]
+def _strips(channels: Sequence[int], length: int, axis: int, seed: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    size = (length, _WIDTH) if axis == 2 else (_WIDTH, length)
+    return [torch.rand(1, c, *size, generator=generator, dtype=torch.float64) for c in channels]
+
+
+def _block(length: int) -> tuple[int, int]:
+    start = length // 2 - _BLOCK // 2
+    return start, start + _BLOCK
+
+
+def _support(module: nn.Module, channels: Sequence[int], length: int, axis: int) -> Tensor:
+    """Along `axis`, true where an input changes the centre block."""
+    frames = [strip.requires_grad_() for strip in _strips(channels, length, axis, seed=0)]
+    block = module(*frames).narrow(axis, _block(length)[0], _BLOCK)
     # Unequal weights: gradients of a plain sum can cancel exactly.
-    weights = torch.rand(block.shape, generator=generator, dtype=torch.float64) + 0.5
+    weights = torch.rand(block.shape, generator=torch.Generator().manual_seed(0)).double() + 0.5
     seen = torch.autograd.grad((block * weights).sum(), frames, allow_unused=True)
-    reach = torch.zeros(size, size, dtype=torch.bool)
+    reach = torch.zeros(length, dtype=torch.bool)
     for gradient in seen:
         if gradient is not None:
-            reach |= (gradient != 0).any(1)[0]
+            reach |= (gradient != 0).movedim(axis, 0).flatten(1).any(1)
     return reach
 
 
-def _holds(module: nn.Module, channels: Sequence[int], radius: int) -> bool:
-    """Whether inputs further away, on the largest size, leave the block alone.
+def _holds(module: nn.Module, channels: Sequence[int], radius: int, axis: int) -> bool:
+    """Whether inputs further away, on the longest strip, leave the block alone.
 
     A small frame does not show a layer that leaps past its edge, as a wide dilation does. In the
     module's own precision: a convolution in float64 takes ten times as long.
     """
     own = next(module.parameters(), torch.zeros(())).dtype
-    size = _SIZES[-1]
-    start, stop = size // 2 - _BLOCK // 2, size // 2 + _BLOCK // 2
-    near = slice(max(0, start - radius), stop + radius)
-    generator = torch.Generator().manual_seed(1)
-    frames = [torch.rand(1, c, size, size, generator=generator, dtype=own) for c in channels]
-    changed = [torch.rand(f.shape, generator=generator, dtype=f.dtype) for f in frames]
+    length = _LENGTHS[-1]
+    start, stop = _block(length)
+    near = max(0, start - radius), min(length, stop + radius)
+    frames, changed = (
+        [strip.to(own) for strip in _strips(channels, length, axis, seed)] for seed in (1, 2)
+    )
     for frame, far in zip(frames, changed, strict=True):
-        far[..., near, near] = frame[..., near, near]
+        kept = near[0], near[1] - near[0]
+        far.narrow(axis, *kept).copy_(frame.narrow(axis, *kept))
     with torch.no_grad(), _evaluating(module):
-        block = module(*frames)[..., start:stop, start:stop]
-        other = module(*changed)[..., start:stop, start:stop]
+        block, other = (module(*inputs).narrow(axis, start, _BLOCK) for inputs in (frames, changed))
     return torch.allclose(block, other, rtol=1e-5, atol=1e-7)
 
 
-def _border(reach: Tensor) -> Tensor:
-    return torch.cat([reach[0], reach[-1], reach[:, 0], reach[:, -1]])
-
-
 def _radius(reach: Tensor) -> int:
-    size = reach.shape[0]
-    first, last = size // 2 - _BLOCK // 2, size // 2 + _BLOCK // 2 - 1
+    start, stop = _block(len(reach))
     at = reach.nonzero()
-    return max(0, int((first - at).max()), int((at - last).max())) if len(at) else 0
+    return max(0, int((start - at).max()), int((at - stop + 1).max())) if len(at) else 0
 
 
 @contextmanager

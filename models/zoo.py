@@ -50,15 +50,15 @@ class Variant:
 _SIZES = (
     Variant("dsan-full", _FULL, "quality, tiled"),
     Variant("dsan-m48", replace(_MOBILE, channels=48), "flagship phones"),
-    Variant("dsan-m32", replace(_MOBILE, channels=32), "the default on phones"),
+    Variant("dsan-m32", replace(_MOBILE, channels=32), "phones, default"),
     Variant("dsan-m24", replace(_MOBILE, channels=24, latent=4), "mid-range phones"),
     Variant("dsan-m16", replace(_MOBILE, channels=16, latent=4), "viewfinder"),
 )
 
 _PURPOSES = {
-    "mobile": "to compare with dsan-m32, at its cost",
-    "bench": "as Mobile-HDR's benchmark has it",
-    "paper": "as its paper has it",
+    "mobile": "dsan-m32's cost",
+    "bench": "the benchmark's",
+    "paper": "the paper's",
 }
 _OTHERS = tuple(
     Variant(f"{family}-{variant}", variants[variant], purpose)

@@ -22,8 +22,8 @@ from pockethdr.commands.evaluate import evaluate
 from pockethdr.commands.export import calibrate, export
 from pockethdr.commands.fuse import fuse
 from pockethdr.commands.judge import compare, report, validate
-from pockethdr.commands.models import models
-from pockethdr.commands.training import gather, simulate, train
+from pockethdr.commands.models import import_weights, models
+from pockethdr.commands.training import finetune, gather, simulate, train
 from pockethdr.errors import PocketError
 
 USER_ERROR, INTERRUPTED = 2, 130
@@ -111,6 +111,7 @@ def main() -> None:
 for _command in (
     doctor,
     models,
+    import_weights,
     demo,
     calibrate,
     export,
@@ -121,6 +122,7 @@ for _command in (
     gather,
     simulate,
     train,
+    finetune,
     evaluate,
 ):
     main.add_command(_command)

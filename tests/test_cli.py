@@ -153,7 +153,27 @@ def test_doctor_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_models_lists_the_named_networks() -> None:
     result = run("models")
     assert result.exit_code == 0
-    assert all(name in result.output for name in ("dsan-full", "dsan-m32", "dsan-m16"))
+    lines = {line.split()[0]: line for line in result.output.splitlines() if line.strip()}
+    from pockethdr.models import zoo
+
+    assert all(row.name in lines for row in zoo.rows())
+    assert lines["dsan-m32"].split()[1:5] == ["164,944", "35.9", "26", "2"]
+    assert "raw*, rgb*" in lines["dsan-m32"]
+    assert lines["nhdrrnet-mobile"].split()[3] == "all"
+
+
+def test_models_counts_for_the_size_that_is_asked_for() -> None:
+    output = run("models", "--size", "760x1024").output
+    lines = {line.split()[0]: line.split() for line in output.splitlines() if line.strip()}
+    assert lines["dsan-m32"][2] == "35.6"
+    assert lines["nhdrrnet-paper"][2] == "–"  # 760 is no multiple of 16
+
+
+def test_published_weights_are_imported_or_refused(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.pkl"
+    wrong.write_bytes(b"no checkpoint")
+    out = str(tmp_path / "w.safetensors")
+    refused(run("import-weights", str(wrong), "--out", out), "wrong.pkl", "expected:")
 
 
 def test_pocket_errors_have_no_traceback(failing: Any) -> None:

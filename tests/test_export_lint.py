@@ -13,7 +13,7 @@ from pockethdr.export.onnx import onnx_from_program  # noqa: E402
 from pockethdr.export.qdq_lint import lint  # noqa: E402
 from pockethdr.export.quantize import quantized  # noqa: E402
 from pockethdr.export.recipe import RECIPES  # noqa: E402
-from pockethdr.export.targets import LITERT_INT8, ONNX_INT8  # noqa: E402
+from pockethdr.export.targets import ONNX_INT8, TENSORRT_INT8  # noqa: E402
 
 
 def _model(
@@ -92,7 +92,7 @@ def test_a_computed_scale_is_found() -> None:
 def test_our_own_files() -> None:
     program = nets.toy(end="transposed")
     ranges = nets.ranges_of(program)
-    for scheme, rules in ((ONNX_INT8, set()), (LITERT_INT8, {"zero-point"})):
+    for scheme, rules in ((TENSORRT_INT8, set()), (ONNX_INT8, {"zero-point"})):
         done = quantized(program, ranges, RECIPES["hdr-ends"], scheme)
         findings = lint(onnx_from_program(done.program, nets.frames(), "int8"))
         assert {finding.rule for finding in findings} == rules

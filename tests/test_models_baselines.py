@@ -13,6 +13,7 @@ from pockethdr.models import ahdrnet, deephdr, encoder_decoder, nhdrrnet, zoo
 from pockethdr.models.ahdrnet import Ahdrnet, AhdrnetConfig
 from pockethdr.models.cost import macs, parameters
 from pockethdr.models.load import example_frames
+from pockethdr.models.receptive import receptive_radius
 
 _MOBILE = ("ahdrnet-mobile", "deephdr-mobile", "nhdrrnet-mobile")
 _OTHERS = [row.name for row in zoo.rows() if not row.name.startswith("dsan")]
@@ -160,6 +161,21 @@ def test_non_local_is_attention_over_all_cells() -> None:
 def test_wrong_switches_are_named(config: zoo.NetworkConfig, wrong: dict[str, object]) -> None:
     with pytest.raises(ModelError, match=next(iter(wrong))):
         replace(config, **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", [n for n in _OTHERS if not n.endswith("bench")])
+def test_the_declared_radius_is_the_measured_one(name: str) -> None:
+    torch.manual_seed(0)
+    config = _narrow(name)
+    assert receptive_radius(zoo.network(config), example_frames("raw", 16, 16)) == config.radius
+
+
+def test_declared_radii_of_the_whole_networks() -> None:
+    radii = {name: zoo.variant(name).config.radius for name in _OTHERS}
+    assert radii["ahdrnet-paper"] == 43
+    assert radii["ahdrnet-mobile"] == 86
+    assert radii["deephdr-paper"] == 62 + 7 * 2 * 8  # seven more residual blocks than `_narrow`'s
+    assert radii["nhdrrnet-bench"] is None
 
 
 @pytest.mark.parametrize("name", _OTHERS)

@@ -12,7 +12,7 @@ from pockethdr.models import zoo
 from pockethdr.models.blocks import DenseBlock
 from pockethdr.models.dsan import Dsan
 from pockethdr.models.load import example_frames
-from pockethdr.models.receptive import receptive_radius
+from pockethdr.models.receptive import halo_of, receptive_radius
 
 _FRAMES = example_frames("raw", 16, 16)
 
@@ -61,6 +61,26 @@ def test_the_full_network_needs_54() -> None:
     narrow = Dsan(config)
     narrow.blocks = nn.ModuleList(DenseBlock(8, growth=8) for _ in range(config.blocks))
     assert receptive_radius(narrow, _FRAMES) == 54
+
+
+@pytest.mark.parametrize(
+    "name", ["dsan-m16", "dsan-m16-grid", "dsan-m16-static", "dsan-m16-global"]
+)
+def test_dsan_declares_what_is_measured(name: str) -> None:
+    torch.manual_seed(0)
+    network = zoo.build(name, "raw")
+    assert halo_of(network, _FRAMES) == receptive_radius(network, _FRAMES)
+
+
+def test_own_networks_are_measured() -> None:
+    torch.manual_seed(0)
+    assert halo_of(_Wrapped(nn.Conv2d(8, 4, 5, padding=2)), _FRAMES) == 2
+
+
+def test_height_and_width_are_both_looked_at() -> None:
+    torch.manual_seed(0)
+    wide = _Wrapped(nn.Conv2d(8, 4, (3, 9), padding=(1, 4)))
+    assert receptive_radius(wide, _FRAMES) == 4
 
 
 def test_the_module_comes_back_unchanged() -> None:

@@ -136,9 +136,14 @@ def calibrate(
 )
 @click.option(
     "--recipe",
-    default="hdr",
-    show_default=True,
-    help="What stays float in INT8: a named recipe, or a JSON file.",
+    help="What stays float in INT8: a named recipe, or a JSON file. "
+    "Default: the one that tuned weights were made for, else hdr.",
+)
+@click.option(
+    "--tuned",
+    type=click.Path(path_type=Path),
+    help="Weights of `pockethdr finetune` for the INT8 artifacts; "
+    "without it, the ones shipped with a named network.",
 )
 @_size
 @_patches
@@ -155,7 +160,8 @@ def export(
     out: Path,
     targets: tuple[str, ...],
     precisions: tuple[str, ...],
-    recipe: str,
+    recipe: str | None,
+    tuned: Path | None,
     size: tuple[int, int],
     max_patches: int,
     seed: int,
@@ -175,10 +181,11 @@ def export(
     """
     from pockethdr.brackets.read import find_brackets
     from pockethdr.export.pipeline import export_model
+    from pockethdr.export.tuned import chosen_recipe
     from pockethdr.models.load import load_model
 
-    chosen = _recipe(recipe)
     loaded = load_model(model, domain=domain, weights=weights)
+    chosen, tuning = chosen_recipe(loaded, recipe and named_or_file(recipe), tuned)
     folders = find_brackets(brackets, domain=domain)
     with stages("exporting") as stage:
         manifest = export_model(
@@ -193,6 +200,7 @@ def export(
             patches=max_patches,
             overwrite=overwrite,
             allow_dynamic=allow_dynamic,
+            tuned=tuning,
             command=command_line(context),
             progress=stage,
         )
@@ -203,6 +211,8 @@ def print_manifest(manifest: Manifest, out: Path) -> None:
     """What was built and what was not, one line each."""
     for artifact in manifest.artifacts:
         click.echo(f"{artifact.target:9s} {artifact.precision:5s} {_outcome(artifact)}")
+    if manifest.tuned:
+        click.echo(f"int8 from {manifest.tuned['file']}, tuned for `{manifest.tuned['recipe']}`")
     dynamic = f", {len(manifest.refusals)} places refused" if manifest.refusals else ""
     click.echo(f"{len(manifest.rewrites)} rewrites, each proved{dynamic}; {out / 'manifest.json'}")
 
@@ -213,7 +223,8 @@ def _outcome(artifact: Artifact) -> str:
     return f"{artifact.file} ({(artifact.size_bytes or 0) / 1024:.0f} KiB)"
 
 
-def _recipe(name: str) -> Recipe:
+def named_or_file(name: str) -> Recipe:
+    """A recipe by its name, or read from a `.json` file."""
     from pockethdr.export.recipe import RecipeError, named_recipe, recipe_from_json
 
     if not name.endswith(".json"):

@@ -1,4 +1,4 @@
-"""`pockethdr validate`, `report` and `compare`: what each artifact lost, and whether that passes."""
+"""`pockethdr validate`, `report`, `compare`: what each artifact lost, and whether that passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pockethdr gather`, `simulate` and `train`: HDR images, brackets of them, weights from those."""
+"""`pockethdr gather`, `simulate`, `train`, `finetune`: HDR images, brackets of them, weights."""
 
 from __future__ import annotations
 
@@ -135,3 +135,57 @@ def train(
     run = run or Path("runs") / f"{name}-{domain}"
     config = TrainConfig(name=name, domain=domain, data=data, run=run, **settings)  # type: ignore[arg-type]
     click.echo(trained(config, resume=resume))
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="A .safetensors file; without it, the ones shipped with a named network.",
+)
+@domain_option
+@click.option(
+    "--sources",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A cache of HDR images, see `pockethdr gather`.",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A .safetensors file.")
+@click.option(
+    "--recipe", default="tuned", show_default=True, help="A named recipe, or a JSON file."
+)
+@click.option("--minutes", default=12.0, show_default=True, help="Time budget.")
+@click.option("--steps", type=click.IntRange(1), help="That many steps, whatever the time.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
+def finetune(
+    model: str,
+    weights: Path | None,
+    domain: str,
+    sources: Path,
+    out: Path,
+    recipe: str,
+    minutes: float,
+    steps: int | None,
+    seed: int,
+    threads: int,
+) -> None:
+    """Tune MODEL for INT8: train its rewritten program with the roundings of the artifacts in it.
+
+    The file holds the tuned weights and their ranges; `pockethdr export --tuned` makes INT8
+    artifacts of them. Float artifacts keep the weights of MODEL.
+
+    \b
+    Example:
+      pockethdr finetune dsan-m32 --sources hdr_images --out dsan-m32-raw-int8.safetensors
+    """
+    from pockethdr.commands.export import named_or_file
+    from pockethdr.export.finetune import FinetuneConfig
+    from pockethdr.export.finetune import finetune as finetuned
+    from pockethdr.models.load import load_model
+
+    loaded = load_model(model, domain=domain, weights=weights)
+    config = FinetuneConfig(minutes=minutes, steps=steps, seed=seed, threads=threads)
+    finetuned(loaded, sources=sources, recipe=named_or_file(recipe), out=out, config=config)
+    click.echo(out)

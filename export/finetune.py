@@ -1,0 +1,203 @@
+"""Quantisation-aware fine-tuning: the program that is exported, trained with its roundings in it.
+
+The objective is what a user sees, decibels, so every scene counts alike, dark or bright:
+
+    loss = D(H, H*) + a · D(H, H_float)       D(x, y) = ln mse(µ(x), µ(y)) + ½ ln mse(x, y)
+
+with the ground truth H* and the float network's output, each mean over one image.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import torch
+from torch import Tensor, fx, nn
+
+from pockethdr.brackets.bracket import RAW, RGB
+from pockethdr.brackets.sources import HELD_OUT, TRAIN, digest, scenes
+from pockethdr.calibration.histogram import Histogram
+from pockethdr.calibration.observe import Observer
+from pockethdr.calibration.ranges import range_of
+from pockethdr.export.coding import with_input_gains
+from pockethdr.export.fake_quant import learned_ranges, trainable
+from pockethdr.export.quantize import quantized
+from pockethdr.export.recipe import Recipe
+from pockethdr.export.static import static_program
+from pockethdr.export.targets import LITERT_INT8
+from pockethdr.export.tuned import Tuned, write_tuned
+from pockethdr.models.load import Loaded
+from pockethdr.models.patches import Patches
+from pockethdr.models.train import mu_law
+
+_REPORT_EVERY = 100
+_CALIBRATION_BATCHES = 16
+_PATCH = {RAW: 128, RGB: 64}
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """One run.
+
+    Attributes:
+        minutes: time budget; the learning rate's cosine spans it, or `steps` when that is given.
+        patch: side in sensor pixels; None for 128 (raw) or 64 (rgb).
+        teacher: weight a of the float network's output as a second target.
+        clip: bound on the norm of the gradient, since one dark image can have a steep one.
+    """
+
+    minutes: float = 12.0
+    steps: int | None = None
+    batch: int = 4
+    patch: int | None = None
+    lr: float = 1e-3
+    warmup: int = 50
+    teacher: float = 0.3
+    clip: float = 1.0
+    seed: int = 0
+    threads: int = 2
+
+
+def finetune(
+    loaded: Loaded,
+    *,
+    sources: Path,
+    recipe: Recipe,
+    out: Path,
+    config: FinetuneConfig | None = None,
+    log: Callable[[str], None] | None = None,
+) -> Tuned:
+    """Tune the rewritten program of `loaded` for `recipe`, and write it to `out`.
+
+    Args:
+        sources: cache of HDR images, from `pockethdr gather`.
+        log: receives a line every hundred steps; standard error when None.
+
+    Raises:
+        PocketError: no images, or a network that the recipe does not fit.
+    """
+    config, say = config or FinetuneConfig(), log or _to_stderr
+    torch.set_num_threads(config.threads)
+    cv2.setNumThreads(1)
+    patches = _patches(loaded.domain, sources, config)
+    prepared = _prepared(loaded, recipe, patches)
+    ranges = _starting_ranges(prepared, patches, recipe)
+    placed = quantized(prepared, ranges, recipe, LITERT_INT8)
+    say(f"{placed.summary.int8_mac_share:.0%} of the multiplications are integer")
+    network = trainable(placed.program, weights=recipe.weights)
+    steps = _train(network, loaded.module, patches, config, say)
+    _copy_constants(network, prepared)
+    training = {
+        **asdict(config),
+        "steps_done": steps,
+        "held_out": list(HELD_OUT),
+        "data_sha256": digest(sources, TRAIN),
+    }
+    found = {**ranges, **learned_ranges(network)}
+    return write_tuned(out, prepared, found, loaded=loaded, recipe=recipe, training=training)
+
+
+def _patches(domain: str, sources: Path, config: FinetuneConfig) -> Patches:
+    return Patches(
+        domain,
+        scenes(sources, TRAIN),
+        config.patch or _PATCH[domain],
+        config.batch,
+        config.seed,
+    )
+
+
+def _prepared(loaded: Loaded, recipe: Recipe, patches: Patches) -> fx.GraphModule:
+    short, *_ = patches.fixed(1)
+    height, width = short.shape[2:]
+    program = static_program(loaded, size=(height, width)).program
+    return with_input_gains(program, recipe.input_gains)
+
+
+def _starting_ranges(
+    program: fx.GraphModule, patches: Patches, recipe: Recipe
+) -> dict[str, tuple[float, float]]:
+    tensors = {n.name: Histogram() for n in program.graph.nodes if n.op != "get_attr"}
+    observer = Observer(program, tensors)
+    with torch.no_grad():
+        for step in range(_CALIBRATION_BATCHES):
+            *frames, _ = patches.get(step)
+            observer.run(*frames)
+    found = {name: range_of(h, recipe.method) for name, h in tensors.items() if h.count}
+    return {name: (chosen.low, chosen.high) for name, chosen in found.items()}
+
+
+def _train(
+    network: fx.GraphModule,
+    teacher: nn.Module,
+    patches: Patches,
+    config: FinetuneConfig,
+    say: Callable[[str], None],
+) -> int:
+    """Train `network` in place; return the number of steps."""
+    optimiser = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=0.0)
+    started, step, running = time.monotonic(), 0, math.nan
+    while (done := _share_done(config, step, time.monotonic() - started)) < 1:
+        rate = config.lr * min(1.0, (step + 1) / config.warmup) * _cosine(done)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        *frames, truth = patches.get(step)
+        with torch.no_grad():
+            floats = teacher(*frames)
+        found = network(*frames)
+        loss = _distance(found, truth) + config.teacher * _distance(found, floats)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), config.clip)
+        optimiser.step()
+        step += 1
+        lost = _lost_db(found.detach(), floats, truth)
+        running = lost if math.isnan(running) else 0.98 * running + 0.02 * lost
+        if step % _REPORT_EVERY == 0:
+            say(f"step {step:5d}  {done:4.0%}  PSNR-µ {running:+.2f} dB against float")
+    return step
+
+
+def _share_done(config: FinetuneConfig, step: int, seconds: float) -> float:
+    return step / config.steps if config.steps else seconds / (60 * config.minutes)
+
+
+def _cosine(done: float) -> float:
+    return 0.005 + 0.995 * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _distance(found: Tensor, wanted: Tensor) -> Tensor:
+    """D of the module's docstring. The floors are 60 and 70 dB: beyond them nothing is gained."""
+    in_mu = _mse(mu_law(found), mu_law(wanted)) + 1e-6
+    linear = _mse(found, wanted) + 1e-7
+    return (in_mu.log() + 0.5 * linear.log()).mean()
+
+
+def _mse(found: Tensor, wanted: Tensor) -> Tensor:
+    return (found - wanted).square().mean((1, 2, 3))
+
+
+@torch.no_grad()
+def _lost_db(found: Tensor, floats: Tensor, truth: Tensor) -> float:
+    """Mean PSNR-µ of `found` minus that of the float network; negative is a loss."""
+    ours, theirs = (_mse(mu_law(x), mu_law(truth)) + 1e-9 for x in (found, floats))
+    return float(10 * (theirs.log10() - ours.log10()).mean())
+
+
+def _copy_constants(network: fx.GraphModule, program: fx.GraphModule) -> None:
+    """The trained parameters back into the program they were made from."""
+    tuned = dict(network.named_parameters())
+    with torch.no_grad():
+        for name, value in [*program.named_parameters(), *program.named_buffers()]:
+            if name in tuned:
+                value.copy_(tuned[name])
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,153 @@
+"""Weights and ranges tuned for INT8, kept beside the float weights that they stand in for.
+
+A file holds the constants of the rewritten program, which is what gets quantised, and in its header
+the recipe, the learned ranges and the sha256 of the float network: a network that was trained on
+since has another, and its old tuning is not used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx
+
+from pockethdr.errors import WeightsError
+from pockethdr.export.coding import with_input_gains
+from pockethdr.export.recipe import DEFAULT_RECIPE, Recipe, named_recipe, recipe_from_json
+from pockethdr.models import zoo
+from pockethdr.models.load import Loaded
+from pockethdr.models.weights import load_weights, read_header, save_weights
+
+KIND = "int8"
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """One file of `pockethdr finetune`.
+
+    Attributes:
+        of: sha256 of the float network's state, see `state_sha256`.
+        recipe: what the weights were tuned for; they fit no other.
+        ranges: node name → (low, high) of every value that becomes integer.
+    """
+
+    path: Path
+    of: str
+    recipe: Recipe
+    ranges: Mapping[str, tuple[float, float]]
+
+    def program(self, program: fx.GraphModule) -> fx.GraphModule:
+        """The static program of the float network, at any size, with the tuned constants.
+
+        Raises:
+            WeightsError: the program has other constants than the one that was tuned.
+        """
+        prepared = with_input_gains(program, self.recipe.input_gains)
+        load_weights(self.path, prepared)
+        return prepared
+
+    def to_json(self) -> dict[str, Any]:
+        """For the manifest."""
+        digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return {"file": self.path.name, "sha256": digest, "recipe": self.recipe.name}
+
+
+def chosen_recipe(
+    loaded: Loaded, recipe: Recipe | None, file: Path | None
+) -> tuple[Recipe, Tuned | None]:
+    """The recipe of an export, and the tuning it goes with.
+
+    Args:
+        recipe: what the user asked for; None takes the tuning's, else the default.
+        file: the tuning that the user named; None looks for one that ships with the network.
+
+    Raises:
+        WeightsError: the named tuning is of another network or recipe.
+    """
+    if file is not None:
+        tuned = read_tuned(file)
+        _check_fits(tuned, loaded, recipe)
+        return tuned.recipe, tuned
+    shipped = shipped_tuning(loaded)
+    if shipped is None or recipe not in (None, shipped.recipe):
+        return recipe or named_recipe(DEFAULT_RECIPE), None
+    return shipped.recipe, shipped
+
+
+def _check_fits(tuned: Tuned, loaded: Loaded, recipe: Recipe | None) -> None:
+    if tuned.of != state_sha256(loaded):
+        raise WeightsError(
+            f"{tuned.path}: tuned from other weights than these of {loaded.spec}",
+            expected=f"a network of sha256 {tuned.of[:12]}…",
+            fix="run pockethdr finetune again, or give the weights it was run on",
+        )
+    if recipe not in (None, tuned.recipe):
+        raise WeightsError(
+            f"{tuned.path}: tuned for the recipe `{tuned.recipe.name}`",
+            expected="that recipe, since weights tuned for one fit no other",
+            fix="leave --recipe out, or tune for the recipe you want",
+        )
+
+
+def shipped_tuning(loaded: Loaded) -> Tuned | None:
+    """The tuning that comes with the package for exactly these weights, or None."""
+    path = zoo.shipped_weights(loaded.spec, loaded.domain)
+    if path is None:
+        return None
+    beside = path.with_name(f"{path.stem}-{KIND}.safetensors")
+    found = read_tuned(beside) if beside.exists() else None
+    return found if found and found.of == state_sha256(loaded) else None
+
+
+def read_tuned(path: Path) -> Tuned:
+    """Read what `write_tuned` wrote.
+
+    Raises:
+        WeightsError: no such file, or not one of tuned weights.
+    """
+    header = read_header(path)
+    if header.get("kind") != KIND:
+        raise WeightsError(
+            f"{path}: float weights",
+            expected="weights tuned for INT8",
+            fix="pockethdr finetune MODEL --sources DIR --out FILE writes them",
+        )
+    ranges = {name: (float(low), float(high)) for name, (low, high) in header["ranges"].items()}
+    return Tuned(path, header["of"], recipe_from_json(header["recipe"]), ranges)
+
+
+def write_tuned(
+    path: Path,
+    program: fx.GraphModule,
+    ranges: Mapping[str, tuple[float, float]],
+    *,
+    loaded: Loaded,
+    recipe: Recipe,
+    training: Mapping[str, Any],
+) -> Tuned:
+    """Write the constants of `program`, which `with_input_gains` prepared, and their ranges."""
+    header = {
+        "kind": KIND,
+        "architecture": loaded.name,
+        "domain": loaded.domain,
+        "of": state_sha256(loaded),
+        "recipe": recipe.to_json(),
+        "ranges": {name: list(ends) for name, ends in sorted(ranges.items())},
+        "training": dict(training),
+    }
+    save_weights(path, program, header)
+    return read_tuned(path)
+
+
+def state_sha256(loaded: Loaded) -> str:
+    """Of all parameters and buffers: a user's factory may set them without a weights file."""
+    digest = hashlib.sha256()
+    for name, value in sorted(loaded.module.state_dict().items()):
+        digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,112 @@
+"""Tuned weights ship beside the float ones, are used for INT8 alone, and only where they fit."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+from sources_cache import filled
+
+from pockethdr.errors import PocketError, WeightsError
+from pockethdr.export.finetune import FinetuneConfig, finetune
+from pockethdr.export.pipeline import export_model
+from pockethdr.export.recipe import RECIPES, named_recipe
+from pockethdr.export.static import static_program
+from pockethdr.export.tuned import Tuned, chosen_recipe, read_tuned
+from pockethdr.models.load import Loaded, load_model
+from pockethdr.runtime.runner import open_runner
+
+RECIPE = RECIPES["tuned"]
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Iterator[Loaded]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield load_model("dsan-m16", domain="raw")
+
+
+CONFIG = FinetuneConfig(steps=6, batch=2, patch=64, warmup=2, threads=1)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return filled(tmp_path_factory.mktemp("sources") / "cache")
+
+
+def _tuned(loaded: Loaded, sources: Path, out: Path) -> Tuned:
+    return finetune(
+        loaded, sources=sources, recipe=RECIPE, out=out, config=CONFIG, log=lambda _: None
+    )
+
+
+@pytest.fixture(scope="module")
+def tuned(loaded: Loaded, sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
+    out = tmp_path_factory.mktemp("tuned") / "dsan-m16-raw-int8.safetensors"
+    return _tuned(loaded, sources, out)
+
+
+def test_a_run_is_the_same_each_time(
+    loaded: Loaded, tuned: Tuned, sources: Path, tmp_path: Path
+) -> None:
+    again = tmp_path / "again.safetensors"
+    _tuned(loaded, sources, again)
+    assert again.read_bytes() == tuned.path.read_bytes()
+
+
+def test_it_fits_the_program_of_any_size(loaded: Loaded, tuned: Tuned) -> None:
+    before = static_program(loaded, size=(96, 64)).program
+    after = tuned.program(before)
+    frames = [torch.rand(1, 8, 96, 64) for _ in range(3)]
+    assert not torch.equal(after(*frames), before(*frames))
+
+
+def test_it_is_refused_for_another_network_or_recipe(loaded: Loaded, tuned: Tuned) -> None:
+    assert chosen_recipe(loaded, None, tuned.path) == (RECIPE, tuned)
+    with pytest.raises(WeightsError, match="tuned for the recipe `tuned`"):
+        chosen_recipe(loaded, named_recipe("full"), tuned.path)
+    trained_on = replace(loaded, module=torch.nn.Linear(1, 1))
+    with pytest.raises(WeightsError, match="tuned from other weights"):
+        chosen_recipe(trained_on, None, tuned.path)
+    with pytest.raises(WeightsError, match="no such file"):
+        read_tuned(tuned.path.with_name("none.safetensors"))
+
+
+def test_float_weights_are_no_tuned_ones() -> None:
+    shipped = load_model("dsan-m32", domain="raw")
+    assert shipped.weights
+    with pytest.raises(WeightsError, match="float weights"):
+        read_tuned(shipped.weights)
+
+
+def test_a_network_without_one_keeps_the_careful_recipe(loaded: Loaded) -> None:
+    assert chosen_recipe(loaded, None, None) == (named_recipe("hdr"), None)
+    assert chosen_recipe(loaded, RECIPES["full"], None) == (RECIPES["full"], None)
+
+
+def test_export_uses_it_for_int8_alone(loaded: Loaded, tuned: Tuned, tmp_path: Path) -> None:
+    sample = Path(str(files("pockethdr.brackets") / "sample"))
+    common = {
+        "targets": ("onnx",), "precisions": ("fp32", "int8"), "bracket_folders": [sample],
+        "size": (64, 64), "recipe": tuned.recipe, "patches": 2,
+    }  # fmt: skip
+    plain = export_model(loaded, out=tmp_path / "a", **common)  # type: ignore[arg-type]
+    with_tuned = export_model(loaded, out=tmp_path / "b", tuned=tuned, **common)  # type: ignore[arg-type]
+    (fp32, int8), (fp32_tuned, int8_tuned) = plain.artifacts, with_tuned.artifacts
+    assert fp32.sha256 == fp32_tuned.sha256
+    assert int8.sha256 != int8_tuned.sha256
+    assert plain.tuned is None
+    assert with_tuned.tuned
+    assert with_tuned.tuned["file"] == tuned.path.name
+    assert int8_tuned.checks["int8_mac_share"] > 0.9
+    assert open_runner(tmp_path / "b" / str(int8_tuned.file), "onnx").shape == (1, 8, 64, 64)
+
+
+def test_recipes_refuse_gains_that_are_none() -> None:
+    with pytest.raises(PocketError, match="input_gains"):
+        replace(RECIPE, input_gains=(1.0, -2.0, 4.0))
