@@ -10,7 +10,15 @@ import numpy as np
 
 from pockethdr.errors import ArtifactError, Unavailable
 from pockethdr.export.quiet import quiet
-from pockethdr.runtime.runner import Array, Frames, Runner, check_frames, frame_shape, order_inputs
+from pockethdr.runtime.runner import (
+    Array,
+    Frames,
+    HostFrames,
+    Runner,
+    check_frames,
+    frame_shape,
+    order_inputs,
+)
 
 
 def open_mlpackage(artifact: Path, threads: int, layout: str | None) -> Runner:
@@ -52,7 +60,7 @@ def load_model(artifact: Path, **options: Any) -> Any:
         ) from error
 
 
-class CoreMLRunner:
+class CoreMLRunner(HostFrames):
     """See `Runner`. Core ML itself chooses CPU, GPU and Neural Engine."""
 
     def __init__(self, artifact: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
 from collections import Counter
 from importlib.metadata import version
@@ -14,7 +15,10 @@ from pockethdr.errors import ArtifactError, Unavailable
 from pockethdr.export.quiet import quiet
 from pockethdr.runtime.runner import (
     Array,
+    Fill,
     Frames,
+    HostFrames,
+    Take,
     check_frames,
     frame_shape,
     is_nhwc,
@@ -32,7 +36,7 @@ def open_tflite(artifact: Path, threads: int, layout: str | None) -> LiteRunner:
     return LiteRunner(_interpreter(artifact, threads), artifact, layout)
 
 
-class LiteRunner:
+class LiteRunner(HostFrames):
     """See `Runner`. Integer inputs and outputs are coded with the scales in the file."""
 
     def __init__(self, interpreter: Any, artifact: Path, layout: str | None) -> None:
@@ -47,6 +51,8 @@ class LiteRunner:
         self.shape = frame_shape(shapes, self._nhwc, artifact)
         self._output = outputs[0]
         self._interpreter = interpreter
+        floats = all(d["dtype"] == np.float32 for d in (*self._inputs, self._output))
+        self._views = self._memory() if floats and self._nhwc and self.shape[0] == 1 else None
 
     def run(self, frames: Frames) -> Array:
         """See `Runner.run`."""
@@ -59,9 +65,32 @@ class LiteRunner:
         out = _decoded(self._interpreter.tensor(self._output["index"])(), self._output)
         return np.array(out.transpose(0, 3, 1, 2) if self._nhwc else out, np.float32, order="C")
 
+    def run_in_place(self, fill: Fill, take: Take) -> None:
+        """See `Runner.run_in_place`. The views are the interpreter's own memory."""
+        if self._views is None:
+            super().run_in_place(fill, take)
+            return
+        fill(self._views[:3])
+        self._interpreter.invoke()
+        take(self._views[3])
+
     def close(self) -> None:
         """See `Runner.close`."""
-        self._interpreter = None
+        self._views = self._interpreter = None
+
+    def _memory(self) -> list[Array]:
+        """H×W×C views of the inputs and the output, which stay where they were allocated.
+
+        The interpreter refuses to run while its own views are held, so these are made of addresses.
+        """
+        details = (*self._inputs, self._output)
+        own = [self._interpreter.tensor(detail["index"])() for detail in details]
+        return [
+            np.ctypeslib.as_array(
+                (ctypes.c_float * view.size).from_address(view.ctypes.data)
+            ).reshape(view.shape[1:])
+            for view in own
+        ]
 
 
 def op_histogram(artifact: Path) -> dict[str, int]:

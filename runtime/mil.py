@@ -16,12 +16,19 @@ import numpy as np
 
 from pockethdr.errors import ArtifactError, Unavailable
 from pockethdr.runtime.coreml import load_model
-from pockethdr.runtime.runner import Array, Frames, check_frames, frame_shape, order_inputs
+from pockethdr.runtime.runner import (
+    Array,
+    Frames,
+    HostFrames,
+    check_frames,
+    frame_shape,
+    order_inputs,
+)
 
 NAME = "MIL evaluator (not Core ML)"
 
 
-class MilRunner:
+class MilRunner(HostFrames):
     """See `Runner`."""
 
     def __init__(self, artifact: Path, threads: int) -> None:

@@ -11,6 +11,7 @@ from pockethdr.errors import ArtifactError, Unavailable
 from pockethdr.runtime.runner import (
     Array,
     Frames,
+    HostFrames,
     check_frames,
     frame_shape,
     is_nhwc,
@@ -54,7 +55,7 @@ def open_onnx(artifact: Path, threads: int, layout: str | None) -> OnnxRunner:
     return OnnxRunner(session, artifact, layout, f"ONNX Runtime {onnxruntime.__version__} CPU")
 
 
-class OnnxRunner:
+class OnnxRunner(HostFrames):
     """See `Runner`."""
 
     def __init__(self, session: Any, artifact: Path, layout: str | None, name: str) -> None:

@@ -16,6 +16,9 @@ from pockethdr.runtime.artifact import deployed_if_listed
 Array = NDArray[np.float32]
 Frames = Sequence[Array]
 Shape = tuple[int, int, int, int]
+# Writes the three H×W×C views of a runner's inputs; reads the H×W×C view of its output.
+Fill = Callable[[Sequence[Array]], None]
+Take = Callable[[Array], None]
 
 # target → (module, factory); each factory takes (artifact, threads, layout).
 _OPENERS = {
@@ -40,8 +43,30 @@ class Runner(Protocol):
     def run(self, frames: Frames) -> Array:
         """Three N×C×H×W float32 frames (short, mid, long) → HDR N×C×H×W float32."""
 
+    def run_in_place(self, fill: Fill, take: Take) -> None:
+        """Run once on what `fill` writes, and show the output to `take`, copying nothing that the
+        runtime does not make us copy. Neither may keep its views. One thread at a time."""
+
     def close(self) -> None:
         """Give back what the runtime holds; a closed runner cannot run."""
+
+
+class HostFrames:
+    """`Runner.run_in_place` by way of `run`, with the frames allocated once."""
+
+    shape: Shape
+    _frames: list[Array] | None = None
+
+    def run(self, frames: Frames) -> Array:
+        """See `Runner.run`."""
+        raise NotImplementedError
+
+    def run_in_place(self, fill: Fill, take: Take) -> None:
+        """See `Runner.run_in_place`."""
+        if self._frames is None:
+            self._frames = [np.empty(self.shape, np.float32) for _ in range(3)]
+        fill([frame[0].transpose(1, 2, 0) for frame in self._frames])
+        take(self.run(self._frames)[0].transpose(1, 2, 0))
 
 
 def open_runner(artifact: Path, target: str, *, threads: int = 1) -> Runner:

@@ -17,6 +17,7 @@ from pockethdr.errors import ArtifactError, Unavailable
 from pockethdr.runtime.runner import (
     Array,
     Frames,
+    HostFrames,
     check_frames,
     frame_shape,
     is_nhwc,
@@ -107,7 +108,7 @@ class Driver:
             raise Unavailable(f"CUDA driver: {name} failed with code {code}", install=_INSTALL)
 
 
-class PlanRunner:
+class PlanRunner(HostFrames):
     """See `Runner`. Buffers are allocated once; `close` frees them."""
 
     def __init__(
