@@ -83,8 +83,9 @@ def camera_to_srgb(rgb: Array, camera: Camera) -> Array:
     rgb *= np.asarray(camera.wb_gains, np.float32)[:, None, None]
     if clipped:
         _whiten(rgb, clipped)
-    mixed = np.asarray(camera.ccm, np.float32) @ rgb.reshape(3, -1)
-    return np.maximum(mixed, 0.0, out=rgb.reshape(3, -1)).reshape(rgb.shape)
+    # Not `@`: this runs on threads of its own, among which those of a BLAS would only spin.
+    mixed = np.einsum("ij,jhw->ihw", np.asarray(camera.ccm, np.float32), rgb)
+    return np.maximum(mixed, 0.0, out=rgb)
 
 
 def _clipping(plane: Array) -> Array:

@@ -102,7 +102,7 @@ def write_avif(
     codes = np.empty((*image.size, 3), np.uint16)
     for rows in image.strips():
         strip = image.strip(rows)
-        mixed = (_BT2020_OF_SRGB @ strip.reshape(3, -1)).reshape(strip.shape)
+        mixed = np.einsum("ij,jhw->ihw", _BT2020_OF_SRGB, strip)
         codes[rows] = np.round(_pq(mixed * gain) * 1023).transpose(1, 2, 0)
     options = {"bitspersample": 10, "primaries": 9, "transfer": 16, "matrix": 9, "speed": 8}
     path.write_bytes(imagecodecs.avif_encode(codes, level=90, numthreads=threads, **options))

@@ -93,14 +93,10 @@ class Tone:
         """Rows `first` .. of the plane at full size, as `cv2.resize` would interpolate them."""
         height, width = self.size
         place = (np.arange(first, first + count) + 0.5) * (len(plane) / height) - 0.5
-        place = np.clip(place, 0, len(plane) - 1)
-        above = np.minimum(place.astype(int), max(0, len(plane) - 2))
-        weights = np.zeros((count, len(plane)), np.float32)
-        rows = np.arange(count)
-        weights[rows, above] = 1 - (place - above)
-        weights[rows, np.minimum(above + 1, len(plane) - 1)] += (place - above).astype(np.float32)
-        near = slice(above[0], above[-1] + 2)
-        narrow = weights[:, near] @ plane[near]
+        above = np.clip(np.floor(place).astype(int), 0, len(plane) - 1)
+        below = np.minimum(above + 1, len(plane) - 1)
+        share = np.clip(place - above, 0, 1).astype(np.float32)[:, None]
+        narrow = plane[above] * (1 - share) + plane[below] * share
         enlarged = cv2.resize(narrow, (width, count), interpolation=cv2.INTER_LINEAR)
         return np.asarray(enlarged, np.float32)
 
