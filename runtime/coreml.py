@@ -16,7 +16,7 @@ from pockethdr.runtime.runner import (
     HostFrames,
     Runner,
     check_frames,
-    frame_shape,
+    input_shapes,
     order_inputs,
 )
 
@@ -70,13 +70,13 @@ class CoreMLRunner(HostFrames):
         order = order_inputs(names, artifact)
         shapes = [[int(s) for s in entry.type.multiArrayType.shape] for entry in description.input]
         self.name = "Core ML"
-        self.shape = frame_shape([shapes[i] for i in order], False, artifact)
+        self.shape, self.context = input_shapes([shapes[i] for i in order], False, artifact)
         self._inputs = [names[i] for i in order]
         self._output = description.output[0].name
 
     def run(self, frames: Frames) -> Array:
         """See `Runner.run`."""
-        check_frames(frames, self.shape)
+        check_frames(frames, self.shape, self.context)
         out = self._model.predict(dict(zip(self._inputs, frames, strict=True)))
         return np.ascontiguousarray(out[self._output], dtype=np.float32)
 

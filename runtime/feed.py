@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from pockethdr.brackets.bracket import RAW, Bracket, Pixels
+from pockethdr.brackets.bracket import CHANNELS, RAW, Bracket, Pixels
 from pockethdr.brackets.stored import Stored, looked_up
 from pockethdr.runtime.runner import Array
-from pockethdr.runtime.tiling import Tile, reflected
+from pockethdr.runtime.tiling import Span, Tile, reflected
 
 # Rows of the network's grid done at a time: small enough that a core's cache holds what is touched.
 _ROWS = 32
@@ -27,7 +27,8 @@ class Feed:
     """The frames of one bracket. Threads may fill at once; nothing is kept between calls."""
 
     def __init__(self, bracket: Bracket) -> None:
-        self._size, self._raw = bracket.size(), bracket.domain == RAW
+        self.size, self._raw = bracket.size(), bracket.domain == RAW
+        self._channels = CHANNELS[bracket.domain]
         self._frames = [
             _Halves(frame.pixels, bracket, ratio)
             for frame, ratio in zip(bracket.frames, bracket.ratios, strict=True)
@@ -39,12 +40,26 @@ class Feed:
         Beyond the far borders whole pixels of the network's grid are reflected.
         """
         write = _write_packed if self._raw else _write_rgb
-        rows = reflected(tile.rows.indices(), self._size[0])
-        columns = _axis(reflected(tile.columns.indices(), self._size[1]))
+        rows = reflected(tile.rows.indices(), self.size[0])
+        columns = _axis(reflected(tile.columns.indices(), self.size[1]))
         for start in range(0, len(rows), _ROWS):
             strip = _axis(rows[start : start + _ROWS])
             for half, plane in enumerate(self._halves(index, strip[0], columns[0])):
                 write(plane, strip[1], columns[1], view[start : start + _ROWS], half)
+
+    def thumbnail(self, index: int, size: tuple[int, int]) -> Array:
+        """Frame `index` as the network's input averaged down to `size` (h, w): 1×C×h×w."""
+        height, width = self.size
+        step = max(1, min(height // size[0], width // size[1]))
+        strips = []
+        for start in range(0, height, _ROWS * step):
+            rows = min(_ROWS * step, height - start)
+            view = np.empty((rows, width, self._channels), np.float32)
+            tile = Tile(Span(start, rows, (0, 0)), Span(0, width, (0, 0)))
+            self.fill(index, tile, view)
+            strips.append(_resized(view, (max(1, rows // step), max(1, width // step))))
+        small = _resized(np.concatenate(strips), size)
+        return np.ascontiguousarray(small.transpose(2, 0, 1)[None])
 
     def _halves(self, index: int, rows: slice, columns: slice) -> Iterator[Array]:
         quad = 2 if self._raw else 1
@@ -91,6 +106,12 @@ def _write_rgb(
 ) -> None:
     for channel, plane in enumerate(cv2.split(image[rows][:, columns])):
         view[..., 3 * half + channel] = plane
+
+
+def _resized(image: Array, size: tuple[int, int]) -> Array:
+    if image.shape[:2] == size:
+        return image
+    return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _axis(indices: np.ndarray) -> _Axis:

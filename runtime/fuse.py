@@ -22,6 +22,7 @@ from pockethdr.brackets.read import read_bracket
 from pockethdr.brackets.spool import Spool
 from pockethdr.errors import ArtifactError
 from pockethdr.runtime.artifact import Deployed, deployed
+from pockethdr.runtime.context import Context, context_of
 from pockethdr.runtime.feed import Feed
 from pockethdr.runtime.image import HDRImage
 from pockethdr.runtime.runner import Array, Runner, open_runner
@@ -99,9 +100,11 @@ class Fuser:
         plan = tiles(bracket.size(), manifest.size, halo, manifest.multiple)
         planes = Spool((*bracket.size(), OUTPUT_CHANNELS[bracket.domain]), "float32")
         feed = Feed(bracket)
+        with clock.stage("context"):
+            context = context_of(self._found, feed, threads=self._threads)
         with ThreadPoolExecutor(self._threads) as pool:
             for done, tile in enumerate(plan, start=1):
-                _run(runner, tile, feed, planes, pool, clock)
+                _run(runner, tile, feed, context, planes, pool, clock)
                 if progress is not None:
                     progress(done, len(plan))
         return HDRImage(
@@ -134,6 +137,7 @@ def _run(
     runner: Runner,
     tile: Tile,
     feed: Feed,
+    context: Context | None,
     planes: Spool,
     pool: ThreadPoolExecutor,
     clock: _Clock,
@@ -142,7 +146,9 @@ def _run(
 
     def fill(views: Sequence[Array]) -> None:
         with clock.stage("pack"):
-            jobs = [pool.submit(feed.fill, index, tile, view) for index, view in enumerate(views)]
+            jobs = [pool.submit(feed.fill, i, tile, view) for i, view in enumerate(views[:3])]
+            if context is not None:
+                views[3][...] = context.at(tile)[0].transpose(1, 2, 0)
             for job in jobs:
                 job.result()
 

@@ -20,7 +20,7 @@ from pockethdr.runtime.runner import (
     HostFrames,
     Take,
     check_frames,
-    frame_shape,
+    input_shapes,
     is_nhwc,
     order_inputs,
 )
@@ -48,7 +48,7 @@ class LiteRunner(HostFrames):
         shapes = [[int(side) for side in d["shape"]] for d in self._inputs]
         self.name = f"LiteRT {version('ai-edge-litert')} XNNPACK"
         self._nhwc = is_nhwc(shapes[0], layout)
-        self.shape = frame_shape(shapes, self._nhwc, artifact)
+        self.shape, self.context = input_shapes(shapes, self._nhwc, artifact)
         self._output = outputs[0]
         self._interpreter = interpreter
         floats = all(d["dtype"] == np.float32 for d in (*self._inputs, self._output))
@@ -56,7 +56,7 @@ class LiteRunner(HostFrames):
 
     def run(self, frames: Frames) -> Array:
         """See `Runner.run`."""
-        check_frames(frames, self.shape)
+        check_frames(frames, self.shape, self.context)
         for detail, frame in zip(self._inputs, frames, strict=True):
             value = frame.transpose(0, 2, 3, 1) if self._nhwc else frame
             # The view must not outlive this line: the interpreter refuses to run while one is held.
@@ -70,9 +70,10 @@ class LiteRunner(HostFrames):
         if self._views is None:
             super().run_in_place(fill, take)
             return
-        fill(self._views[:3])
+        *inputs, output = self._views
+        fill(inputs)
         self._interpreter.invoke()
-        take(self._views[3])
+        take(output)
 
     def close(self) -> None:
         """See `Runner.close`."""

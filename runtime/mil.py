@@ -21,7 +21,7 @@ from pockethdr.runtime.runner import (
     Frames,
     HostFrames,
     check_frames,
-    frame_shape,
+    input_shapes,
     order_inputs,
 )
 
@@ -41,12 +41,14 @@ class MilRunner(HostFrames):
                 f"{artifact}: outputs {self._program.output_names}", expected="one, the HDR"
             )
         self.name = NAME
-        self.shape = frame_shape([shapes[name] for name in self._inputs], False, artifact)
+        self.shape, self.context = input_shapes(
+            [shapes[name] for name in self._inputs], False, artifact
+        )
         self._threads = threads
 
     def run(self, frames: Frames) -> Array:
         """See `Runner.run`."""
-        check_frames(frames, self.shape)
+        check_frames(frames, self.shape, self.context)
         feeds = dict(zip(self._inputs, frames, strict=True))
         (out,) = self._program.run(feeds, threads=self._threads).values()
         return np.ascontiguousarray(out, dtype=np.float32)
