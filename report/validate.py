@@ -24,10 +24,10 @@ from pockethdr.report.host import host
 from pockethdr.report.reference import Reference, tiled
 from pockethdr.report.row import Detail, Row, finite_db, mean_of
 from pockethdr.report.thresholds import Thresholds, judge
-from pockethdr.runtime.latency import Latency, measure_artifact
 from pockethdr.runtime.artifact import Deployed
 from pockethdr.runtime.context import context_of
 from pockethdr.runtime.feed import Feed
+from pockethdr.runtime.latency import Latency, measure_artifact
 from pockethdr.runtime.runner import Array, open_runner
 
 #: Called with (what was just done, steps done, steps in all).

@@ -18,6 +18,7 @@ from pockethdr.runtime.tiling import Span, Tile, reflected
 
 # Rows of the network's grid done at a time: small enough that a core's cache holds what is touched.
 _ROWS = 32
+_MEANS = cv2.INTER_AREA
 
 # Where along an axis the pixels lie, and which of them are wanted: all, or some by index.
 _Axis = tuple[slice, slice | np.ndarray]
@@ -111,7 +112,12 @@ def _write_rgb(
 def _resized(image: Array, size: tuple[int, int]) -> Array:
     if image.shape[:2] == size:
         return image
-    return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), np.float32)
+    # OpenCV averages four channels at most.
+    planes = [
+        cv2.resize(np.ascontiguousarray(image[..., at : at + 4]), size[::-1], None, 0, 0, _MEANS)
+        for at in range(0, image.shape[2], 4)
+    ]
+    return np.concatenate([plane.reshape(*size, -1) for plane in planes], axis=-1)
 
 
 def _axis(indices: np.ndarray) -> _Axis:

@@ -100,8 +100,10 @@ class Fuser:
         plan = tiles(bracket.size(), manifest.size, halo, manifest.multiple)
         planes = Spool((*bracket.size(), OUTPUT_CHANNELS[bracket.domain]), "float32")
         feed = Feed(bracket)
-        with clock.stage("context"):
-            context = context_of(self._found, feed, threads=self._threads)
+        context = None
+        if manifest.context is not None:
+            with clock.stage("context"):
+                context = context_of(self._found, feed, threads=self._threads)
         with ThreadPoolExecutor(self._threads) as pool:
             for done, tile in enumerate(plan, start=1):
                 _run(runner, tile, feed, context, planes, pool, clock)

@@ -33,7 +33,7 @@ def open_tflite(artifact: Path, threads: int, layout: str | None) -> LiteRunner:
         ArtifactError: not a TFLite network of three inputs and one output.
         Unavailable: LiteRT is not installed.
     """
-    return LiteRunner(_interpreter(artifact, threads), artifact, layout)
+    return LiteRunner(_interpreter(artifact, threads, allocate=False), artifact, layout)
 
 
 class LiteRunner(HostFrames):
@@ -52,11 +52,14 @@ class LiteRunner(HostFrames):
         self._output = outputs[0]
         self._interpreter = interpreter
         floats = all(d["dtype"] == np.float32 for d in (*self._inputs, self._output))
-        self._views = self._memory() if floats and self._nhwc and self.shape[0] == 1 else None
+        self._in_place = floats and self._nhwc and self.shape[0] == 1
+        self._views: list[Array] = []
+        self._allocated = False
 
     def run(self, frames: Frames) -> Array:
         """See `Runner.run`."""
         check_frames(frames, self.shape, self.context)
+        self._allocate()
         for detail, frame in zip(self._inputs, frames, strict=True):
             value = frame.transpose(0, 2, 3, 1) if self._nhwc else frame
             # The view must not outlive this line: the interpreter refuses to run while one is held.
@@ -67,9 +70,10 @@ class LiteRunner(HostFrames):
 
     def run_in_place(self, fill: Fill, take: Take) -> None:
         """See `Runner.run_in_place`. The views are the interpreter's own memory."""
-        if self._views is None:
+        if not self._in_place:
             super().run_in_place(fill, take)
             return
+        self._allocate()
         *inputs, output = self._views
         fill(inputs)
         self._interpreter.invoke()
@@ -77,7 +81,14 @@ class LiteRunner(HostFrames):
 
     def close(self) -> None:
         """See `Runner.close`."""
-        self._views = self._interpreter = None
+        self._views, self._interpreter = [], None
+
+    def _allocate(self) -> None:
+        """Tensors are made when they are first needed: until then, frames are being decoded."""
+        if not self._allocated:
+            with quiet():
+                self._interpreter.allocate_tensors()
+            self._views, self._allocated = self._memory() if self._in_place else [], True
 
     def _memory(self) -> list[Array]:
         """H×W×C views of the inputs and the output, which stay where they were allocated.
@@ -139,7 +150,7 @@ def _covered(
     return found
 
 
-def _interpreter(artifact: Path, threads: int) -> Any:
+def _interpreter(artifact: Path, threads: int, *, allocate: bool = True) -> Any:
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
@@ -149,7 +160,8 @@ def _interpreter(artifact: Path, threads: int) -> Any:
     try:
         with quiet():
             interpreter = Interpreter(str(artifact), num_threads=threads)
-            interpreter.allocate_tensors()
+            if allocate:
+                interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise ArtifactError(
             f"{artifact}: LiteRT cannot load it ({' '.join(str(error).split())})",
