@@ -153,18 +153,27 @@ def _tflite(program: fx.GraphModule, frames: tuple[Tensor, ...]) -> bytes:
 
 def _int8(data: bytes, frames: tuple[Tensor, ...], runs: int) -> float | str:
     """Milliseconds after the tool's own static INT8 recipe, or how it failed."""
+    try:
+        with quiet():
+            return in_turn([Engine(_integer(data, frames), frames)], runs)[0]
+    except Exception as error:  # whatever the tool or the runtime says is the result
+        return str(error).strip().splitlines()[-1]
+
+
+def int8_engine(program: fx.GraphModule, frames: tuple[Tensor, ...]) -> Engine:
+    """A program in INT8 by the tool's own static recipe, ready to run."""
+    with quiet():
+        return Engine(_integer(_tflite(program, frames), frames), frames)
+
+
+def _integer(data: bytes, frames: tuple[Tensor, ...]) -> bytes:
     from litert_quantizer import quantizer, recipe
 
     names = ("short", "mid", "long")
     sample = {n: f.permute(0, 2, 3, 1).numpy() for n, f in zip(names, frames, strict=True)}
-    try:
-        with quiet():
-            tool = quantizer.Quantizer(bytearray(data), recipe.static_wi8_ai8())
-            ranges = tool.calibrate({"serving_default": [sample]}, num_threads=1)
-            engine = Engine(bytes(tool.quantize(ranges).quantized_model), frames)
-            return in_turn([engine], runs)[0]
-    except Exception as error:  # whatever the tool or the runtime says is the result
-        return str(error).strip().splitlines()[-1]
+    tool = quantizer.Quantizer(bytearray(data), recipe.static_wi8_ai8())
+    ranges = tool.calibrate({"serving_default": [sample]}, num_threads=1)
+    return bytes(tool.quantize(ranges).quantized_model)
 
 
 @click.command()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -55,6 +56,17 @@ class Camera:
             )
 
 
+class Pixels(Protocol):
+    """An array, or what becomes one row by row (`stored.Stored`)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, rows: slice, /) -> np.ndarray: ...
+
+    def __array__(self) -> np.ndarray[Any, Any]: ...
+
+
 @dataclass(frozen=True)
 class Frame:
     """One exposure.
@@ -62,11 +74,12 @@ class Frame:
     Attributes:
         path: the file it came from; None for a simulated frame.
         pixels: float32 in [0, 1]. raw: H×W mosaic, black subtracted, RGGB; rgb: H×W×3 encoded.
+            Without memory for whole frames, read with `read_bracket(..., stream=True)`.
         exposure_s: exposure time in seconds, None when unknown.
     """
 
     path: Path | None
-    pixels: np.ndarray
+    pixels: Pixels
     exposure_s: float | None = None
 
 
@@ -125,12 +138,13 @@ class Bracket:
         return (height // 2, width // 2) if self.domain == RAW else (height, width)
 
     def _input(self, frame: Frame, ratio: float) -> np.ndarray:
+        pixels = np.asarray(frame.pixels)
         if self.domain == RAW:
-            planes = pack(frame.pixels)
+            planes = pack(pixels)
             linear = planes
         else:
-            planes = frame.pixels.transpose(2, 0, 1)
-            linear = self.response(frame.pixels).transpose(2, 0, 1)
+            planes = pixels.transpose(2, 0, 1)
+            linear = self.response(pixels).transpose(2, 0, 1)
         stacked = np.concatenate([planes, linear / ratio])
         return np.ascontiguousarray(stacked[None], dtype=np.float32)
 

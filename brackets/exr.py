@@ -77,6 +77,39 @@ def write_exr(
         temporary.unlink(missing_ok=True)
 
 
+class StripExr:
+    """A half-float EXR written strip by strip, as a context manager.
+
+    Args:
+        size: H, W.
+        attributes: of the header: strings and numbers; None is left out.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], attributes: dict[str, Any]) -> None:
+        import Imath
+        import OpenEXR
+
+        header = OpenEXR.Header(size[1], size[0])
+        half = Imath.Channel(Imath.PixelType(Imath.PixelType.HALF))
+        header["channels"] = dict.fromkeys("RGB", half)
+        header["compression"] = Imath.Compression(Imath.Compression.ZIP_COMPRESSION)
+        for name, value in attributes.items():
+            if value is not None:
+                header[name] = value.encode() if isinstance(value, str) else float(value)
+        self._file = OpenEXR.OutputFile(str(path), header)
+
+    def append(self, strip: NDArray[np.float32]) -> None:
+        """The next rows, linear RGB 3×H×W; values beyond ±65504 are clipped."""
+        planes = {c: _as_half(plane).tobytes() for c, plane in zip("RGB", strip, strict=True)}
+        self._file.writePixels(planes, strip.shape[1])
+
+    def __enter__(self) -> StripExr:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
 def _rgb(channels: dict[str, Any], path: Path) -> NDArray[np.float32]:
     for name in ("RGB", "RGBA"):
         if name in channels:

@@ -86,6 +86,8 @@ def read_pixels(path: Path, *, shrink_to: int | None = None) -> Samples:
     image = _open(path, data)
     if shrink_to:
         image.draft(image.mode, (shrink_to, shrink_to))
+    if image.format == "PNG" and image.mode == "I;16":
+        return _deep_png(path, data)
     _check_complete(path, data, image)
     if image.mode in _DEEP_GREY or _bits(image, data) > 8:
         return _with_opencv(path, data)
@@ -112,6 +114,16 @@ def read_small(path: Path, *, longest: int = 512) -> NDArray[np.uint8]:
 
 def unit_rgb(path: Path) -> NDArray[np.float32]:
     """An encoded colour photograph as H×W×3 float32 in [0, 1]."""
+    pixels = colour_pixels(path)
+    return np.divide(pixels, np.iinfo(pixels.dtype).max, dtype=np.float32)
+
+
+def colour_pixels(path: Path) -> Samples:
+    """An encoded colour photograph as stored: H×W×3, 8 or 16 bits.
+
+    Raises:
+        BracketError: as `read_pixels`, and for a grey image.
+    """
     pixels = read_pixels(path)
     if pixels.ndim != 3:
         raise BracketError(
@@ -120,7 +132,7 @@ def unit_rgb(path: Path) -> NDArray[np.float32]:
             fix="for a Bayer mosaic give metadata.json with cfa_pattern, bit_depth, black_level "
             "and white_level",
         )
-    return np.divide(pixels, np.iinfo(pixels.dtype).max, dtype=np.float32)
+    return pixels
 
 
 def file_bytes(path: Path) -> bytes:
@@ -177,11 +189,26 @@ def _check_complete(path: Path, data: bytes, image: Image.Image) -> None:
             Image.open(io.BytesIO(data)).verify()
         _load(image)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise BracketError(
-            f"{path}: truncated or damaged ({error})",
-            expected="a complete image file",
-            fix="copy the file again from the phone",
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> BracketError:
+    return BracketError(
+        f"{path}: truncated or damaged ({error})",
+        expected="a complete image file",
+        fix="copy the file again from the phone",
+    )
+
+
+def _deep_png(path: Path, data: bytes) -> Samples:
+    """A grey PNG of 16 bits, decoded once and straight into the array; libpng checks the sums."""
+    import imagecodecs
+
+    try:
+        Image.open(io.BytesIO(data)).verify()
+        return np.asarray(imagecodecs.png_decode(data), np.uint16)
+    except (OSError, SyntaxError, ValueError, EOFError, imagecodecs.PngError) as error:
+        raise _damaged(path, error) from error
 
 
 def _load(image: Image.Image) -> None:

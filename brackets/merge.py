@@ -39,11 +39,11 @@ def weighted_merge(bracket: Bracket) -> NDArray[np.float32]:
 
 def _planes(bracket: Bracket, frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The frame as C×H×W: as coded by the camera, and linear."""
+    pixels = np.asarray(frame.pixels)
     if bracket.domain == RAW:
-        planes = pack(frame.pixels)
+        planes = pack(pixels)
         return planes, planes
-    linear = bracket.response(frame.pixels)
-    return frame.pixels.transpose(2, 0, 1), linear.transpose(2, 0, 1)
+    return pixels.transpose(2, 0, 1), bracket.response(pixels).transpose(2, 0, 1)
 
 
 def _hat(coded: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pockethdr.brackets import formats
 from pockethdr.brackets.bracket import Camera
 from pockethdr.brackets.dng import read_dng
+from pockethdr.brackets.stored import looked_up, table_of
 from pockethdr.errors import BracketError
 
 
@@ -23,7 +24,24 @@ class Mosaic:
     orientation: int
 
 
+@dataclass(frozen=True)
+class Coded:
+    """A mosaic as the sensor's own numbers, and the value in [0, 1] of each of them."""
+
+    codes: NDArray[np.uint16]
+    values: NDArray[np.float32]
+    camera: Camera
+    orientation: int
+
+
 def read_mosaic(path: Path, camera: Camera | None) -> Mosaic:
+    """One frame as floats; arguments and errors are those of `read_codes`."""
+    coded = read_codes(path, camera)
+    table = table_of(coded.values, coded.codes.dtype)
+    return Mosaic(looked_up(coded.codes, table), coded.camera, coded.orientation)
+
+
+def read_codes(path: Path, camera: Camera | None) -> Coded:
     """One frame; `camera` is None for DNG, which carries its own.
 
     Raises:
@@ -36,10 +54,10 @@ def read_mosaic(path: Path, camera: Camera | None) -> Mosaic:
     else:
         stored, orientation = formats.read_pixels(path), formats.read_header(path).orientation
     _check(path, stored, camera)
-    span = camera.white_level - camera.black_level
-    pixels = np.subtract(stored, camera.black_level, dtype=np.float32)
-    pixels /= np.float32(span)
-    return Mosaic(np.clip(pixels, 0, 1, out=pixels), camera, orientation)
+    values = np.arange(2**camera.bit_depth, dtype=np.float32) - np.float32(camera.black_level)
+    values /= np.float32(camera.white_level - camera.black_level)
+    codes = stored.astype(np.uint16, copy=False)
+    return Coded(codes, np.clip(values, 0, 1), camera, orientation)
 
 
 def _check(path: Path, stored: formats.Samples, camera: Camera) -> None:

@@ -7,8 +7,11 @@ read_bracket(path)   →  Bracket: three frames, ratios, ground truth, all hashe
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +22,9 @@ from pockethdr.brackets.bracket import (
     RAW,
     RGB,
     Bracket,
+    Camera,
     Frame,
+    Pixels,
     flip,
     flips_of,
     mosaic_of,
@@ -32,14 +37,18 @@ from pockethdr.brackets.burst import (
     well_exposed,
     well_exposed_linear,
 )
-from pockethdr.brackets.choose import Choice
+from pockethdr.brackets.choose import Choice, Shot
 from pockethdr.brackets.mobilehdr import read_npz
-from pockethdr.brackets.mosaic import read_mosaic
+from pockethdr.brackets.mosaic import read_codes, read_mosaic
 from pockethdr.brackets.response import FIXED, RESPONSES, Response, fit_debevec
+from pockethdr.brackets.stored import looked_up, stored, table_of
 from pockethdr.brackets.truth import Truth, read_truth
 from pockethdr.errors import BracketError
 
 _LOG = logging.getLogger(__name__)
+# Decoders hold a whole frame. Above this many pixels one at a time is enough.
+_SIDE_BY_SIDE = 30_000_000
+_T = TypeVar("_T")
 
 
 def find_brackets(root: Path, *, domain: str | None = None) -> list[Path]:
@@ -64,6 +73,7 @@ def read_bracket(
     triplet: tuple[str, str, str] | None = None,
     response: str = "auto",
     channel_order: str = "RGGB",
+    stream: bool = False,
 ) -> Bracket:
     """Read one bracket: three exposures, float32, ordered short, mid, long.
 
@@ -75,6 +85,8 @@ def read_bracket(
             srgb), "srgb", "gamma22", "linear", or "debevec", fitted to all frames of the folder,
             which must show one static scene.
         channel_order: of Mobile-HDR channels, see `mobilehdr.read_npz`.
+        stream: keep the frames on disk, as the integers they were stored as, and leave the ground
+            truth: for fusing frames of any size in little memory.
 
     Raises:
         BracketError: anything about the folder or its files that makes the bracket unusable.
@@ -89,28 +101,40 @@ def read_bracket(
     burst = read_burst(path, kind)
     _check_domain(path, burst.domain, domain)
     choice = choose_triplet(burst, triplet, lambda file: _exposedness(burst, file))
-    return _raw(burst, choice) if burst.domain == RAW else _rgb(burst, choice, response)
+    if burst.domain == RAW:
+        return _raw(burst, choice, stream)
+    return _rgb(burst, choice, response, stream)
 
 
-def _raw(burst: Burst, choice: Choice) -> Bracket:
-    mosaics = [read_mosaic(burst.folder / shot.name, burst.camera) for shot in choice.shots]
-    camera = mosaics[1].camera
+def _raw(burst: Burst, choice: Choice, stream: bool) -> Bracket:
+    def frame(shot: Shot) -> tuple[Pixels, Camera, int]:
+        coded = read_codes(burst.folder / shot.name, burst.camera)
+        codes = flip(coded.codes, flips_of(coded.camera.cfa))
+        return _held(codes, coded.values, stream), coded.camera, coded.orientation
+
+    read = _each(burst, choice, frame)
+    frames = [pixels for pixels, _, _ in read]
+    _, camera, orientation = read[1]
     flips = flips_of(camera.cfa)
-    frames = [flip(mosaic.pixels, flips) for mosaic in mosaics]
-    truth = read_truth(burst, choice, _common_size(burst, choice, frames))
+    truth = _truth(burst, choice, frames, stream)
     return Bracket(
         domain=RAW,
         camera=camera,
         flips=flips,
-        orientation=mosaics[1].orientation,
+        orientation=orientation,
         ground_truth=None if truth.image is None else _packed(truth.image, flips),
         **_common(burst, choice, frames, truth),
     )
 
 
-def _rgb(burst: Burst, choice: Choice, curve: str) -> Bracket:
-    frames = [formats.unit_rgb(burst.folder / shot.name) for shot in choice.shots]
-    truth = read_truth(burst, choice, _common_size(burst, choice, frames))
+def _rgb(burst: Burst, choice: Choice, curve: str, stream: bool) -> Bracket:
+    def frame(shot: Shot) -> Pixels:
+        codes = formats.colour_pixels(burst.folder / shot.name)
+        largest = np.iinfo(codes.dtype).max
+        return _held(codes, np.arange(largest + 1, dtype=np.float32) / largest, stream)
+
+    frames = _each(burst, choice, frame)
+    truth = _truth(burst, choice, frames, stream)
     return Bracket(
         domain=RGB,
         orientation=formats.read_header(burst.folder / choice.shots[1].name).orientation,
@@ -122,9 +146,29 @@ def _rgb(burst: Burst, choice: Choice, curve: str) -> Bracket:
     )
 
 
-def _common(
-    burst: Burst, choice: Choice, pixels: list[NDArray[np.float32]], truth: Truth
-) -> dict[str, Any]:
+def _held(codes: NDArray[Any], values: NDArray[np.float32], stream: bool) -> Pixels:
+    """Decoded samples, on disk or as floats in memory."""
+    if stream:
+        return stored(codes, values)
+    return looked_up(codes, table_of(values, codes.dtype))
+
+
+def _each(burst: Burst, choice: Choice, read: Callable[[Shot], _T]) -> list[_T]:
+    """The three frames, read side by side where the memory of two decoders is small."""
+    alone = (
+        burst.layout == layout.DNG
+        or math.prod(formats.read_header(burst.folder / choice.shots[0].name).size) > _SIDE_BY_SIDE
+    )
+    with ThreadPoolExecutor(1 if alone else 2) as pool:
+        return list(pool.map(read, choice.shots))
+
+
+def _truth(burst: Burst, choice: Choice, frames: Sequence[Pixels], stream: bool) -> Truth:
+    size = _common_size(burst, choice, frames)
+    return Truth(None) if stream else read_truth(burst, choice, size)
+
+
+def _common(burst: Burst, choice: Choice, pixels: Sequence[Pixels], truth: Truth) -> dict[str, Any]:
     """The fields of a Bracket that both domains fill alike."""
     shots = [
         Frame(burst.folder / shot.name, frame, shot.seconds)
@@ -163,9 +207,7 @@ def _exposedness(burst: Burst, file: Path) -> float:
     return well_exposed(formats.read_small(file) / np.float32(255))
 
 
-def _common_size(
-    burst: Burst, choice: Choice, frames: list[NDArray[np.float32]]
-) -> tuple[int, int]:
+def _common_size(burst: Burst, choice: Choice, frames: Sequence[Pixels]) -> tuple[int, int]:
     sizes = [frame.shape[:2] for frame in frames]
     if len(set(sizes)) > 1:
         listed = ", ".join(

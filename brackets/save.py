@@ -62,7 +62,7 @@ def write_bracket(
 
 def _fill(folder: Path, bracket: Bracket, facts: Mapping[str, Any]) -> None:
     for name, frame in zip(_NAMES, bracket.frames, strict=True):
-        _write_png(folder / name, _codes(bracket, frame.pixels))
+        _write_png(folder / name, _codes(bracket, np.asarray(frame.pixels)))
     if bracket.ground_truth is not None:
         write_exr(folder / _TRUTH[bracket.domain], _truth_image(bracket, bracket.ground_truth))
     metadata = json.dumps({**_metadata(bracket), **facts}, indent=1)

@@ -18,7 +18,7 @@ from torch import Tensor, fx
 
 from pockethdr.export.manifest import atomic_path, sha256_of
 from pockethdr.export.quiet import quiet
-from pockethdr.export.targets import INPUT_NAMES, OUTPUT_NAME, TargetError
+from pockethdr.export.targets import OUTPUT_NAME, TargetError, input_names
 
 
 def build(
@@ -64,7 +64,7 @@ def _mlpackage_from_program(
         skip_model_load=True,
         inputs=[
             ct.TensorType(name=name, shape=tuple(x.shape), dtype=float)
-            for name, x in zip(INPUT_NAMES, frames, strict=True)
+            for name, x in zip(input_names(frames), frames, strict=True)
         ],
         outputs=[ct.TensorType(name=OUTPUT_NAME, dtype=float)],
     )

@@ -31,8 +31,36 @@ class FileRecord:
 
 
 @dataclass(frozen=True)
+class ContextRecord:
+    """What the tiles of a network that looks at the whole image are told of it.
+
+    Attributes:
+        channels: K of the 1×K×h×w that the context artifact returns, once a shot.
+        grid: h, w of a map; None for a vector, 1×1.
+        stride: pixels of the frame for each pixel of the enlarged map that tiles read.
+        values: nodes of the rewritten program that it is cut behind.
+        enlarged: those that enlarge maps, which tiles read instead; empty for vectors.
+    """
+
+    channels: int
+    values: tuple[str, ...]
+    enlarged: tuple[str, ...] = ()
+    grid: tuple[int, int] | None = None
+    stride: int = 1
+
+    def shape_at(self, size: tuple[int, int]) -> tuple[int, int]:
+        """h, w of what a frame (or tile) of `size` reads."""
+        if self.grid is None:
+            return 1, 1
+        return -(-size[0] // self.stride), -(-size[1] // self.stride)
+
+
+@dataclass(frozen=True)
 class Artifact:
-    """One artifact, or the reason why this host could not build it."""
+    """One artifact, or the reason why this host could not build it.
+
+    `context` is the artifact that has to run first, on thumbnails of the whole image.
+    """
 
     target: str
     precision: str
@@ -43,6 +71,7 @@ class Artifact:
     scheme: dict[str, Any] = field(default_factory=dict)
     checks: dict[str, Any] = field(default_factory=dict)
     skipped: str | None = None
+    context: FileRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +80,8 @@ class Manifest:
 
     `size` is H, W of the network's grid; `halo` is None when every output depends on every input.
     `tuned` names the weights of the INT8 artifacts where they are not those of the network.
+    `context` says what a network that looks at the whole image computes once a shot; its tiles then
+    have a halo.
     """
 
     model: str
@@ -72,6 +103,7 @@ class Manifest:
     command: str
     inputs: tuple[str, ...] = ("short", "mid", "long")
     tuned: dict[str, Any] | None = None
+    context: ContextRecord | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> str:
@@ -127,9 +159,22 @@ def _manifest_from(raw: dict[str, Any]) -> Manifest:
             **tuples,
             "weights": _record(raw["weights"]),
             "calibration": _record(raw["calibration"]),
-            "artifacts": tuple(Artifact(**artifact) for artifact in raw["artifacts"]),
+            "artifacts": tuple(artifact_from(artifact) for artifact in raw["artifacts"]),
+            "context": _context(raw.get("context")),
         }
     )
+
+
+def artifact_from(raw: dict[str, Any]) -> Artifact:
+    """The artifact that `asdict` made `raw` of."""
+    return Artifact(**{**raw, "context": _record(raw.get("context"))})
+
+
+def _context(raw: dict[str, Any] | None) -> ContextRecord | None:
+    if raw is None:
+        return None
+    names = {key: tuple(raw[key]) for key in ("values", "enlarged")}
+    return ContextRecord(**{**raw, **names, "grid": tuple(raw["grid"]) if raw["grid"] else None})
 
 
 def _record(raw: dict[str, Any] | None) -> FileRecord | None:

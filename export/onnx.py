@@ -18,7 +18,7 @@ from torch import Tensor, fx
 from pockethdr.export.manifest import write_bytes
 from pockethdr.export.qdq_lint import QUANTIZERS, lint
 from pockethdr.export.quiet import quiet
-from pockethdr.export.targets import INPUT_NAMES, OUTPUT_NAME, TargetError
+from pockethdr.export.targets import OUTPUT_NAME, TargetError, input_names
 
 if TYPE_CHECKING:
     import onnx
@@ -58,7 +58,7 @@ def onnx_from_program(
                 tuple(frames),
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=list(INPUT_NAMES),
+                input_names=input_names(frames),
                 output_names=[OUTPUT_NAME],
                 external_data=False,
                 verbose=False,
@@ -84,8 +84,8 @@ class Half(torch.nn.Module):
         super().__init__()
         self.program = copy.deepcopy(program).half()
 
-    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
-        hdr: Tensor = self.program(short.half(), mid.half(), long.half())
+    def forward(self, *frames: Tensor) -> Tensor:
+        hdr: Tensor = self.program(*(frame.half() for frame in frames))
         return hdr.float()
 
 

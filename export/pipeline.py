@@ -26,12 +26,14 @@ from pockethdr.calibration.calibration import Calibration
 from pockethdr.calibration.observe import calibrate, program_sha256
 from pockethdr.errors import ArtifactError, PocketError, Unavailable
 from pockethdr.export.coding import with_input_gains
+from pockethdr.export.context import Cut, context_example, find_cut, split
 from pockethdr.export.lowering import Form
 from pockethdr.export.manifest import (
     MANIFEST_NAME,
     Artifact,
     FileRecord,
     Manifest,
+    artifact_from,
     read_manifest,
     sha256_of,
     size_of,
@@ -176,7 +178,9 @@ class _Export:
         if any(a.skipped and _buildable(target_of(a.target)) for a in manifest.artifacts):
             return False
         files = [(a.file, a.sha256) for a in manifest.artifacts if a.file]
-        records = [(r.file, r.sha256) for r in (manifest.weights, manifest.calibration) if r]
+        contexts = [a.context for a in manifest.artifacts]
+        known = (manifest.weights, manifest.calibration, *contexts)
+        records = [(r.file, r.sha256) for r in known if r]
         return all(self._intact(name, sha256) for name, sha256 in [*files, *records])
 
     def _intact(self, name: str, sha256: str | None) -> bool:
@@ -232,6 +236,19 @@ class _Export:
         return with_input_gains(program, self.settings.recipe.input_gains)
 
     @cached_property
+    def halo(self) -> int | None:
+        """Of the network as it is."""
+        return halo_of(self.loaded.module, self.frames)
+
+    @cached_property
+    def cut(self) -> Cut | None:
+        """Where a network without a halo is cut in two; None for any other."""
+        if self.halo is not None:
+            return None
+        self.say("cutting off what describes the whole image")
+        return find_cut(self.loaded)
+
+    @cached_property
     def graph_sha256(self) -> str:
         return program_sha256(self.static.program)
 
@@ -265,7 +282,7 @@ class _Export:
         name = f"{self.loaded.name}_{self.loaded.domain}_{precision}{target.suffix}"
         done = self._journal().get("cells", {}).get(name)
         if done and done["key"] == self.key and self._intact(name, done["artifact"]["sha256"]):
-            return Artifact(**done["artifact"])
+            return artifact_from(done["artifact"])
         artifact = self._built(target, precision, name)
         if artifact.file is not None:
             cells = self._journal().get("cells", {})
@@ -288,7 +305,7 @@ class _Export:
                     {"int8_mac_share": made.summary.int8_mac_share, "float": made.summary.floats},
                 )
             self.say(f"building {target.name} {precision}")
-            checks = target.build(program, self.frames, precision, self.out / name, overwrite=True)
+            checks, context = self._parts(target, program, precision, name)
         except Unavailable as missing:
             return Artifact(
                 target.name, precision, None, layout=target.layout, scheme=scheme,
@@ -297,8 +314,22 @@ class _Export:
         path = self.out / name
         return Artifact(
             target.name, precision, name, sha256_of(path), size_of(path),
-            target.layout, scheme, {**share, **checks},
+            target.layout, scheme, {**share, **checks}, context=context,
         )  # fmt: skip
+
+    def _parts(
+        self, target: Target, program: fx.GraphModule, precision: str, name: str
+    ) -> tuple[dict[str, Any], FileRecord | None]:
+        """Build a program: as one file, or cut into what runs once a shot and the tiles."""
+        path, frames = self.out / name, self.frames
+        if self.cut is None:
+            return target.build(program, frames, precision, path, overwrite=True), None
+        first, tile = split(program, self.cut.record)
+        context = path.with_name(f"{path.stem}_context{path.suffix}")
+        target.build(first, frames, precision, context, overwrite=True)
+        inputs = (*frames, context_example(self.cut.record, self.settings.size))
+        checks = target.build(tile, inputs, precision, path, overwrite=True)
+        return checks, self._record(context.name)
 
     def _ranges(self, target: Target) -> dict[str, tuple[float, float]]:
         chosen = self.calibration.ranges(
@@ -329,7 +360,7 @@ class _Export:
             spec=loaded.spec,
             domain=loaded.domain,
             size=self.settings.size,
-            halo=halo_of(loaded.module, self.frames),
+            halo=self.cut.halo if self.cut else self.halo,
             multiple=size_multiple(loaded.module, loaded.domain),
             channels=channels,
             output_channels=output.meta["val"].shape[1],
@@ -339,7 +370,8 @@ class _Export:
             artifacts=artifacts,
             recipe=self.settings.recipe.to_json(),
             tuned=self.settings.tuned and self.settings.tuned.to_json(),
-            rewrites=tuple(done["rewrites"]),
+            rewrites=(*done["rewrites"], *([asdict(self.cut.proof)] if self.cut else [])),
+            context=self.cut.record if self.cut else None,
             refusals=tuple(done["refusals"]),
             versions=versions(),
             command=command,

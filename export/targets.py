@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 INPUT_NAMES = ("short", "mid", "long")
 OUTPUT_NAME = "hdr"
+#: Of networks that look at the whole image: what was computed once a shot, see `context.py`.
+CONTEXT_NAME = "context"
+
+
+def input_names(frames: Sequence[Any]) -> list[str]:
+    """The names of a program's inputs: the frames, and the context where there is one."""
+    return [*INPUT_NAMES, CONTEXT_NAME][: len(frames)]
 
 
 class TargetError(PocketError):

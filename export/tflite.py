@@ -17,7 +17,7 @@ from torch import Tensor, fx
 
 from pockethdr.export.manifest import write_bytes
 from pockethdr.export.quiet import quiet
-from pockethdr.export.targets import INPUT_NAMES, OUTPUT_NAME, TargetError
+from pockethdr.export.targets import OUTPUT_NAME, TargetError, input_names
 
 
 def build(
@@ -48,8 +48,11 @@ class ChannelsLast(torch.nn.Module):
         self.program = program
         self.training = False
 
-    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> dict[str, Tensor]:
-        hdr = self.program(*(x.permute(0, 3, 1, 2) for x in (short, mid, long)))
+    def forward(
+        self, short: Tensor, mid: Tensor, long: Tensor, context: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        frames = (short, mid, long) if context is None else (short, mid, long, context)
+        hdr = self.program(*(x.permute(0, 3, 1, 2) for x in frames))
         return {OUTPUT_NAME: hdr.permute(0, 2, 3, 1)}
 
 
@@ -63,7 +66,7 @@ def tflite_from_program(
 
             inputs = {
                 name: x.permute(0, 2, 3, 1).contiguous()
-                for name, x in zip(INPUT_NAMES, frames, strict=True)
+                for name, x in zip(input_names(frames), frames, strict=True)
             }
             wrapped = ChannelsLast(program)
             model = litert_torch.convert(

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from pockethdr.export.pipeline import export_model
     from pockethdr.models.load import load_model
     from pockethdr.report.validate import validate
-    from pockethdr.runtime.fuse import fuse
+    from pockethdr.runtime.fuse import Fuser, fuse
+    from pockethdr.runtime.image import HDRImage
     from pockethdr.runtime.runner import open_runner
 
 __version__ = "0.1.0"
@@ -35,6 +36,8 @@ __all__ = [
     "ArtifactError",
     "Bracket",
     "BracketError",
+    "Fuser",
+    "HDRImage",
     "Manifest",
     "ModelError",
     "PocketError",
@@ -53,6 +56,8 @@ __all__ = [
 
 _HOMES = {
     "Bracket": "pockethdr.brackets.bracket",
+    "Fuser": "pockethdr.runtime.fuse",
+    "HDRImage": "pockethdr.runtime.image",
     "Manifest": "pockethdr.export.manifest",
     "export_model": "pockethdr.export.pipeline",
     "find_brackets": "pockethdr.brackets.read",

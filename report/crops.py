@@ -11,7 +11,7 @@ import numpy as np
 
 from pockethdr.brackets.bracket import RAW, Bracket, Camera, flip, linear_to_srgb
 from pockethdr.brackets.metrics import mu_law
-from pockethdr.runtime.develop import camera_to_srgb
+from pockethdr.runtime.demosaic import camera_to_srgb
 from pockethdr.runtime.runner import Array
 
 #: Side of a crop, and of the window whose mean error decides where it lies, in grid pixels.
@@ -117,5 +117,5 @@ def _srgb(planes: Array, bracket: Bracket) -> np.ndarray:
     if bracket.domain != RAW:
         return planes.transpose(1, 2, 0)
     red, green, other, blue = planes
-    rgb = np.stack([red, (green + other) / 2, blue], axis=-1)
-    return camera_to_srgb(rgb, bracket.camera or Camera())
+    rgb = camera_to_srgb(np.stack([red, (green + other) / 2, blue]), bracket.camera or Camera())
+    return rgb.transpose(1, 2, 0)

@@ -14,8 +14,8 @@ from pockethdr.brackets.metrics import psnr_mu
 from pockethdr.errors import Unavailable
 from pockethdr.export.manifest import Artifact, Manifest, read_manifest
 from pockethdr.report.crops import SIDE, pictures, place_of_largest_error, png
-from pockethdr.report.reference import tiled
-from pockethdr.runtime.runner import Array, open_runner
+from pockethdr.runtime.fuse import fuse
+from pockethdr.runtime.runner import Array
 
 #: Of the artifacts that run here, the one a phone would run is shown.
 _PREFERRED = (("tflite", "int8"), ("tflite", "fp16"), ("onnx", "int8"), ("onnx", "fp16"))
@@ -84,17 +84,13 @@ def _reference_frame(bracket: Bracket) -> Array:
 def _fused(out: Path, bracket: Bracket) -> dict[str, Array]:
     """What the preferred artifact makes of the bracket, by its title; empty when none runs."""
     manifest = read_manifest(out)
-    frames = bracket.inputs()
     for artifact in _by_preference(manifest):
         try:
-            runner = open_runner(out / str(artifact.file), artifact.target, threads=2)
+            image = fuse(out / str(artifact.file), bracket)
         except Unavailable:
             continue
-        try:
-            title = f"{manifest.model}, {artifact.target} {artifact.precision}"
-            return {title: np.clip(tiled(runner.run, frames, manifest, None)[0], 0.0, 1.0)}
-        finally:
-            runner.close()
+        title = f"{manifest.model}, {artifact.target} {artifact.precision}"
+        return {title: np.clip(image.pixels, 0.0, 1.0)}
     return {}
 
 

@@ -8,12 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
+from pockethdr.brackets.bracket import Bracket
 from pockethdr.errors import ArtifactError
+from pockethdr.export.context import split
 from pockethdr.export.manifest import Manifest, sha256_of
+from pockethdr.export.static import static_program
 from pockethdr.models.load import load_model
+from pockethdr.runtime.context import Context
+from pockethdr.runtime.feed import Feed
 from pockethdr.runtime.runner import Array, Frames
-from pockethdr.runtime.tiling import Progress, Run, run_tiled
+from pockethdr.runtime.tiling import Progress, Run, Tile, assembled, cut, stream, tiles
 
 
 class Reference:
@@ -27,30 +33,53 @@ class Reference:
     def __init__(self, out: Path, manifest: Manifest, *, threads: int) -> None:
         weights = _weights(out, manifest)
         loaded = load_model(manifest.spec, domain=manifest.domain, weights=weights)
-        self._module = loaded.module.eval()
+        self._module: nn.Module = loaded.module.eval()
+        self._context: nn.Module | None = None
         self._manifest, self._threads = manifest, threads
+        if manifest.context is not None:
+            program = static_program(loaded, size=manifest.size, allow_dynamic=True).program
+            self._context, self._module = split(program, manifest.context)
 
-    def run(self, frames: Frames, progress: Progress | None = None) -> Array:
+    def run(self, bracket: Bracket, progress: Progress | None = None) -> Array:
         """HDR 1×C×H×W of whole frames, on the tiles of the artifacts."""
         with torch.no_grad(), _threads(self._threads):
-            return tiled(self._tile, frames, self._manifest, progress)
+            context = self._seen(bracket)
+            return tiled(self._tile, bracket.inputs(), self._manifest, progress, context)
+
+    def _seen(self, bracket: Bracket) -> Context | None:
+        record, feed = self._manifest.context, Feed(bracket)
+        if record is None or self._context is None:
+            return None
+        thumbnails = [feed.thumbnail(index, self._manifest.size) for index in range(3)]
+        return Context(_run(self._context, thumbnails), record, bracket.size())
 
     def _tile(self, frames: Frames) -> Array:
-        out = self._module(*(torch.from_numpy(frame) for frame in frames))
-        return np.asarray(out.numpy(), np.float32)
+        return _run(self._module, frames)
 
 
-def tiled(run: Run, frames: Frames, manifest: Manifest, progress: Progress | None) -> Array:
+def tiled(
+    run: Run,
+    frames: Frames,
+    manifest: Manifest,
+    progress: Progress | None = None,
+    context: Context | None = None,
+) -> Array:
     """`run` over whole frames on the tile, halo and multiple of an export."""
-    return run_tiled(
-        run,
-        frames,
-        tile=manifest.size,
-        # Without a finite halo any will do: artifact and reference see the same tiles.
-        halo=min(manifest.size) // 8 if manifest.halo is None else manifest.halo,
-        multiple=manifest.multiple,
-        progress=progress,
-    )
+    size = frames[0].shape[2], frames[0].shape[3]
+    # Without a finite halo any will do: artifact and reference see the same tiles.
+    halo = min(manifest.size) // 8 if manifest.halo is None else manifest.halo
+    plan = tiles(size, manifest.size, halo, manifest.multiple)
+
+    def at(tile: Tile) -> Frames:
+        known = [] if context is None else [context.at(tile)]
+        return [*(cut(frame, tile) for frame in frames), *known]
+
+    return assembled(stream(run, at, plan, progress), size)
+
+
+def _run(module: nn.Module, frames: Frames) -> Array:
+    out = module(*(torch.from_numpy(frame) for frame in frames))
+    return np.asarray(out.numpy(), np.float32)
 
 
 def _weights(out: Path, manifest: Manifest) -> Path | None:

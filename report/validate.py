@@ -24,8 +24,11 @@ from pockethdr.report.host import host
 from pockethdr.report.reference import Reference, tiled
 from pockethdr.report.row import Detail, Row, finite_db, mean_of
 from pockethdr.report.thresholds import Thresholds, judge
+from pockethdr.runtime.artifact import Deployed
+from pockethdr.runtime.context import context_of
+from pockethdr.runtime.feed import Feed
 from pockethdr.runtime.latency import Latency, measure_artifact
-from pockethdr.runtime.runner import Array, Frames, open_runner
+from pockethdr.runtime.runner import Array, open_runner
 
 #: Called with (what was just done, steps done, steps in all).
 Progress = Callable[[str, int, int], None]
@@ -149,8 +152,7 @@ class _Scene:
 
     def __init__(self, bracket: Bracket, reference: Reference) -> None:
         self.bracket, self.name = bracket, bracket.name
-        self.frames: Frames = bracket.inputs()
-        self.reference = np.clip(reference.run(self.frames)[0], 0.0, 1.0)
+        self.reference = np.clip(reference.run(bracket)[0], 0.0, 1.0)
         if not np.isfinite(self.reference).all():
             raise PocketError(
                 f"the PyTorch reference returns NaN on {bracket.name}",
@@ -194,7 +196,7 @@ class _Trial:
         """Run on a scene, unless this artifact failed before."""
         if self.failure or self.unavailable:
             return
-        output = self._output(scene.frames)
+        output = self._output(scene.bracket)
         if output is None:
             return
         self.failure = _flaw(output, scene.reference)
@@ -247,13 +249,15 @@ class _Trial:
     def _path(self) -> Path:
         return self.out / str(self.artifact.file)
 
-    def _output(self, frames: Frames) -> Array | None:
+    def _output(self, bracket: Bracket) -> Array | None:
         """The artifact's C×H×W output, or None with the reason noted."""
         try:
             runner = open_runner(self._path(), self.artifact.target, threads=self.threads)
             self.runtime = runner.name
             try:
-                return tiled(runner.run, frames, self.manifest, None)[0]
+                found = Deployed(self._path(), self.manifest, self.artifact)
+                context = context_of(found, Feed(bracket), threads=self.threads)
+                return tiled(runner.run, bracket.inputs(), self.manifest, context=context)[0]
             finally:
                 runner.close()
         except Unavailable as error:

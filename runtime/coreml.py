@@ -10,7 +10,15 @@ import numpy as np
 
 from pockethdr.errors import ArtifactError, Unavailable
 from pockethdr.export.quiet import quiet
-from pockethdr.runtime.runner import Array, Frames, Runner, check_frames, frame_shape, order_inputs
+from pockethdr.runtime.runner import (
+    Array,
+    Frames,
+    HostFrames,
+    Runner,
+    check_frames,
+    input_shapes,
+    order_inputs,
+)
 
 
 def open_mlpackage(artifact: Path, threads: int, layout: str | None) -> Runner:
@@ -52,7 +60,7 @@ def load_model(artifact: Path, **options: Any) -> Any:
         ) from error
 
 
-class CoreMLRunner:
+class CoreMLRunner(HostFrames):
     """See `Runner`. Core ML itself chooses CPU, GPU and Neural Engine."""
 
     def __init__(self, artifact: Path) -> None:
@@ -62,13 +70,13 @@ class CoreMLRunner:
         order = order_inputs(names, artifact)
         shapes = [[int(s) for s in entry.type.multiArrayType.shape] for entry in description.input]
         self.name = "Core ML"
-        self.shape = frame_shape([shapes[i] for i in order], False, artifact)
+        self.shape, self.context = input_shapes([shapes[i] for i in order], False, artifact)
         self._inputs = [names[i] for i in order]
         self._output = description.output[0].name
 
     def run(self, frames: Frames) -> Array:
         """See `Runner.run`."""
-        check_frames(frames, self.shape)
+        check_frames(frames, self.shape, self.context)
         out = self._model.predict(dict(zip(self._inputs, frames, strict=True)))
         return np.ascontiguousarray(out[self._output], dtype=np.float32)
 

@@ -1,139 +1,168 @@
-"""A bracket and an artifact → one HDR image of the whole frame."""
+"""A bracket and an artifact → one HDR image of the whole frame, tile by tile.
+
+    with Fuser("out/m32/dsan-m32_raw_int8.tflite") as fuser:
+        image = fuser.fuse("photos/garden")
+
+Frames come from disk row by row and the result goes there tile by tile, so that memory depends on
+the artifact's tile and hardly on the size of the picture.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
-import numpy as np
-
-from pockethdr.brackets.bracket import RAW, Bracket, Camera, Frame, flip, unpack
+from pockethdr.brackets.bracket import OUTPUT_CHANNELS, Bracket
+from pockethdr.brackets.read import read_bracket
+from pockethdr.brackets.spool import Spool
 from pockethdr.errors import ArtifactError
 from pockethdr.runtime.artifact import Deployed, deployed
-from pockethdr.runtime.develop import camera_to_srgb, demosaic, tone_mapped, upright
-from pockethdr.runtime.runner import Array, Frames, Runner, open_runner
-from pockethdr.runtime.tiling import Progress, Span, Tile, assembled, reflected, stream, tiles
+from pockethdr.runtime.context import Context, context_of
+from pockethdr.runtime.feed import Feed
+from pockethdr.runtime.image import HDRImage
+from pockethdr.runtime.runner import Array, Runner, open_runner
+from pockethdr.runtime.tiling import Progress, Tile, tiles
 
 # What a tile sees beyond its own where no halo makes it exact: enough to hide the seams.
 _INEXACT_HALO_SHARE = 8
 
 
-@dataclass(frozen=True)
-class HDRImage:
-    """What a network made of a bracket.
-
-    Attributes:
-        pixels: C×H×W float32 linear, 1.0 = clip level of the short frame. raw: packed RGGB, in the
-            flipped geometry of the network; rgb: as it is.
-        domain: raw or rgb.
-        camera: of the bracket; None for rgb.
-        orientation: EXIF 1..8 of the frames; `pixels` and `rgb()` are in sensor orientation.
-        flips: (vertical, horizontal) to undo.
-        runner: precisely what ran the artifact.
-        tiles: how many runs made the image.
-        seconds: wall time per stage.
-        notes: what a reader of the result must know, e.g. that tiles are not exact.
-    """
-
-    pixels: Array
-    domain: str
-    camera: Camera | None
-    orientation: int
-    flips: tuple[bool, bool]
-    runner: str
-    tiles: int
-    seconds: dict[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    def rgb(self) -> Array:
-        """H×W×3 linear sRGB in sensor orientation; white-balanced raw may exceed 1."""
-        if self.domain != RAW:
-            return np.ascontiguousarray(self.pixels.transpose(1, 2, 0))
-        camera = self.camera or Camera()
-        developed = camera_to_srgb(demosaic(unpack(self.pixels), camera.wb_gains), camera)
-        return flip(developed.transpose(2, 0, 1), self.flips).transpose(1, 2, 0)
-
-    def preview(self, *, exposure: float = 0.0) -> np.ndarray:
-        """8-bit sRGB H×W×3, tone mapped and turned upright; `exposure` in stops."""
-        return upright(tone_mapped(self.rgb(), exposure=exposure), self.orientation)
-
-
-def fuse(
-    artifact: Path, bracket: Bracket, *, threads: int = 2, progress: Progress | None = None
-) -> HDRImage:
-    """Run an exported artifact over a whole bracket, tile by tile.
+class Fuser:
+    """A loaded artifact that fuses brackets; a context manager. Threads may share one.
 
     Args:
         artifact: inside its export folder, whose manifest it is checked against.
-        threads: CPU threads of the runtime.
-        progress: called with (tiles done, tiles in all).
+        threads: CPU threads, of the runtime and of what is done around it.
 
     Raises:
-        ArtifactError: the artifact is damaged, stale, or of another domain than the bracket.
+        ArtifactError: the artifact is damaged, stale, or not listed in its manifest.
         Unavailable: this host cannot run it.
     """
-    begin = time.perf_counter()
-    found = deployed(artifact)
-    _check_domain(found, bracket)
-    with closing(open_runner(artifact, found.record.target, threads=threads)) as runner:
-        loaded = time.perf_counter()
-        halo, notes = _halo(found, bracket.size())
-        plan = tiles(bracket.size(), found.manifest.size, halo, found.manifest.multiple)
-        timed = _Stopwatch(runner, frames_at(bracket))
-        pixels = assembled(stream(timed.run, timed.cut, plan, progress), bracket.size())[0]
-        whole = time.perf_counter() - loaded
-        seconds = {
-            "load": loaded - begin,
-            "cut": timed.cutting,
-            "run": timed.running,
-            "assemble": whole - timed.cutting - timed.running,
-        }
+
+    def __init__(self, artifact: str | Path, *, threads: int = 2) -> None:
+        self._clock = _Clock()
+        with self._clock.stage("load"):
+            self._found = deployed(Path(artifact))
+            self._runner: Runner | None = open_runner(
+                self._found.path, self._found.record.target, threads=threads
+            )
+        self._threads, self._lock = threads, Lock()
+
+    def fuse(self, bracket: str | Path | Bracket, *, progress: Progress | None = None) -> HDRImage:
+        """One HDR image of the whole frame.
+
+        Args:
+            bracket: a folder (or .npz), or a bracket already read; best with `stream=True`.
+            progress: called with (tiles done, tiles in all).
+
+        Raises:
+            BracketError: the folder cannot be used.
+            ArtifactError: the artifact is of another domain, or the fuser is closed.
+            OSError: no room for temporary files.
+        """
+        clock = _Clock(self._clock)
+        with clock.stage("read"):
+            if not isinstance(bracket, Bracket):
+                domain = self._found.manifest.domain
+                bracket = read_bracket(Path(bracket), domain=domain, stream=True)
+        _check_domain(self._found, bracket)
+        with self._lock:
+            return self._fused(self._open(), bracket, clock, progress)
+
+    def close(self) -> None:
+        """Give back what the runtime holds."""
+        with self._lock:
+            if self._runner is not None:
+                self._runner.close()
+            self._runner = None
+
+    def __enter__(self) -> Fuser:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self) -> Runner:
+        if self._runner is None:
+            raise ArtifactError("this Fuser is closed", fix="make another one")
+        return self._runner
+
+    def _fused(
+        self, runner: Runner, bracket: Bracket, clock: _Clock, progress: Progress | None
+    ) -> HDRImage:
+        manifest = self._found.manifest
+        halo, notes = _halo(self._found, bracket.size())
+        plan = tiles(bracket.size(), manifest.size, halo, manifest.multiple)
+        planes = Spool((*bracket.size(), OUTPUT_CHANNELS[bracket.domain]), "float32")
+        feed = Feed(bracket)
+        context = None
+        if manifest.context is not None:
+            with clock.stage("context"):
+                context = context_of(self._found, feed, threads=self._threads)
+        with ThreadPoolExecutor(self._threads) as pool:
+            for done, tile in enumerate(plan, start=1):
+                _run(runner, tile, feed, context, planes, pool, clock)
+                if progress is not None:
+                    progress(done, len(plan))
         return HDRImage(
-            pixels,
+            planes,
             bracket.domain,
             bracket.camera,
             bracket.orientation,
             bracket.flips,
             runner.name,
             len(plan),
-            seconds,
-            notes,
+            dict(clock.seconds),
+            (f"exposure ratios from {bracket.exposure_source}", *bracket.notes, *notes),
+            bracket.frames[1].path,
         )
 
 
-def frames_at(bracket: Bracket) -> Callable[[Tile], Frames]:
-    """The network's frames of one tile, made when asked for.
-
-    The inputs of a whole frame are several times the size of its pixels; they never exist at once.
-    """
-
-    def at(tile: Tile) -> Frames:
-        short, mid, long = (_cropped(frame, bracket.domain, tile) for frame in bracket.frames)
-        return replace(bracket, frames=(short, mid, long), ground_truth=None).inputs()
-
-    return at
-
-
-def _cropped(frame: Frame, domain: str, tile: Tile) -> Frame:
-    """A frame's pixels under a tile of the network's grid, reflected beyond the far borders."""
-    quad = 2 if domain == RAW else 1
-    height, width = frame.pixels.shape[:2]
-    rows, columns = _window(tile.rows, height, quad), _window(tile.columns, width, quad)
-    return replace(frame, pixels=frame.pixels[rows][:, columns])
+def fuse(
+    artifact: str | Path,
+    bracket: str | Path | Bracket,
+    *,
+    threads: int = 2,
+    progress: Progress | None = None,
+) -> HDRImage:
+    """Fuse one bracket; see `Fuser`."""
+    with Fuser(artifact, threads=threads) as fuser:
+        return fuser.fuse(bracket, progress=progress)
 
 
-def _window(span: Span, size: int, quad: int) -> slice | np.ndarray:
-    """What a span reads along an axis of `size` pixels: a slice, or indices where it reflects.
+def _run(
+    runner: Runner,
+    tile: Tile,
+    feed: Feed,
+    context: Context | None,
+    planes: Spool,
+    pool: ThreadPoolExecutor,
+    clock: _Clock,
+) -> None:
+    """One tile, from the frames' files to the result's."""
 
-    Whole colour quads are reflected, so that every site keeps its colour.
-    """
-    if (span.start + span.length) * quad <= size:
-        return slice(span.start * quad, (span.start + span.length) * quad)
-    cells = reflected(span.indices(), size // quad)
-    return np.asarray((cells[:, None] * quad + np.arange(quad)).reshape(-1))
+    def fill(views: Sequence[Array]) -> None:
+        with clock.stage("pack"):
+            jobs = [pool.submit(feed.fill, i, tile, view) for i, view in enumerate(views[:3])]
+            if context is not None:
+                views[3][...] = context.at(tile)[0].transpose(1, 2, 0)
+            for job in jobs:
+                job.result()
+
+    def take(view: Array) -> None:
+        with clock.stage("blend"):
+            owned = view[tile.rows.inside(), tile.columns.inside()]
+            planes.write(tile.rows.own[0], tile.columns.own[0], owned)
+
+    around = clock.seconds["pack"] + clock.seconds["blend"]
+    with clock.stage("run"):
+        runner.run_in_place(fill, take)
+    clock.seconds["run"] -= clock.seconds["pack"] + clock.seconds["blend"] - around
 
 
 def _halo(found: Deployed, size: tuple[int, int]) -> tuple[int, tuple[str, ...]]:
@@ -159,21 +188,16 @@ def _check_domain(found: Deployed, bracket: Bracket) -> None:
         )
 
 
-class _Stopwatch:
-    """Sums what cutting and running take over all tiles."""
+class _Clock:
+    """Sums the wall time of each stage."""
 
-    def __init__(self, runner: Runner, source: Callable[[Tile], Frames]) -> None:
-        self._runner, self._source = runner, source
-        self.cutting = self.running = 0.0
+    def __init__(self, before: _Clock | None = None) -> None:
+        self.seconds: dict[str, float] = defaultdict(float, before.seconds if before else {})
 
-    def cut(self, tile: Tile) -> Frames:
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
         begin = time.perf_counter()
-        frames = self._source(tile)
-        self.cutting += time.perf_counter() - begin
-        return frames
-
-    def run(self, frames: Frames) -> Array:
-        begin = time.perf_counter()
-        out = self._runner.run(frames)
-        self.running += time.perf_counter() - begin
-        return out
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - begin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
 from collections import Counter
 from importlib.metadata import version
@@ -14,9 +15,12 @@ from pockethdr.errors import ArtifactError, Unavailable
 from pockethdr.export.quiet import quiet
 from pockethdr.runtime.runner import (
     Array,
+    Fill,
     Frames,
+    HostFrames,
+    Take,
     check_frames,
-    frame_shape,
+    input_shapes,
     is_nhwc,
     order_inputs,
 )
@@ -29,10 +33,10 @@ def open_tflite(artifact: Path, threads: int, layout: str | None) -> LiteRunner:
         ArtifactError: not a TFLite network of three inputs and one output.
         Unavailable: LiteRT is not installed.
     """
-    return LiteRunner(_interpreter(artifact, threads), artifact, layout)
+    return LiteRunner(_interpreter(artifact, threads, allocate=False), artifact, layout)
 
 
-class LiteRunner:
+class LiteRunner(HostFrames):
     """See `Runner`. Integer inputs and outputs are coded with the scales in the file."""
 
     def __init__(self, interpreter: Any, artifact: Path, layout: str | None) -> None:
@@ -44,13 +48,18 @@ class LiteRunner:
         shapes = [[int(side) for side in d["shape"]] for d in self._inputs]
         self.name = f"LiteRT {version('ai-edge-litert')} XNNPACK"
         self._nhwc = is_nhwc(shapes[0], layout)
-        self.shape = frame_shape(shapes, self._nhwc, artifact)
+        self.shape, self.context = input_shapes(shapes, self._nhwc, artifact)
         self._output = outputs[0]
         self._interpreter = interpreter
+        floats = all(d["dtype"] == np.float32 for d in (*self._inputs, self._output))
+        self._in_place = floats and self._nhwc and self.shape[0] == 1
+        self._views: list[Array] = []
+        self._allocated = False
 
     def run(self, frames: Frames) -> Array:
         """See `Runner.run`."""
-        check_frames(frames, self.shape)
+        check_frames(frames, self.shape, self.context)
+        self._allocate()
         for detail, frame in zip(self._inputs, frames, strict=True):
             value = frame.transpose(0, 2, 3, 1) if self._nhwc else frame
             # The view must not outlive this line: the interpreter refuses to run while one is held.
@@ -59,9 +68,41 @@ class LiteRunner:
         out = _decoded(self._interpreter.tensor(self._output["index"])(), self._output)
         return np.array(out.transpose(0, 3, 1, 2) if self._nhwc else out, np.float32, order="C")
 
+    def run_in_place(self, fill: Fill, take: Take) -> None:
+        """See `Runner.run_in_place`. The views are the interpreter's own memory."""
+        if not self._in_place:
+            super().run_in_place(fill, take)
+            return
+        self._allocate()
+        *inputs, output = self._views
+        fill(inputs)
+        self._interpreter.invoke()
+        take(output)
+
     def close(self) -> None:
         """See `Runner.close`."""
-        self._interpreter = None
+        self._views, self._interpreter = [], None
+
+    def _allocate(self) -> None:
+        """Tensors are made when they are first needed: until then, frames are being decoded."""
+        if not self._allocated:
+            with quiet():
+                self._interpreter.allocate_tensors()
+            self._views, self._allocated = self._memory() if self._in_place else [], True
+
+    def _memory(self) -> list[Array]:
+        """H×W×C views of the inputs and the output, which stay where they were allocated.
+
+        The interpreter refuses to run while its own views are held, so these are made of addresses.
+        """
+        details = (*self._inputs, self._output)
+        own = [self._interpreter.tensor(detail["index"])() for detail in details]
+        return [
+            np.ctypeslib.as_array(
+                (ctypes.c_float * view.size).from_address(view.ctypes.data)
+            ).reshape(view.shape[1:])
+            for view in own
+        ]
 
 
 def op_histogram(artifact: Path) -> dict[str, int]:
@@ -109,7 +150,7 @@ def _covered(
     return found
 
 
-def _interpreter(artifact: Path, threads: int) -> Any:
+def _interpreter(artifact: Path, threads: int, *, allocate: bool = True) -> Any:
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
@@ -119,7 +160,8 @@ def _interpreter(artifact: Path, threads: int) -> Any:
     try:
         with quiet():
             interpreter = Interpreter(str(artifact), num_threads=threads)
-            interpreter.allocate_tensors()
+            if allocate:
+                interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise ArtifactError(
             f"{artifact}: LiteRT cannot load it ({' '.join(str(error).split())})",

@@ -16,12 +16,19 @@ import numpy as np
 
 from pockethdr.errors import ArtifactError, Unavailable
 from pockethdr.runtime.coreml import load_model
-from pockethdr.runtime.runner import Array, Frames, check_frames, frame_shape, order_inputs
+from pockethdr.runtime.runner import (
+    Array,
+    Frames,
+    HostFrames,
+    check_frames,
+    input_shapes,
+    order_inputs,
+)
 
 NAME = "MIL evaluator (not Core ML)"
 
 
-class MilRunner:
+class MilRunner(HostFrames):
     """See `Runner`."""
 
     def __init__(self, artifact: Path, threads: int) -> None:
@@ -34,12 +41,14 @@ class MilRunner:
                 f"{artifact}: outputs {self._program.output_names}", expected="one, the HDR"
             )
         self.name = NAME
-        self.shape = frame_shape([shapes[name] for name in self._inputs], False, artifact)
+        self.shape, self.context = input_shapes(
+            [shapes[name] for name in self._inputs], False, artifact
+        )
         self._threads = threads
 
     def run(self, frames: Frames) -> Array:
         """See `Runner.run`."""
-        check_frames(frames, self.shape)
+        check_frames(frames, self.shape, self.context)
         feeds = dict(zip(self._inputs, frames, strict=True))
         (out,) = self._program.run(feeds, threads=self._threads).values()
         return np.ascontiguousarray(out, dtype=np.float32)

@@ -11,8 +11,9 @@ from pockethdr.errors import ArtifactError, Unavailable
 from pockethdr.runtime.runner import (
     Array,
     Frames,
+    HostFrames,
     check_frames,
-    frame_shape,
+    input_shapes,
     is_nhwc,
     order_inputs,
 )
@@ -54,7 +55,7 @@ def open_onnx(artifact: Path, threads: int, layout: str | None) -> OnnxRunner:
     return OnnxRunner(session, artifact, layout, f"ONNX Runtime {onnxruntime.__version__} CPU")
 
 
-class OnnxRunner:
+class OnnxRunner(HostFrames):
     """See `Runner`."""
 
     def __init__(self, session: Any, artifact: Path, layout: str | None, name: str) -> None:
@@ -62,13 +63,13 @@ class OnnxRunner:
         inputs = [declared[i] for i in order_inputs([d.name for d in declared], artifact)]
         self.name = name
         self._nhwc = is_nhwc(inputs[0].shape, layout)
-        self.shape = frame_shape([d.shape for d in inputs], self._nhwc, artifact)
+        self.shape, self.context = input_shapes([d.shape for d in inputs], self._nhwc, artifact)
         self._bindings = [(d.name, _dtype(d.type, artifact)) for d in inputs]
         self._session = session
 
     def run(self, frames: Frames) -> Array:
         """See `Runner.run`."""
-        check_frames(frames, self.shape)
+        check_frames(frames, self.shape, self.context)
         feeds = {
             name: (frame.transpose(0, 2, 3, 1) if self._nhwc else frame).astype(dtype, copy=False)
             for (name, dtype), frame in zip(self._bindings, frames, strict=True)

@@ -16,6 +16,9 @@ from pockethdr.runtime.artifact import deployed_if_listed
 Array = NDArray[np.float32]
 Frames = Sequence[Array]
 Shape = tuple[int, int, int, int]
+# Writes the H×W×C views of a runner's inputs, three or four; reads the view of its output.
+Fill = Callable[[Sequence[Array]], None]
+Take = Callable[[Array], None]
 
 # target → (module, factory); each factory takes (artifact, threads, layout).
 _OPENERS = {
@@ -32,25 +35,55 @@ class Runner(Protocol):
     Attributes:
         name: precisely what runs it, e.g. `LiteRT 2.3.0 XNNPACK`.
         shape: N, C, H, W of each of the three input frames, whatever the artifact's own layout.
+        context: N, K, h, w of a fourth input, what is known of the whole image; or None.
     """
 
     name: str
     shape: Shape
+    context: Shape | None
 
     def run(self, frames: Frames) -> Array:
-        """Three N×C×H×W float32 frames (short, mid, long) → HDR N×C×H×W float32."""
+        """Three N×C×H×W float32 frames (short, mid, long), and the context of those that have one
+        → HDR N×C×H×W float32."""
+
+    def run_in_place(self, fill: Fill, take: Take) -> None:
+        """Run once on what `fill` writes, and show the output to `take`, copying nothing that the
+        runtime does not make us copy. Neither may keep its views. One thread at a time."""
 
     def close(self) -> None:
         """Give back what the runtime holds; a closed runner cannot run."""
 
 
-def open_runner(artifact: Path, target: str, *, threads: int = 1) -> Runner:
+class HostFrames:
+    """`Runner.run_in_place` by way of `run`, with the frames allocated once."""
+
+    shape: Shape
+    context: Shape | None = None
+    _frames: list[Array] | None = None
+
+    def run(self, frames: Frames) -> Array:
+        """See `Runner.run`."""
+        raise NotImplementedError
+
+    def run_in_place(self, fill: Fill, take: Take) -> None:
+        """See `Runner.run_in_place`."""
+        if self._frames is None:
+            shapes = [self.shape] * 3 + ([self.context] if self.context else [])
+            self._frames = [np.empty(shape, np.float32) for shape in shapes]
+        fill([frame[0].transpose(1, 2, 0) for frame in self._frames])
+        take(self.run(self._frames)[0].transpose(1, 2, 0))
+
+
+def open_runner(
+    artifact: Path, target: str, *, threads: int = 1, layout: str | None = None
+) -> Runner:
     """Load `artifact` with the runtime of `target`, after checking it against its manifest.
 
     Args:
         artifact: a .onnx, .tflite or .plan file, or a .mlpackage folder.
         target: onnx, tflite, coreml or tensorrt.
         threads: CPU threads of the runtime; ignored by TensorRT and Core ML.
+        layout: of a file whose content the caller has checked; else the manifest's.
 
     Raises:
         ArtifactError: missing, damaged, not what its manifest says, or not of three frames.
@@ -60,8 +93,9 @@ def open_runner(artifact: Path, target: str, *, threads: int = 1) -> Runner:
         raise ArtifactError(f"unknown target {target!r}", expected=", ".join(_OPENERS))
     if threads < 1:
         raise ArtifactError(f"threads = {threads}", expected="at least 1")
-    found = deployed_if_listed(artifact)
-    layout = found.record.layout if found else None
+    if layout is None:
+        found = deployed_if_listed(artifact)
+        layout = found.record.layout if found else None
     module, factory = _OPENERS[target]
     opener = cast(
         Callable[[Path, int, str | None], Runner], getattr(import_module(module), factory)
@@ -69,37 +103,41 @@ def open_runner(artifact: Path, target: str, *, threads: int = 1) -> Runner:
     return opener(artifact, threads, layout)
 
 
-def check_frames(frames: Frames, shape: Shape) -> None:
+def check_frames(frames: Frames, shape: Shape, context: Shape | None = None) -> None:
     """Refuse frames that the artifact was not made for.
 
     Raises:
-        ArtifactError: not three frames of `shape`.
+        ArtifactError: not three frames of `shape`, and one of `context` where there is one.
     """
     shapes = [tuple(frame.shape) for frame in frames]
-    if shapes != [shape] * 3:
+    wanted = [shape] * 3 + ([context] if context else [])
+    if shapes != wanted:
+        also = f", and a context of {context}" if context else ""
         raise ArtifactError(
-            f"frames of shape {shapes}", expected=f"three of {shape}, the artifact's fixed shape"
+            f"frames of shape {shapes}",
+            expected=f"three of {shape}, the artifact's fixed shape{also}",
         )
 
 
 def order_inputs(names: Sequence[str], artifact: Path) -> list[int]:
-    """Indices of the short, mid and long input among an artifact's input names.
+    """Indices of the short, mid and long input, and of the context, among an artifact's inputs.
 
-    Names ending in short, mid, long bind by name, others (`args_0`…) in sorted order: the order in
-    which a runtime lists its inputs means nothing.
+    Names ending in short, mid, long, context bind by name, others (`args_0`…) in sorted order: the
+    order in which a runtime lists its inputs means nothing.
 
     Raises:
-        ArtifactError: the artifact does not take three inputs.
+        ArtifactError: the artifact does not take three inputs, or four.
     """
-    if len(names) != 3:
+    if len(names) not in (3, 4):
         raise ArtifactError(
             f"{artifact}: takes {len(names)} inputs ({', '.join(names)})",
-            expected="short, mid, long",
+            expected="short, mid, long, and perhaps context",
         )
-    named = [[i for i, name in enumerate(names) if name.endswith(end)] for end in _FRAME_NAMES]
+    wanted = _INPUT_NAMES[: len(names)]
+    named = [[i for i, name in enumerate(names) if name.endswith(end)] for end in wanted]
     if all(len(found) == 1 for found in named):
         return [found[0] for found in named]
-    return sorted(range(3), key=lambda index: names[index])
+    return sorted(range(len(names)), key=lambda index: names[index])
 
 
 def is_nhwc(shape: Sequence[int], layout: str | None) -> bool:
@@ -107,22 +145,29 @@ def is_nhwc(shape: Sequence[int], layout: str | None) -> bool:
     return layout == "NHWC" if layout else shape[3] < shape[1]
 
 
-def frame_shape(shapes: Sequence[Sequence[int]], channels_last: bool, artifact: Path) -> Shape:
-    """The common N, C, H, W of an artifact's three inputs.
+def input_shapes(
+    shapes: Sequence[Sequence[int]], channels_last: bool, artifact: Path
+) -> tuple[Shape, Shape | None]:
+    """The common N, C, H, W of an artifact's three frames, and that of its context or None.
 
     Raises:
         ArtifactError: they differ, or are not fixed positive rank-4 shapes.
     """
     first = tuple(shapes[0])
-    fixed = len(first) == 4 and all(isinstance(side, int) and side > 0 for side in first)
-    if not fixed or any(tuple(shape) != first for shape in shapes):
+    fixed = all(
+        len(shape) == 4 and all(isinstance(side, int) and side > 0 for side in shape)
+        for shape in shapes
+    )
+    if not fixed or any(tuple(shape) != first for shape in shapes[:3]):
         raise ArtifactError(
             f"{artifact}: input shapes {[tuple(shape) for shape in shapes]}",
             expected="three inputs of one fixed rank-4 shape",
             fix="export the model again with a fixed --size",
         )
-    n, a, b, c = first
-    return (n, c, a, b) if channels_last else (n, a, b, c)
+    logical = [
+        (n, c, a, b) if channels_last else (n, a, b, c) for n, a, b, c in (shapes[0], shapes[-1])
+    ]
+    return logical[0], logical[1] if len(shapes) == 4 else None
 
 
-_FRAME_NAMES = ("short", "mid", "long")
+_INPUT_NAMES = ("short", "mid", "long", "context")

@@ -17,8 +17,9 @@ from pockethdr.errors import ArtifactError, Unavailable
 from pockethdr.runtime.runner import (
     Array,
     Frames,
+    HostFrames,
     check_frames,
-    frame_shape,
+    input_shapes,
     is_nhwc,
     order_inputs,
 )
@@ -107,7 +108,7 @@ class Driver:
             raise Unavailable(f"CUDA driver: {name} failed with code {code}", install=_INSTALL)
 
 
-class PlanRunner:
+class PlanRunner(HostFrames):
     """See `Runner`. Buffers are allocated once; `close` frees them."""
 
     def __init__(
@@ -121,7 +122,7 @@ class PlanRunner:
         shapes = {n: tuple(int(s) for s in engine.get_tensor_shape(n)) for n in tensors}
         self.name = f"{'TensorRT-RTX' if 'rtx' in trt.__name__ else 'TensorRT'} {trt.__version__}"
         self._nhwc = is_nhwc(shapes[inputs[0]], layout)
-        self.shape = frame_shape([shapes[n] for n in inputs], self._nhwc, artifact)
+        self.shape, self.context = input_shapes([shapes[n] for n in inputs], self._nhwc, artifact)
         self._driver, self._engine = driver, engine
         self._context = engine.create_execution_context()
         self._hosts = {
@@ -135,7 +136,7 @@ class PlanRunner:
 
     def run(self, frames: Frames) -> Array:
         """See `Runner.run`."""
-        check_frames(frames, self.shape)
+        check_frames(frames, self.shape, self.context)
         for name, frame in zip(self._inputs, frames, strict=True):
             host = self._hosts[name]
             np.copyto(host, frame.transpose(0, 2, 3, 1) if self._nhwc else frame, casting="unsafe")

@@ -1,33 +1,67 @@
 """HDR images and previews on disk. The suffix decides the format; files appear whole or not at all.
 
 Every file is written upright: pixels are turned by the EXIF orientation of the bracket, and no file
-carries an orientation other than 1.
+carries an orientation other than 1. Camera, time and exposure of the reference frame go along.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol
 
-import cv2
-import numpy as np
 from PIL import Image
 
-from pockethdr.brackets.exr import write_exr
 from pockethdr.errors import PocketError
 from pockethdr.export.manifest import atomic_path
-from pockethdr.runtime.develop import upright
-from pockethdr.runtime.fuse import HDRImage
-from pockethdr.runtime.runner import Array
-
-_JPEG_QUALITY = 95
-_Writer = TypeVar("_Writer")
+from pockethdr.runtime import display, linear
+from pockethdr.runtime.exif import carried_exif
+from pockethdr.runtime.image import HDRImage
 
 
-def save_hdr(image: HDRImage, path: Path, *, overwrite: bool = False) -> str:
-    """Write the linear image, upright, as .exr (half float), .hdr (Radiance) or .tif (16 bit).
+class _Writer(Protocol):
+    def __call__(self, image: HDRImage, path: Path, exif: Image.Exif, threads: int, /) -> str: ...
+
+
+class _DisplayWriter(Protocol):
+    def __call__(
+        self, image: HDRImage, path: Path, exif: Image.Exif, threads: int, /, *, exposure: float
+    ) -> str: ...
+
+
+LINEAR_FORMATS: dict[str, _Writer] = {
+    ".exr": linear.write_exr,
+    ".hdr": linear.write_radiance,
+    ".tif": linear.write_tiff,
+    ".tiff": linear.write_tiff,
+}
+SHOWN_FORMATS: dict[str, _DisplayWriter] = {
+    ".jpg": display.write_ultra_hdr,
+    ".jpeg": display.write_ultra_hdr,
+    ".avif": display.write_avif,
+}
+HDR_FORMATS = (*LINEAR_FORMATS, *SHOWN_FORMATS)
+PREVIEW_FORMATS: dict[str, _DisplayWriter] = {
+    ".jpg": display.write_jpeg,
+    ".jpeg": display.write_jpeg,
+    ".png": display.write_png,
+}
+
+
+def save_hdr(
+    image: HDRImage,
+    path: Path,
+    *,
+    overwrite: bool = False,
+    exposure: float = 0.0,
+    threads: int = 2,
+) -> str:
+    """Write the image, upright: linear as .exr (half float), .hdr (Radiance) or .tif (16 bit), for
+    displays as .jpg (Ultra HDR, a JPEG with a gain map) or .avif (10 bits, PQ).
+
+    Args:
+        exposure: stops to add where a display's white has to be found.
 
     Returns:
         One sentence on what a reader of the file must know.
@@ -35,15 +69,20 @@ def save_hdr(image: HDRImage, path: Path, *, overwrite: bool = False) -> str:
     Raises:
         PocketError: unknown suffix, existing file without `overwrite`, or an unwritable place.
     """
-    write = _writer(path, HDR_FORMATS)
-    rgb = upright(image.rgb(), image.orientation)
-    with atomic_path(path, overwrite=overwrite) as partial:
-        remark = write(rgb, partial)
-    return "; ".join(part for part in (remark, _turned(image.orientation)) if part)
+    suffix = _known(path, HDR_FORMATS)
+    if suffix in LINEAR_FORMATS:
+        return _saved(LINEAR_FORMATS[suffix], image, path, overwrite, threads)
+    write = partial(SHOWN_FORMATS[suffix], exposure=exposure)
+    return _saved(write, image, path, overwrite, threads)
 
 
 def save_preview(
-    image: HDRImage, path: Path, *, overwrite: bool = False, exposure: float = 0.0
+    image: HDRImage,
+    path: Path,
+    *,
+    overwrite: bool = False,
+    exposure: float = 0.0,
+    threads: int = 2,
 ) -> str:
     """Write the tone-mapped 8-bit sRGB image, upright, as .jpg or .png.
 
@@ -53,11 +92,8 @@ def save_preview(
     Raises:
         PocketError: unknown suffix, existing file without `overwrite`, or an unwritable place.
     """
-    write = _writer(path, PREVIEW_FORMATS)
-    pixels = image.preview(exposure=exposure)
-    with atomic_path(path, overwrite=overwrite) as partial:
-        write(pixels, partial)
-    return "; ".join(part for part in ("8-bit sRGB", _turned(image.orientation)) if part)
+    write = partial(PREVIEW_FORMATS[_known(path, PREVIEW_FORMATS)], exposure=exposure)
+    return _saved(write, image, path, overwrite, threads)
 
 
 def check_suffixes(hdr: Path, preview: Path | None = None) -> None:
@@ -66,65 +102,21 @@ def check_suffixes(hdr: Path, preview: Path | None = None) -> None:
     Raises:
         PocketError: a suffix that no format answers to.
     """
-    _writer(hdr, HDR_FORMATS)
+    _known(hdr, HDR_FORMATS)
     if preview is not None:
-        _writer(preview, PREVIEW_FORMATS)
+        _known(preview, PREVIEW_FORMATS)
 
 
-def _exr(rgb: Array, path: Path) -> str:
-    write_exr(path, rgb, half=True)
-    return "linear sRGB primaries, 1.0 = clip level of the short frame"
+def _saved(write: _Writer, image: HDRImage, path: Path, overwrite: bool, threads: int) -> str:
+    exif = carried_exif(image.source)
+    with atomic_path(path, overwrite=overwrite) as unfinished:
+        remark = write(image, unfinished, exif, threads)
+    turned = image.orientation != 1
+    return remark + (f"; turned upright (EXIF orientation {image.orientation})" if turned else "")
 
 
-def _radiance(rgb: Array, path: Path) -> str:
-    _encode(".hdr", np.ascontiguousarray(rgb[..., ::-1]), path)
-    return "linear sRGB primaries, shared exponent"
-
-
-def _tiff(rgb: Array, path: Path) -> str:
-    """Linear 16 bit. What exceeds 1 is kept by dividing all by the next power of two."""
-    stops = max(0, math.ceil(math.log2(max(float(rgb.max()), 1.0))))
-    codes = np.round(rgb[..., ::-1] * (65535 / 2**stops)).astype(np.uint16)
-    _encode(".tiff", codes, path)
-    return f"linear, 65535 = {2**stops} × the clip level of the short frame"
-
-
-def _encode(suffix: str, bgr: np.ndarray, path: Path) -> None:
-    done, data = cv2.imencode(suffix, bgr)
-    if not done:
-        raise PocketError(f"{path}: OpenCV cannot encode {bgr.shape} as {suffix}")
-    path.write_bytes(data.tobytes())
-
-
-def _jpeg(pixels: np.ndarray, path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 1  # Orientation
-    Image.fromarray(pixels).save(path, "JPEG", quality=_JPEG_QUALITY, subsampling=0, exif=exif)
-
-
-def _png(pixels: np.ndarray, path: Path) -> None:
-    Image.fromarray(pixels).save(path, "PNG")
-
-
-def _writer(path: Path, formats: dict[str, _Writer]) -> _Writer:
+def _known(path: Path, formats: Mapping[str, object] | tuple[str, ...]) -> str:
     suffix = path.suffix.lower()
     if suffix not in formats:
         raise PocketError(f"{path}: no format for {path.suffix!r}", expected=", ".join(formats))
-    return formats[suffix]
-
-
-def _turned(orientation: int) -> str:
-    return "" if orientation == 1 else f"turned upright (EXIF orientation {orientation})"
-
-
-HDR_FORMATS: dict[str, Callable[[Array, Path], str]] = {
-    ".exr": _exr,
-    ".hdr": _radiance,
-    ".tif": _tiff,
-    ".tiff": _tiff,
-}
-PREVIEW_FORMATS: dict[str, Callable[[np.ndarray, Path], None]] = {
-    ".jpg": _jpeg,
-    ".jpeg": _jpeg,
-    ".png": _png,
-}
+    return suffix

@@ -10,9 +10,11 @@ import pytest
 from pockethdr.brackets.bracket import Bracket, Camera, Frame, flip, flips_of, mosaic_of, unpack
 from pockethdr.errors import ArtifactError
 from pockethdr.export.manifest import sha256_of
-from pockethdr.runtime.fuse import HDRImage, frames_at, fuse
+from pockethdr.runtime.feed import Feed
+from pockethdr.runtime.fuse import fuse
+from pockethdr.runtime.image import image_of
 from pockethdr.runtime.runner import open_runner
-from pockethdr.runtime.tiling import tiles
+from pockethdr.runtime.tiling import cut, tiles
 
 onnx = pytest.importorskip("onnx")
 TILE, RADIUS = 24, 2
@@ -99,8 +101,8 @@ def test_tiled_equals_whole(tmp_path, domain, size):
     np.testing.assert_allclose(image.pixels, _whole(tmp_path / "b", bracket), atol=1e-6)
     assert image.tiles == len(tiles(size, (TILE, TILE), RADIUS, 2))
     assert image.runner.startswith("ONNX Runtime")
-    assert set(image.seconds) == {"load", "cut", "run", "assemble"}
-    assert not image.notes
+    assert set(image.seconds) == {"load", "read", "pack", "run", "blend"}
+    assert len(image.notes) == 1
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 31), (33, 47)])
@@ -119,18 +121,25 @@ def test_a_halo_that_the_manifest_understates_shows(tmp_path):
 
 def test_a_network_without_a_radius_is_run_with_a_note(tmp_path):
     artifact = _export(tmp_path, "rgb", (TILE, TILE), halo=None)
-    assert "decides for itself" in fuse(artifact, _bracket("rgb", 60, 60), threads=1).notes[0]
-    assert fuse(artifact, _bracket("rgb", 20, 24), threads=1).notes == ()
+    assert "decides for itself" in fuse(artifact, _bracket("rgb", 60, 60), threads=1).notes[1]
+    assert len(fuse(artifact, _bracket("rgb", 20, 24), threads=1).notes) == 1
 
 
-def test_frames_of_a_tile_are_the_bracket_inputs_cut():
-    for domain in CHANNELS:
-        bracket = _bracket(domain, 40, 30)
-        at, whole = frames_at(bracket), bracket.inputs()
-        for tile in tiles(bracket.size(), (TILE, TILE), 2, 2):
-            rows, columns = (slice(s.start, s.start + TILE) for s in (tile.rows, tile.columns))
-            for cut, frame in zip(at(tile), whole, strict=True):
-                np.testing.assert_array_equal(cut, frame[..., rows, columns])
+@pytest.mark.parametrize("domain", CHANNELS)
+@pytest.mark.parametrize("last", ["channels last", "channels first"])
+@pytest.mark.parametrize("size", [(40, 30), (20, 17), (3, 50)])
+def test_a_tile_is_fed_the_bracket_inputs_cut(domain, last, size):
+    bracket = _bracket(domain, *size)
+    feed, whole = Feed(bracket), bracket.inputs()
+    shape = (TILE, TILE, CHANNELS[domain][0])
+    for tile in tiles(bracket.size(), (TILE, TILE), 2, 2):
+        for index, frame in enumerate(whole):
+            view = np.empty(shape, np.float32)
+            if last == "channels first":
+                view = np.empty(shape[::-1], np.float32).transpose(1, 2, 0).transpose(1, 0, 2)
+            feed.fill(index, tile, view)
+            expected = cut(frame, tile)[0].transpose(1, 2, 0)
+            np.testing.assert_allclose(view, expected, rtol=1e-6)
 
 
 def test_the_wrong_domain_is_refused(tmp_path):
@@ -163,6 +172,6 @@ def test_raw_images_come_back_in_sensor_orientation(cfa):
     mosaic = mosaic_of(flipped)
     packed = np.stack([mosaic[r::2, c::2] for r in (0, 1) for c in (0, 1)])
     assert np.array_equal(unpack(packed), mosaic)
-    rgb = HDRImage(packed, "raw", Camera(cfa), 1, flips, "none", 1).rgb()
+    rgb = image_of(packed, "raw", Camera(cfa), flips=flips).rgb()
     np.testing.assert_allclose(rgb[3:12, 3:16], scene[3:12, 3:16], atol=1e-5)
     np.testing.assert_allclose(rgb[20:, 24:], scene[20:, 24:], atol=1e-5)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+
 import cv2
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
 
+from pockethdr.brackets.bracket import Camera
 from pockethdr.brackets.exr import read_exr
 from pockethdr.errors import PocketError
-from pockethdr.runtime.develop import upright
-from pockethdr.runtime.fuse import HDRImage
+from pockethdr.runtime.image import InMemory, image_of, upright
 from pockethdr.runtime.write import (
     HDR_FORMATS,
     PREVIEW_FORMATS,
@@ -22,11 +28,19 @@ from pockethdr.runtime.write import (
 
 def _image(orientation=6, gain=1.0):
     pixels = np.random.default_rng(0).random((3, 40, 30), dtype=np.float32) * gain
-    return HDRImage(pixels, "rgb", None, orientation, (False, False), "none", 1)
+    return image_of(pixels, "rgb", orientation=orientation)
+
+
+def _smooth(orientation=1, size=(400, 300)):
+    """A ramp of ten stops with colours, as H×W of the sensor."""
+    rows, columns = np.mgrid[: size[0], : size[1]].astype(np.float32)
+    levels = np.exp2(10 * (rows / size[0] - 1))
+    planes = np.stack([levels, levels * (1 - 0.3 * columns / size[1]), levels * 0.8])
+    return image_of(planes, "rgb", orientation=orientation)
 
 
 def _expected(image):
-    return upright(image.rgb(), image.orientation)
+    return upright(image.pixels.transpose(1, 2, 0), image.orientation)
 
 
 def test_exr_is_linear_and_upright(tmp_path):
@@ -44,27 +58,28 @@ def test_radiance_reads_back(tmp_path):
     assert np.abs(back - _expected(image)).mean() < 0.02
 
 
-@pytest.mark.parametrize("gain", [1.0, 3.0])
-def test_tiff_says_its_scale(tmp_path, gain):
-    image = _image(orientation=1, gain=gain)
+@pytest.mark.parametrize(("gain", "scale"), [(1.0, 1), (3.0, 4)])
+def test_tiff_says_its_scale(tmp_path, gain, scale):
+    """White-balanced raw may exceed the clip level, by what its camera says at most."""
+    packed = np.random.default_rng(0).random((4, 20, 15), dtype=np.float32)
+    image = image_of(packed, "raw", Camera(wb_gains=(gain, 1.0, 1.0)))
     said = save_hdr(image, tmp_path / "a.tif")
-    scale = {1.0: 1, 3.0: 4}[gain]
     assert f"65535 = {scale} ×" in said
     assert "upright" not in said
     back = cv2.imread(str(tmp_path / "a.tif"), cv2.IMREAD_UNCHANGED)[..., ::-1]
     assert back.dtype == np.uint16
-    np.testing.assert_allclose(back / 65535 * scale, _expected(image), atol=scale / 65535)
+    np.testing.assert_allclose(back / 65535 * scale, image.rgb(), atol=scale / 65535)
 
 
 @pytest.mark.parametrize("suffix", PREVIEW_FORMATS)
 def test_previews_are_upright_and_say_so_to_viewers(tmp_path, suffix):
-    image = _image()
+    image = _smooth(orientation=6)
     save_preview(image, tmp_path / f"a{suffix}")
     with Image.open(tmp_path / f"a{suffix}") as back:
-        assert back.size == (40, 30)
+        assert back.size == (400, 300)
         assert back.getexif().get(0x0112, 1) == 1
         difference = np.asarray(back).astype(int) - image.preview().astype(int)
-    assert np.abs(difference).mean() < 4
+    assert np.abs(difference).mean() < 1
 
 
 @pytest.mark.parametrize("suffix", [*HDR_FORMATS, *PREVIEW_FORMATS])
@@ -80,7 +95,7 @@ def test_nothing_is_overwritten_unasked(tmp_path, suffix):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("name", ["a.bmp", "a", "a.jpg"])
+@pytest.mark.parametrize("name", ["a.bmp", "a", "a.png"])
 def test_unknown_suffixes_are_refused(tmp_path, name):
     with pytest.raises(PocketError, match="no format for"):
         save_hdr(_image(), tmp_path / name)
@@ -91,18 +106,105 @@ def test_suffixes_are_checked_before_the_work(tmp_path):
     check_suffixes(tmp_path / "a.EXR", tmp_path / "a.JPG")
     with pytest.raises(PocketError, match=r"\.exr, \.hdr"):
         check_suffixes(tmp_path / "a.png")
+    check_suffixes(tmp_path / "a.jpg", tmp_path / "a.png")
     with pytest.raises(PocketError, match=r"\.jpg"):
         check_suffixes(tmp_path / "a.exr", tmp_path / "a.exr")
 
 
-def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
-    def broken(*_args, **_options):
-        raise OSError(28, "No space left on device")
+@pytest.mark.parametrize("suffix", HDR_FORMATS)
+def test_a_failed_write_leaves_nothing(tmp_path, suffix):
+    class FullDisk(InMemory):
+        def read(self, rows, columns):
+            if rows.start:  # after the first strips have been written
+                raise OSError(28, "No space left on device")
+            return super().read(rows, columns)
 
-    monkeypatch.setattr("pathlib.Path.write_bytes", broken)
+    image = _smooth()
+    broken = replace(image, planes=FullDisk(image.planes.array))
+    broken.__dict__["thumbnail"] = image.thumbnail
     with pytest.raises(PocketError, match="disk is full"):
-        save_hdr(_image(), tmp_path / "a.hdr")
+        save_hdr(broken, tmp_path / f"a{suffix}")
     assert not list(tmp_path.iterdir())
+
+
+def _decoded(path):
+    return imagecodecs.ultrahdr_decode(
+        path.read_bytes(), dtype="float16", transfer=imagecodecs.ULTRAHDR.CT.LINEAR
+    )[..., :3].astype(np.float32)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("size", [(400, 300), (401, 307), (33, 47)])
+def test_ultra_hdr_gives_the_light_back_to_libultrahdr(tmp_path, orientation, size):
+    image = _smooth(orientation, size)
+    assert "× display white" in save_hdr(image, tmp_path / "a.jpg")
+    light, back = image.tone().gain * image.rgb(), _decoded(tmp_path / "a.jpg")
+    assert back.shape == light.shape
+    brighter = light[..., 1] > 1.2
+    assert brighter.any()
+    ratio = back[brighter, 1] / light[brighter, 1]
+    assert abs(np.median(ratio) - 1) < 0.05
+    with Image.open(tmp_path / "a.jpg") as shown:
+        difference = np.asarray(shown.convert("RGB")).astype(int) - image.preview()
+    assert np.abs(difference).mean() < 1
+
+
+def test_an_ultra_hdr_file_without_its_map_is_noticed(tmp_path):
+    save_hdr(_smooth(), tmp_path / "a.jpg")
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(data[: data.rindex(b"\xff\xd8")])
+    with pytest.raises(imagecodecs.UltrahdrError):
+        _decoded(tmp_path / "a.jpg")
+
+
+def test_exiftool_reads_the_map_and_what_was_carried_over(tmp_path):
+    if shutil.which("exiftool") is None:
+        pytest.skip("exiftool is not installed (libimage-exiftool-perl)")
+    source = tmp_path / "mid.jpg"
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110], exif[0x0132], exif[0x0112] = (
+        "Maker",
+        "Phone",
+        "2024:05:06 07:08:09",
+        6,
+    )
+    exif.get_ifd(0x8769)[0x829A] = 0.25
+    Image.new("RGB", (8, 8)).save(source, exif=exif)
+    image = replace(_smooth(orientation=6), source=source)
+    for suffix in (".jpg", ".tif", ".exr"):
+        save_hdr(image, tmp_path / f"a{suffix}")
+    command = [
+        "exiftool",
+        "-json",
+        "-n",
+        *(str(tmp_path / f"a{s}") for s in (".jpg", ".tif", ".exr")),
+    ]
+    found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    jpeg, tiff, exr = found
+    assert (jpeg["Make"], jpeg["Model"], jpeg["Orientation"]) == ("Maker", "Phone", 1)
+    assert jpeg["ExposureTime"] == 0.25
+    assert jpeg["NumberOfImages"] == 2
+    assert jpeg["DirectoryItemLength"] in (jpeg["MPImageLength"], f"{jpeg['MPImageLength']:010d}")
+    assert (tiff["Model"], tiff["ModifyDate"], tiff["Orientation"]) == (
+        "Phone",
+        "2024:05:06 07:08:09",
+        1,
+    )
+    assert (exr["CameraModel"], exr["ExposureTime"]) == ("Phone", 0.25)
+
+
+def test_avif_is_ten_bits_of_pq(tmp_path):
+    image = _smooth()
+    save_hdr(image, tmp_path / "a.avif")
+    codes = imagecodecs.avif_decode((tmp_path / "a.avif").read_bytes()) / 1023
+    assert codes.shape == (400, 300, 3)
+    power = codes ** (1 / 78.84375)
+    light = 10000 * np.maximum((power - 0.8359375) / (18.8515625 - 18.6875 * power), 0) ** (
+        1 / 0.1593017578125
+    )
+    grey = light[300:, :20].mean() / 203
+    expected = image.tone().gain * image.rgb()[300:, :20].mean()
+    assert abs(grey / expected - 1) < 0.1
 
 
 def test_a_place_that_is_no_folder_is_refused(tmp_path):

@@ -12,9 +12,14 @@ from pockethdr.commands.console import steps
 @click.command()
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.argument("bracket", metavar="BRACKET_DIR", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help=".exr, .hdr or .tif.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Linear .exr, .hdr, .tif; or .jpg (Ultra HDR), .avif (PQ).",
+)
 @click.option("--preview", type=click.Path(path_type=Path), help="Also a .jpg or .png to look at.")
-@click.option("--exposure", default=0.0, show_default=True, help="Stops, of the preview alone.")
+@click.option("--exposure", default=0.0, show_default=True, help="Stops, of what displays show.")
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 def fuse(
@@ -33,21 +38,15 @@ def fuse(
       pockethdr fuse out/m32/dsan-m32_rgb_int8.tflite photos/garden --out garden.exr \\
           --preview garden.jpg
     """
-    from pockethdr.brackets.read import read_bracket
-    from pockethdr.runtime.artifact import deployed
-    from pockethdr.runtime.fuse import fuse as fused
+    from pockethdr.runtime.fuse import Fuser
     from pockethdr.runtime.write import check_suffixes, save_hdr, save_preview
 
     check_suffixes(out, preview)
-    frames = read_bracket(bracket, domain=deployed(artifact).manifest.domain)
-    click.echo(f"{frames.name}: {frames.selection}")
-    with steps("fusing") as step:
-        image = fused(
-            artifact, frames, threads=threads, progress=lambda done, total: step("", done, total)
-        )
-    click.echo(f"{out}: {save_hdr(image, out, overwrite=overwrite)}")
+    with Fuser(artifact, threads=threads) as fuser, steps("fusing") as step:
+        image = fuser.fuse(bracket, progress=lambda done, total: step("", done, total))
+    save = {"overwrite": overwrite, "exposure": exposure, "threads": threads}
+    click.echo(f"{out}: {save_hdr(image, out, **save)}")
     if preview:
-        remark = save_preview(image, preview, overwrite=overwrite, exposure=exposure)
-        click.echo(f"{preview}: {remark}")
+        click.echo(f"{preview}: {save_preview(image, preview, **save)}")
     for note in (f"{image.runner}, {image.tiles} tiles", *image.notes):
         click.echo(note)

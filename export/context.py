@@ -1,0 +1,236 @@
+"""Networks that look at the whole image, cut in two: what is computed once a shot, and the tiles.
+
+A kernel that depends on the mean of the image changes with every tile. Such values betray
+themselves: trace the network at two frame sizes, and every value of the frames whose shape did not
+grow describes the whole image. Where the rest of the graph reads them it is cut:
+
+    c = Context(thumbnails of the frames)      once a shot
+    HDR of a tile = Tile(frames of the tile, c)
+
+That Tile(x, Context(x)) is the network is proved in float64, and that what is left sees no further
+than a halo, on frames of two sizes. A coarse map that is enlarged to the frame (nearest neighbour)
+is cut behind the enlarging, since a tile must see its own part: the runtime enlarges and cuts it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from pockethdr.errors import PocketError
+from pockethdr.export.manifest import ContextRecord
+from pockethdr.export.placement import kind_of, shape_of
+from pockethdr.export.rewrite import Proof, drop_unused_constants, prove_output, refresh_meta
+from pockethdr.export.static import static_program
+from pockethdr.export.targets import CONTEXT_NAME
+from pockethdr.models.load import Loaded, example_frames
+
+_ENLARGING = "aten.upsample_nearest2d"
+# The network is traced at these sizes to find the cut; the larger one has to hold its halo.
+_SMALL, _LARGE = 256, 384
+# The halo is measured around a block of this side, aligned as tiles are.
+_BLOCK = 16
+
+
+class ContextError(PocketError):
+    """A network looks at the whole image in a way that cannot be cut out."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a network is cut.
+
+    Attributes:
+        record: where, and what the runtime has to know.
+        halo: of what is left.
+        proof: that both parts together are the network.
+    """
+
+    record: ContextRecord
+    halo: int
+    proof: Proof
+
+
+def find_cut(loaded: Loaded) -> Cut | None:
+    """Where to cut a network; None when no value describes the whole image.
+
+    Raises:
+        ContextError: there are such values, but what is left is still not local, or cannot be cut.
+    """
+    small, large = (
+        static_program(loaded, size=(side, side), allow_dynamic=True).program
+        for side in (_SMALL, _LARGE)
+    )
+    values = _read_by_the_rest(small, large)
+    if not values:
+        return None
+    record = _record(values)
+    proof = _proved(small, record, loaded.domain)
+    return Cut(record, _halo(split(large, record)[1], loaded.domain), proof)
+
+
+def split(program: fx.GraphModule, record: ContextRecord) -> tuple[fx.GraphModule, fx.GraphModule]:
+    """(Context, Tile) of a program with the nodes that `record` names, quantised or not.
+
+    Context takes short, mid, long and returns 1×K×h×w; Tile takes that, enlarged, as fourth input.
+    """
+    return _context_part(program, record), _tile_part(program, record)
+
+
+def context_example(record: ContextRecord, size: tuple[int, int]) -> Tensor:
+    """What the tile part of `size` (H, W) takes as fourth input, zeros."""
+    return torch.zeros(1, record.channels, *record.shape_at(size))
+
+
+def _read_by_the_rest(small: fx.GraphModule, large: fx.GraphModule) -> list[fx.Node]:
+    others = {node.name: node for node in large.graph.nodes}
+    of_frames: set[fx.Node] = {n for n in small.graph.nodes if n.op == "placeholder"}
+    whole: list[fx.Node] = []
+    for node in small.graph.nodes:
+        if node.op != "call_function" or not of_frames.intersection(node.all_input_nodes):
+            continue
+        of_frames.add(node)
+        if node.name not in others:
+            raise ContextError(
+                f"the graph changes with the size of the frames ({node.name})",
+                fix=f"write it so that it does the same at {_SMALL}×{_SMALL} and {_LARGE}×{_LARGE}",
+            )
+        if shape_of(node) == shape_of(others[node.name]):
+            whole.append(node)
+    return [n for n in whole if any(user not in whole for user in n.users)]
+
+
+def _record(values: Sequence[fx.Node]) -> ContextRecord:
+    names = tuple(value.name for value in values)
+    readers = [user for value in values for user in value.users]
+    maps = [kind_of(user) == _ENLARGING for user in readers]
+    if not any(maps):
+        return ContextRecord(sum(math.prod(shape_of(value)) for value in values), names)
+    grids = {shape_of(value)[2:] for value in values}
+    sizes = {shape_of(user)[2:] for user in readers}
+    if not all(maps) or len(readers) > len(values) or len(grids) > 1 or len(sizes) > 1:
+        raise ContextError(
+            f"values of the whole image are read in several ways ({', '.join(names)})",
+            expected="vectors alone, or maps that are each enlarged once, to one size",
+        )
+    (rows, columns), (height, _) = grids.pop(), sizes.pop()
+    channels = sum(shape_of(value)[1] for value in values)
+    enlarged = tuple(user.name for user in readers)
+    return ContextRecord(channels, names, enlarged, (rows, columns), _SMALL // height)
+
+
+def _context_part(program: fx.GraphModule, record: ContextRecord) -> fx.GraphModule:
+    part = copy.deepcopy(program)
+    graph, output = part.graph, part.graph.output_node()
+    values = [_node(part, name) for name in record.values]
+    with graph.inserting_before(output):
+        if not record.enlarged:
+            values = [graph.call_function(_RESHAPE, (v, [1, -1, 1, 1])) for v in values]
+        joined = graph.call_function(_CAT, (values, 1)) if len(values) > 1 else values[0]
+    output.args = (joined,)
+    return _settled(part, _metas(part))
+
+
+def _tile_part(program: fx.GraphModule, record: ContextRecord) -> fx.GraphModule:
+    part = copy.deepcopy(program)
+    graph = part.graph
+    last = [node for node in graph.nodes if node.op == "placeholder"][-1]
+    with graph.inserting_after(last):
+        context = graph.placeholder(CONTEXT_NAME)
+    first = 0
+    for name in record.enlarged or record.values:
+        node = _node(part, name)
+        shape = list(shape_of(node))
+        count = shape[1] if record.enlarged else math.prod(shape)
+        with graph.inserting_before(node):
+            value = context
+            if count != record.channels:
+                value = graph.call_function(_SLICE, (context, 1, first, first + count))
+            if not record.enlarged:
+                value = graph.call_function(_RESHAPE, (value, shape))
+        node.replace_all_uses_with(value)
+        first += count
+    size = last.meta["val"].shape[2:]
+    example = context_example(record, (int(size[0]), int(size[1])))
+    return _settled(part, [*_metas(part), example])
+
+
+_RESHAPE = torch.ops.aten.reshape.default
+_CAT = torch.ops.aten.cat.default
+_SLICE = torch.ops.aten.slice.Tensor
+
+
+def _node(program: fx.GraphModule, name: str) -> fx.Node:
+    return next(node for node in program.graph.nodes if node.name == name)
+
+
+def _metas(program: fx.GraphModule) -> list[Tensor]:
+    """Zeros like the frames."""
+    nodes = [n for n in program.graph.nodes if n.op == "placeholder" and "val" in n.meta]
+    return [torch.zeros(tuple(n.meta["val"].shape), dtype=n.meta["val"].dtype) for n in nodes]
+
+
+def _settled(part: fx.GraphModule, frames: Sequence[Tensor]) -> fx.GraphModule:
+    part.graph.eliminate_dead_code()
+    drop_unused_constants(part)
+    part.graph.lint()
+    part.recompile()
+    refresh_meta(part, frames)
+    return part
+
+
+class _Whole(torch.nn.Module):
+    """Both parts as one network again, for frames of the size of the thumbnails."""
+
+    def __init__(self, program: fx.GraphModule, record: ContextRecord) -> None:
+        super().__init__()
+        self.context, self.tile = split(program, record)
+        self.record = record
+
+    def forward(self, *frames: Tensor) -> Tensor:
+        context = self.context(*frames)
+        size = self.record.shape_at((frames[0].shape[2], frames[0].shape[3]))
+        if tuple(context.shape[2:]) != size:
+            context = torch.nn.functional.interpolate(context, size=size, mode="nearest")
+        result: Tensor = self.tile(*frames, context)
+        return result
+
+
+def _proved(program: fx.GraphModule, record: ContextRecord, domain: str) -> Proof:
+    whole = _Whole(program, record).double()
+    precise = copy.deepcopy(program).double()
+    frames = [example_frames(domain, _SMALL, _SMALL, seed=seed) for seed in (1, 2)]
+    detail = f"cut at {', '.join(record.values)}: {record.channels} channels for the whole image"
+    return prove_output("context", precise, whole, frames, detail)
+
+
+def _halo(tile: fx.GraphModule, domain: str) -> int:
+    """How far the tile part sees, and that it does the same wherever a piece of the frame lies."""
+    tile = copy.deepcopy(tile).double()
+    context = [n for n in tile.graph.nodes if n.op == "placeholder"][-1].meta["val"]
+    values = torch.rand(context.shape[:2], generator=torch.Generator().manual_seed(4))
+    constant = values.double()[..., None, None].expand(context.shape)
+    frames = [f.double().requires_grad_() for f in example_frames(domain, _LARGE, _LARGE, seed=3)]
+    start = _LARGE // 2 - _BLOCK // 2
+    block = tile(*frames, constant)[..., start : start + _BLOCK, start : start + _BLOCK]
+    seen = torch.autograd.grad((block * torch.rand_like(block)).sum(), frames, allow_unused=True)
+    touched = [(g != 0).any(1)[0] for g in seen if g is not None]
+    at = torch.stack(touched).any(0).nonzero()
+    halo = max(start - int(at.min()), int(at.max()) - (start + _BLOCK - 1))
+    if start - halo - _BLOCK < 0:
+        raise ContextError(
+            "cut where its values of the whole image are read, the network still sees all of it",
+            expected=f"a halo of less than {start - _BLOCK} pixels",
+        )
+    with torch.no_grad():
+        moved = [torch.roll(frame, (_BLOCK, _BLOCK), (2, 3)) for frame in frames]
+        end = start + 2 * _BLOCK
+        other = tile(*moved, constant)[..., start + _BLOCK : end, start + _BLOCK : end]
+    if not torch.allclose(block, other, rtol=1e-9, atol=1e-12):
+        raise ContextError("what the network does to a pixel depends on where the pixel lies")
+    return halo

@@ -1,0 +1,72 @@
+"""Networks that look at the whole image: thumbnails through the context artifact, once a shot.
+
+See `export/context.py` for how such a network is cut in two.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+
+from pockethdr.errors import ArtifactError
+from pockethdr.export.manifest import ContextRecord, sha256_of
+from pockethdr.runtime.artifact import Deployed
+from pockethdr.runtime.feed import Feed
+from pockethdr.runtime.runner import Array, open_runner
+from pockethdr.runtime.tiling import Span, Tile
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the tiles of one shot are told of the whole image.
+
+    Attributes:
+        values: 1×K×h×w as the context artifact returned them.
+        record: of the manifest.
+        size: H, W of the image on the network's grid.
+    """
+
+    values: Array
+    record: ContextRecord
+    size: tuple[int, int]
+
+    def at(self, tile: Tile) -> Array:
+        """1×K×h×w for one tile; a map enlarged to the image by nearest neighbour, and cut."""
+        if self.record.grid is None:
+            return self.values
+        rows, columns = (
+            self._nearest(span, axis) for axis, span in enumerate((tile.rows, tile.columns))
+        )
+        return np.ascontiguousarray(self.values[:, :, rows[:, None], columns])
+
+    def _nearest(self, span: Span, axis: int) -> np.ndarray:
+        stride, cells = self.record.stride, self.values.shape[2 + axis]
+        enlarged = self.record.shape_at(self.size)[axis]
+        at = np.arange(span.start // stride, -(-(span.start + span.length) // stride))
+        return np.minimum(at, enlarged - 1) * cells // enlarged
+
+
+def context_of(found: Deployed, feed: Feed, *, threads: int) -> Context | None:
+    """Run the context artifact of `found` on thumbnails; None for networks that have none.
+
+    Raises:
+        ArtifactError: it is missing or not what was exported.
+        Unavailable: this host cannot run it.
+    """
+    record, file = found.manifest.context, found.record.context
+    if record is None or file is None:
+        return None
+    path = found.path.with_name(file.file)
+    if not path.exists() or sha256_of(path) != file.sha256:
+        raise ArtifactError(
+            f"{path} is missing or not what was exported; {found.path.name} needs it",
+            expected="the two files as `pockethdr export` wrote them",
+            fix="copy the whole folder again, or export again",
+        )
+    layout = found.record.layout
+    runner = open_runner(path, found.record.target, threads=threads, layout=layout)
+    with closing(runner):
+        frames = [feed.thumbnail(index, runner.shape[2:]) for index in range(3)]
+        return Context(runner.run(frames), record, feed.size)

@@ -1,0 +1,159 @@
+"""Networks that look at the whole image are cut in two, with proof, or refused."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pockethdr.brackets.bracket import Bracket, Camera, Frame
+from pockethdr.export import context
+from pockethdr.export.context import ContextError, find_cut, split
+from pockethdr.export.static import static_program
+from pockethdr.models.load import Loaded
+from pockethdr.runtime.context import Context
+from pockethdr.runtime.feed import Feed
+from pockethdr.runtime.tiling import assembled, cut, stream, tiles
+
+SIZE, C = 64, 6
+
+
+@pytest.fixture(autouse=True)
+def _small_traces(monkeypatch):
+    monkeypatch.setattr(context, "_SMALL", 64)
+    monkeypatch.setattr(context, "_LARGE", 96)
+
+
+class Net(nn.Module):
+    """Two convolutions around something that may look at the whole image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(24, C, 3, padding=1), nn.Conv2d(C, 4, 3, padding=1)
+        self.mix = nn.Conv2d(C, C, 1)
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        x = F.relu(self.first(torch.cat([short, mid, long], 1)))
+        return torch.sigmoid(self.last(self.middle(x)))
+
+    def middle(self, x: Tensor) -> Tensor:
+        return x
+
+
+class Gated(Net):
+    """Squeeze and excitation: a factor a channel from the mean of the image, and one a half."""
+
+    def middle(self, x: Tensor) -> Tensor:
+        gate = torch.sigmoid(self.mix(x.mean((2, 3), keepdim=True)))
+        return x * gate + self.mix(F.adaptive_avg_pool2d(x, 1))
+
+
+class NonLocal(Net):
+    """Attention between the cells of a 4×4 grid, enlarged to half the frame's resolution."""
+
+    def middle(self, x: Tensor) -> Tensor:
+        half = F.avg_pool2d(x, 2)
+        cells = F.adaptive_avg_pool2d(half, 4)
+        flat = self.mix(cells).flatten(2)
+        seen = (flat @ torch.softmax(flat.transpose(1, 2) @ flat, -1)).unflatten(2, (4, 4))
+        half = half + F.interpolate(seen, size=half.shape[-2:], mode="nearest")
+        return F.interpolate(half, scale_factor=2, mode="nearest")
+
+
+class Placed(Net):
+    """Knows where each pixel lies."""
+
+    def middle(self, x: Tensor) -> Tensor:
+        rows = torch.linspace(0, 1, x.shape[2])[None, None, :, None]
+        return x * x.mean((2, 3), keepdim=True) + rows
+
+
+class Global(Net):
+    """The mean is taken away, but every row still sees all others."""
+
+    def middle(self, x: Tensor) -> Tensor:
+        return x.cumsum(2) * x.mean((2, 3), keepdim=True)
+
+
+def loaded(module: nn.Module) -> Loaded:
+    torch.manual_seed(0)
+    return Loaded("net", "net", "raw", type(module)().eval(), None, None)
+
+
+def test_a_local_network_is_not_cut():
+    assert find_cut(loaded(Net())) is None
+
+
+@pytest.mark.parametrize(
+    ("net", "channels", "grid", "stride"), [(Gated, 12, None, 1), (NonLocal, C, (4, 4), 2)]
+)
+def test_the_parts_are_the_network_and_tiles_equal_the_whole(net, channels, grid, stride):
+    found = find_cut(loaded(net()))
+    assert (found.record.channels, found.record.grid, found.record.stride) == (
+        channels,
+        grid,
+        stride,
+    )
+    assert found.proof.holds()
+    assert found.halo <= 4
+    bracket = _bracket(92, 136)
+    tiled = _run(net, found, bracket, (SIZE, SIZE))
+    whole = _run(net, found, bracket, (92, 136))
+    np.testing.assert_allclose(tiled, whole, atol=2e-6)
+    wrong = _run(net, found, bracket, (SIZE, SIZE), forget=True)
+    assert np.abs(wrong - whole).max() > 1e-3, "the context matters"
+
+
+@pytest.mark.parametrize(
+    ("net", "message"), [(Placed, "where the pixel lies"), (Global, "still sees all")]
+)
+def test_what_is_still_not_local_is_refused(net, message):
+    with pytest.raises(ContextError, match=message):
+        find_cut(loaded(net()))
+
+
+def test_a_cut_at_the_wrong_place_fails_its_proof():
+    net = loaded(Gated())
+    record = find_cut(net).record
+    program = _program(Gated, (SIZE, SIZE))
+    _, tile = split(program, record)
+    frames = [torch.rand(1, 8, SIZE, SIZE) for _ in range(3)]
+    right = program(*frames)
+    assert not torch.allclose(tile(*frames, torch.zeros(1, 12, 1, 1)), right, atol=1e-3)
+
+
+def _bracket(height, width):
+    generator = np.random.default_rng(0)
+    shape = 2 * height, 2 * width
+    frames = [Frame(None, generator.random(shape, dtype=np.float32), t) for t in (1, 4, 16)]
+    return Bracket("random", "raw", tuple(frames), (1.0, 4.0, 16.0), Camera())
+
+
+@cache
+def _program(net, size):
+    return static_program(loaded(net()), size=size, allow_dynamic=True).program
+
+
+def _run(net, found, bracket, size, *, forget=False):
+    """The bracket by both parts in torch, on tiles of `size`."""
+    record, feed = found.record, Feed(bracket)
+    once, _ = split(_program(net, (SIZE, SIZE)), record)
+    program = _program(net, size)
+    tile_part = split(program, record)[1]
+    with torch.no_grad():
+        thumbnails = [torch.from_numpy(feed.thumbnail(i, (SIZE, SIZE))) for i in range(3)]
+        seen = Context(once(*thumbnails).numpy() * (not forget), record, bracket.size())
+        frames = bracket.inputs()
+
+        def run(inputs):
+            return tile_part(*(torch.from_numpy(x) for x in inputs)).numpy()
+
+        def at(tile):
+            return [*(cut(frame, tile) for frame in frames), seen.at(tile)]
+
+        plan = tiles(bracket.size(), size, found.halo, 2)
+        return assembled(stream(run, at, plan), bracket.size())
