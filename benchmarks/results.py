@@ -186,8 +186,8 @@ def markdown(rows: Sequence[Row], ahead: dict[str, Any] | None, count: int) -> s
         "# Results",
         "",
         f"Mean over {count} simulated raw brackets of images that no network was trained on,",
-        "± the half width of the 95 % interval of that mean. MACs at 1024×768; milliseconds of PyTorch,",  # noqa: E501
-        f"one thread of {platform.machine()}, for one 256×256 packed bracket. Written by",
+        "± the half width of the 95 % interval of that mean. MACs at 1024×768; milliseconds of",
+        f"PyTorch, one thread of {platform.machine()}, for one 256×256 packed bracket. Written by",
         "`python benchmarks/results.py --cache hdr_images --brackets ../shared/brackets`.",
         "",
         *_table(table),
