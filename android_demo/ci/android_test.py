@@ -16,6 +16,7 @@ from android_demo.ci.build import (
     CORE_SOURCES,
     ENGINE_SOURCE,
     SHIM_SOURCES,
+    arm64_linux_bridge,
     host_bridge,
     kotlin_jar,
     run,
@@ -24,9 +25,12 @@ from android_demo.ci.fetch import TEST_PACKAGES, kotlin, need_packages
 from android_demo.ci.goldens import write_goldens
 from android_demo.ci.paths import CI, CORE, OUT
 from pockethdr.errors import PocketError, Unavailable
+from pockethdr.runtime.arm_tools import ArmHost, fetch, unpack_arm64
 
 #: m16 is a network without shipped weights: bits must agree whatever they are.
 MODELS = (MODEL, "dsan-m16")
+# Little more than the halo on each side: emulated processors are slow.
+TILE = 64
 JUNIT = [Path("/usr/share/java") / jar for jar in ("junit4.jar", "hamcrest-core.jar")]
 
 
@@ -35,16 +39,16 @@ def main() -> int:
         need_packages(TEST_PACKAGES)
         jar = test_jar()
         goldens = OUT / "goldens"
-        write_goldens(goldens, {model: export_folder(model) for model in MODELS})
+        write_goldens(goldens, {model: export_folder(model, size=TILE) for model in MODELS})
         print(junit(jar, goldens, ["java"], bridge=host_bridge(), litert=host_litert()))
     except PocketError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        from android_demo.ci.arm64 import java_command
-
-        arm = java_command()
-        print(junit(jar, goldens, arm.command, bridge=arm.bridge, litert=arm.litert))
+        arm = fetch()
+        java = arm64_java(arm)
+        litert = arm.site / "ai_edge_litert/libLiteRt.so"
+        print(junit(jar, goldens, java, bridge=arm64_linux_bridge(), litert=litert))
     except Unavailable as missing:
         print(f"SKIPPED: the suite on arm64: {missing.reason}; {missing.install}")
     return 0
@@ -88,6 +92,15 @@ def host_litert() -> Path:
     if spec is None or spec.origin is None:
         raise Unavailable("LiteRT is not installed", install="pip install 'pockethdr[tflite]'")
     return Path(spec.origin).parent / "libLiteRt.so"
+
+
+def arm64_java(arm: ArmHost) -> list[str]:
+    """The command of an arm64 JVM under the emulator, fetched when it is missing."""
+    java = arm.sysroot / "usr/lib/jvm/java-17-openjdk-arm64/bin/java"
+    if not java.is_file():
+        unpack_arm64(arm.sysroot.parent, ("openjdk-17-jre-headless",))
+    # Its configuration files are links into /etc, which here is the host's.
+    return arm.command(java, "-XX:-UsePerfData", "-XX:TieredStopAtLevel=1")
 
 
 def _class_name(source: Path) -> str:

@@ -21,18 +21,19 @@ DOMAIN = "rgb"
 PRECISIONS = ("fp16", "int8")
 #: What the app ships.
 MODEL = "dsan-m32"
+TILE = 256
 
 
-def export_folder(model: str = MODEL) -> Path:
-    """`OUT/artifacts/MODEL`, an export of `model` for TFLite; cells that are there are kept."""
-    out = OUT / "artifacts" / model
+def export_folder(model: str = MODEL, *, size: int = TILE) -> Path:
+    """An export of `model` for TFLite with square tiles; cells that are there are kept."""
+    out = OUT / "artifacts" / f"{model}-{size}"
     export_model(
         load_model(model, domain=DOMAIN, weights=None),
         targets=("tflite",),
         precisions=PRECISIONS,
         bracket_folders=_brackets(),
         out=out,
-        size=(256, 256),
+        size=(size, size),
         recipe=named_recipe(DEFAULT_RECIPE),
         seed=0,
         patches=16,

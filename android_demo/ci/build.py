@@ -44,41 +44,43 @@ def kotlin_jar(
     return jar
 
 
-def host_bridge(compiler: str = "gcc", name: str = "host") -> Path:
-    """The bridge for a desktop JVM; `compiler` may be a cross compiler for another one."""
-    library = OUT / "native" / name / "libpockethdr_bridge.so"
-    library.parent.mkdir(parents=True, exist_ok=True)
-    flags = ["-O2", "-Wall", "-Werror", "-fPIC", "-shared"]
-    run([compiler, *flags, *_jni(), *_bridge_sources(), "-o", library, "-ldl"])
-    return library
+def host_bridge() -> Path:
+    """The bridge for this host's JVM."""
+    flags = ["gcc", "-O2", "-Wall", "-Werror", "-fPIC", "-shared"]
+    return _bridge("host", [*flags, *_jni()], ["-ldl"])
+
+
+def arm64_linux_bridge() -> Path:
+    """The bridge for an arm64 Linux JVM; what it takes from the C library is found when it loads."""
+    return _bridge("arm64-linux", [*_clang("aarch64-linux-gnu"), *_jni()])
 
 
 def android_bridge(abi: str) -> Path:
-    """The bridge for Android, by plain clang and lld.
+    """The bridge for Android, by plain clang and lld, without an NDK.
 
     It uses nothing of bionic but a few functions, so that empty stand-ins of its two libraries are
     enough to link against.
     """
-    folder = OUT / "native" / abi
-    stubs = folder / "stubs"
+    clang = _clang(f"{ABIS[abi]}-linux-android26")
+    stubs = OUT / "native" / abi / "stubs"
     stubs.mkdir(parents=True, exist_ok=True)
     for stub in ("c", "dl"):
         source = NATIVE / f"bionic/lib{stub}.c"
-        run([*_clang(abi), f"-Wl,-soname,lib{stub}.so", source, "-o", stubs / f"lib{stub}.so"])
-    library = folder / "libpockethdr_bridge.so"
+        run([*clang, f"-Wl,-soname,lib{stub}.so", source, "-o", stubs / f"lib{stub}.so"])
     link = [f"-Wl,-z,max-page-size={PAGE}", "-Wl,--no-undefined", "-Wl,--hash-style=both"]
-    link += [f"-Wl,-soname,{library.name}", f"-L{stubs}", "-lc", "-ldl"]
-    headers = ["-I", str(NATIVE / "bionic"), *_jni()]
-    run([*_clang(abi), *headers, *_bridge_sources(), "-o", library, *link])
-    return library
+    return _bridge(abi, [*clang, *_jni()], [*link, f"-L{stubs}", "-lc", "-ldl"])
 
 
 def java_home() -> Path:
     return Path(run(["readlink", "-f", "/usr/bin/javac"]).strip()).parents[1]
 
 
-def _bridge_sources() -> list[Path]:
-    return [NATIVE / "network.c", NATIVE / "bridge.c"]
+def _bridge(name: str, compiler: Sequence[str], link: Sequence[str] = ()) -> Path:
+    library = OUT / "native" / name / "libpockethdr_bridge.so"
+    library.parent.mkdir(parents=True, exist_ok=True)
+    sources = [NATIVE / "network.c", NATIVE / "bridge.c"]
+    run([*compiler, *sources, "-o", library, f"-Wl,-soname,{library.name}", *link])
+    return library
 
 
 def _jni() -> list[str]:
@@ -86,10 +88,11 @@ def _jni() -> list[str]:
     return ["-I", str(include), "-I", str(include / "linux")]
 
 
-def _clang(abi: str) -> list[str]:
+def _clang(target: str) -> list[str]:
+    """A compiler for `target` that knows no C library."""
     resources = run(["clang", "-print-resource-dir"]).strip()
     return [
-        *("clang", f"--target={ABIS[abi]}-linux-android26", "-O2", "-Wall", "-fPIC", "-shared"),
-        *("-nostdlib", "-nostdinc", "-isystem", f"{resources}/include", "-ffreestanding"),
-        *("-fno-builtin", "-fuse-ld=lld"),
+        *("clang", f"--target={target}", "-O2", "-Wall", "-fPIC", "-shared", "-nostdlib"),
+        *("-nostdinc", "-isystem", f"{resources}/include", "-ffreestanding", "-fno-builtin"),
+        *("-fuse-ld=lld", "-I", str(NATIVE / "bionic")),
     ]
