@@ -1,8 +1,9 @@
 """An emulated ARM processor with Python and LiteRT on it, for `runtime/arm.py`.
 
-QEMU's user mode runs single arm64 Linux programs; their libraries come from Debian's arm64 packages
-and from aarch64 wheels. Nothing is installed into the system. `python -m pockethdr.runtime.arm_tools`
-fetches everything (about 300 MB) into `~/.cache/pockethdr/arm`, or into `$POCKETHDR_ARM`.
+QEMU's user mode runs single arm64 Linux programs; their libraries come from Debian's arm64
+packages and from aarch64 wheels. Nothing is installed into the system.
+`python -m pockethdr.runtime.arm_tools` fetches everything (about 300 MB) into
+`~/.cache/pockethdr/arm`, or into `$POCKETHDR_ARM`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,16 @@ _LEAST_QEMU = 10
 _SUITE, _QEMU_SUITE = "bookworm", "bookworm-backports"
 _PYTHON = "python3.11"
 _PACKAGES = (
-    *("libc6", "libgcc-s1", "libstdc++6", "zlib1g", "libexpat1", "libffi8", "liblzma5", "libbz2-1.0"),
+    *(
+        "libc6",
+        "libgcc-s1",
+        "libstdc++6",
+        "zlib1g",
+        "libexpat1",
+        "libffi8",
+        "liblzma5",
+        "libbz2-1.0",
+    ),
     *(f"{_PYTHON}-minimal", f"lib{_PYTHON}-minimal", f"lib{_PYTHON}-stdlib"),
 )
 _WHEELS = ("ai-edge-litert", "numpy", "ml_dtypes", "flatbuffers", "tqdm", "protobuf")

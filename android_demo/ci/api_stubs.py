@@ -1,7 +1,7 @@
 """Signatures of Android API 36, read from the Python stubs of `chaquopy-stubs-android`.
 
-A stub says `def setColorMode(self, colorMode: int | java.jint | java.lang.Integer, /)`; the JVM says
-`(I)V`. Return types do not take part: the stubs leave them ambiguous.
+A stub says `def setColorMode(self, colorMode: int | java.jint | java.lang.Integer, /)`; the JVM
+says `(I)V`. Return types do not take part: the stubs leave them ambiguous.
 """
 
 from __future__ import annotations
@@ -80,6 +80,8 @@ class ApiStubs:
             return {_ARRAYS[array[1]]}
         if name == "java.chaquopy.JavaArray" and isinstance(annotation, ast.Subscript):
             return {"[" + d for d in self._descriptors(annotation.slice, package)}
+        if name == "typing.Type":
+            return {"Ljava/lang/Class;"}
         return {f"L{self._name(annotation, package)};"}
 
     def _name(self, expression: ast.expr, package: str) -> str:
@@ -122,7 +124,9 @@ def _parameters(function: ast.FunctionDef) -> list[ast.expr]:
     found = [parameter.annotation for parameter in given if parameter.annotation is not None]
     rest = function.args.vararg
     if rest is not None and rest.annotation is not None:
-        array = ast.Subscript(ast.parse("java.chaquopy.JavaArray", mode="eval").body, rest.annotation)
+        array = ast.Subscript(
+            ast.parse("java.chaquopy.JavaArray", mode="eval").body, rest.annotation
+        )
         found.append(array)
     return found
 

@@ -1,4 +1,4 @@
-"""Compiling: Kotlin to jars, the bridge to shared libraries for this host, arm64 Linux and Android."""
+"""Compiling: Kotlin to jars, the bridge to libraries for this host, arm64 Linux and Android."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def host_bridge() -> Path:
 
 
 def arm64_linux_bridge() -> Path:
-    """The bridge for an arm64 Linux JVM; what it takes from the C library is found when it loads."""
+    """The bridge for an arm64 Linux JVM; the C library is found when it is loaded."""
     return _bridge("arm64-linux", [*_clang("aarch64-linux-gnu"), *_jni()])
 
 

@@ -1,6 +1,6 @@
 """`make apk`: the app as a signed debug APK, without Gradle, an Android SDK or Google's Maven.
 
-    resources (aapt2) → Kotlin → check of every android.* reference → dex (R8) → libraries → signature
+    resources (aapt2) → Kotlin → check of every android.* reference → dex (R8) → signature
 
 Says loudly which step is skipped when a pinned tool has vanished from its registry.
 """
@@ -71,7 +71,17 @@ def build() -> list[Path]:
 def android_jar() -> Path:
     """API 23 with the lines of the delta."""
     jar = BUILD / "android.jar"
-    run(["java", "-cp", _ASM, CI / "ApiDelta.java", fetch.android_23_jar(), CI / "api-delta.txt", jar])
+    run(
+        [
+            "java",
+            "-cp",
+            _ASM,
+            CI / "ApiDelta.java",
+            fetch.android_23_jar(),
+            CI / "api-delta.txt",
+            jar,
+        ]
+    )
     return jar
 
 
@@ -90,7 +100,9 @@ def _resources(assets: Path) -> Path:
     """An APK of manifest, resources and assets; also writes R.java."""
     settings = fetch.pins()["android"]
     manifest = BUILD / "AndroidManifest.xml"
-    manifest.write_text(_merged((APP / "main/AndroidManifest.xml").read_text(), settings["application"]))
+    manifest.write_text(
+        _merged((APP / "main/AndroidManifest.xml").read_text(), settings["application"])
+    )
     compiled, base = BUILD / "resources.zip", BUILD / "base.apk"
     run(["aapt2", "compile", "--dir", APP / "main/res", "-o", compiled])
     run([

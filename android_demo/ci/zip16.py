@@ -1,7 +1,7 @@
 """Alignment for 16 KiB pages, which Android 15 may have: of zip entries and of libraries.
 
-Debian's zipalign knows 4 KiB pages alone. The padding is an extra field of Android's own (0xd935) that
-names its alignment, so that apksigner keeps it.
+Debian's zipalign knows 4 KiB pages alone. The padding is an extra field of Android's own (0xd935)
+that names its alignment, so that apksigner keeps it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ _WORD = 4
 _ALIGNMENT_FIELD = 0xD935
 _LOCAL_HEADER, _FIELD_HEADER = 30, 6
 _PT_LOAD = 1
-# The earliest date that a zip file can hold and apksigner accepts: the same APK from the same input.
+# The same APK from the same input: an old date that apksigner accepts.
 _DATE = (1981, 1, 1, 1, 1, 2)
 
 
 def aligned_copy(source: Path, target: Path) -> None:
     """Copy a zip file, each stored entry aligned: libraries to a page, the rest to four bytes."""
-    with zipfile.ZipFile(source) as old, target.open("wb") as file, zipfile.ZipFile(file, "w") as new:
+    with (
+        zipfile.ZipFile(source) as old,
+        target.open("wb") as file,
+        zipfile.ZipFile(file, "w") as new,
+    ):
         for entry in old.infolist():
             made = zipfile.ZipInfo(entry.filename, _DATE)
             made.compress_type, made.external_attr = entry.compress_type, entry.external_attr
