@@ -62,6 +62,7 @@ class Row:
         latency_ms: p50, p90, p99 of one tile on this host's CPU.
         int8_mac_share: share in [0, 1] of the multiplications done on integers.
         undelegated_ops: what the runtime's fast path left over, as its check recorded it.
+        arm: what emulated ARM kernels made of it (`runtime/arm.py`); None when not asked for.
     """
 
     model: str
@@ -88,6 +89,7 @@ class Row:
     peak_memory_mb: float | None
     int8_mac_share: float | None
     undelegated_ops: Any
+    arm: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:

@@ -21,6 +21,7 @@ from pockethdr.errors import BracketError, PocketError, Unavailable
 from pockethdr.export.manifest import Artifact, Manifest, read_manifest, write_bytes
 from pockethdr.report.crops import Crop, worst_crop
 from pockethdr.report.host import host
+from pockethdr.report.on_arm import with_arm
 from pockethdr.report.reference import Reference, tiled
 from pockethdr.report.row import Detail, Row, finite_db, mean_of
 from pockethdr.report.thresholds import Thresholds, judge
@@ -66,6 +67,7 @@ def validate(
     *,
     threads: int = 2,
     json_path: Path | None = None,
+    arm: bool = False,
     progress: Progress | None = None,
 ) -> list[Row]:
     """Judge the artifacts of `out`; see `evaluate`. A failed artifact is a row, not an exception.
@@ -73,7 +75,7 @@ def validate(
     Args:
         json_path: where to write what `report.json` holds.
     """
-    evaluation = evaluate(out, brackets, threads=threads, progress=progress)
+    evaluation = evaluate(out, brackets, threads=threads, arm=arm, progress=progress)
     if json_path is not None:
         write_bytes(json_path, evaluation.to_json().encode(), overwrite=True)
     return list(evaluation.rows)
@@ -87,6 +89,7 @@ def evaluate(
     thresholds: Thresholds | None = None,
     crops: bool = False,
     command: str = "",
+    arm: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Run and time every artifact of an export.
@@ -98,6 +101,7 @@ def evaluate(
         thresholds: what passes; default `Thresholds()`.
         crops: also picture the worst place of each artifact on each bracket.
         command: what the user typed, for the record.
+        arm: also run TFLite artifacts on emulated ARM code, on tiles of the first bracket.
         progress: called after each step.
 
     Raises:
@@ -119,9 +123,13 @@ def evaluate(
         trial.time()
         steps.done(f"latency of {trial.name}")
     bounds = thresholds or Thresholds()
+    rows = tuple(trial.row(bounds) for trial in trials)
+    if arm:
+        bracket = read_bracket(folders[0], domain=manifest.domain)
+        rows = with_arm(rows, out, manifest, bracket)
     return Evaluation(
         manifest,
-        tuple(trial.row(bounds) for trial in trials),
+        rows,
         tuple(detail for trial in trials for detail in trial.details),
         tuple(crop for trial in trials for crop in trial.crops),
         bounds,

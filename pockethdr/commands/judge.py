@@ -31,9 +31,15 @@ GATE_FAILED = 1
 @brackets_option
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the rows.")
 @_threads
+@click.option("--arm", is_flag=True, help="Also on emulated ARM code: LiteRT's kernels for phones.")
 @click.pass_context
 def validate(
-    context: click.Context, out: Path, brackets: Path, json_file: Path | None, threads: int
+    context: click.Context,
+    out: Path,
+    brackets: Path,
+    json_file: Path | None,
+    threads: int,
+    arm: bool,
 ) -> None:
     """Run every artifact of OUT on real brackets and judge it against the PyTorch reference.
 
@@ -47,7 +53,7 @@ def validate(
     from pockethdr.report.validate import validate as judged
 
     with steps("validating") as step:
-        rows = judged(out, [brackets], threads=threads, json_path=json_file, progress=step)
+        rows = judged(out, [brackets], threads=threads, json_path=json_file, arm=arm, progress=step)
     print_rows(rows)
     context.exit(exit_code(rows))
 

@@ -1,0 +1,105 @@
+"""The Kotlin core against the Python runtime on a whole bracket.
+
+`python -m android_demo.ci.parity [BRACKET]` fuses a bracket of full size with the INT8 artifact
+both ways and compares what comes out: the network's output, the 8-bit base image, and what a
+decoder makes of the Ultra HDR file.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+
+from android_demo.ci.android_test import host_litert, java_arguments, test_jar
+from android_demo.ci.artifacts import DOMAIN, export_folder
+from android_demo.ci.build import host_bridge, run
+from android_demo.ci.goldens import Goldens, put_bracket, say_spec
+from android_demo.ci.paths import OUT, SHARED
+from pockethdr.brackets.read import read_bracket
+from pockethdr.errors import PocketError
+from pockethdr.export.manifest import read_manifest
+from pockethdr.runtime.develop import tone_mapped
+from pockethdr.runtime.fuse import fuse
+
+BRACKET = SHARED / "note9_garden_left"
+_LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far Kotlin is from Python.
+
+    Attributes:
+        network: largest difference of the network's linear output.
+        base_codes: largest difference of the 8-bit base image, in codes.
+        luminance: median relative error of the decoded Ultra HDR file's luminance.
+    """
+
+    bracket: str
+    size: tuple[int, int]
+    tiles: int
+    network: float
+    base_codes: int
+    luminance: float
+    milliseconds: dict[str, float]
+
+    def holds(self) -> bool:
+        return self.network == 0 and self.base_codes <= 1 and self.luminance < 0.005
+
+
+def main() -> int:
+    try:
+        found = compare(Path(sys.argv[1]) if len(sys.argv) > 1 else BRACKET)
+    except PocketError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(asdict(found), indent=1))
+    return 0 if found.holds() else 1
+
+
+def compare(folder: Path, *, jar: Path | None = None) -> Parity:
+    """Fuse the rgb bracket in `folder` by Kotlin and by Python."""
+    bracket, out = read_bracket(folder, domain=DOMAIN), export_folder()
+    manifest, work = read_manifest(out), OUT / "parity"
+    artifact = out / next(str(a.file) for a in manifest.artifacts if a.precision == "int8")
+    goldens = Goldens(work)
+    say_spec(goldens, manifest)
+    put_bracket(goldens, bracket)
+    shutil.copy(artifact, work / "artifact.tflite")
+    goldens.close()
+    arguments = java_arguments(jar or test_jar(), work, bridge=host_bridge(), litert=host_litert())
+    run(["java", *arguments, "org.pockethdr.demo.FuseBracketKt", work])
+    said = dict(line.split("=") for line in (work / "result.properties").read_text().split())
+    height, width = bracket.size()
+    hdr = fuse(artifact, bracket).rgb()
+    ours = np.fromfile(work / "hdr.f32", "<f4").reshape(height, width, 3)
+    base = np.fromfile(work / "base.u8", np.uint8).reshape(height, width, 3)
+    return Parity(
+        bracket.name,
+        (height, width),
+        int(said["tiles"]),
+        float(np.abs(ours - hdr).max()),
+        int(np.abs(base.astype(int) - tone_mapped(hdr)).max()),
+        luminance_error(work / "ultra.jpg", hdr * float(said["brightness"])),
+        {k.removeprefix("ms."): round(float(v)) for k, v in said.items() if k.startswith("ms.")},
+    )
+
+
+def luminance_error(file: Path, hdr: np.ndarray) -> float:
+    """Median relative error of an Ultra HDR file against linear light, 1.0 = SDR white."""
+    decoded = imagecodecs.ultrahdr_decode(
+        file.read_bytes(), dtype="float16", transfer=imagecodecs.ULTRAHDR.CT.LINEAR
+    )
+    found = decoded[..., :3].astype(np.float32) @ _LUMINANCE
+    wanted = hdr @ _LUMINANCE
+    return float(np.median(np.abs(found - wanted) / np.maximum(wanted, 1e-4)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

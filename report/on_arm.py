@@ -1,0 +1,70 @@
+"""Adds to the rows of TFLite artifacts what they do on ARM code; see `runtime/arm.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pockethdr.brackets.bracket import Bracket
+from pockethdr.errors import ArtifactError, Unavailable
+from pockethdr.export.manifest import Manifest
+from pockethdr.report.row import Row
+from pockethdr.runtime.arm import LEAST_FP16_DB, ArmCheck, check_on_arm
+from pockethdr.runtime.arm_tools import ArmHost, arm_host
+
+
+def with_arm(
+    rows: Sequence[Row], out: Path, manifest: Manifest, bracket: Bracket
+) -> tuple[Row, ...]:
+    """The rows, those of TFLite artifacts that ran here judged on emulated ARM too.
+
+    Without the tools each says so, and is judged as before.
+    """
+    try:
+        host = arm_host()
+    except Unavailable as missing:
+        return tuple(
+            _noted(row, f"on ARM: skipped: {missing.reason}; {missing.install}")
+            if _concerned(row)
+            else row
+            for row in rows
+        )
+    return tuple(
+        _judged(row, out, manifest, bracket, host) if _concerned(row) else row for row in rows
+    )
+
+
+def _concerned(row: Row) -> bool:
+    return row.target == "tflite" and row.executed and row.artifact is not None
+
+
+def _judged(row: Row, out: Path, manifest: Manifest, bracket: Bracket, host: ArmHost) -> Row:
+    try:
+        found = check_on_arm(out / str(row.artifact), row.precision, bracket, manifest, host)
+    except ArtifactError as error:
+        return replace(_noted(row, f"on ARM: {error.what}"), passed=False)
+    noted = replace(_noted(row, f"on ARM: {sentence(found)}"), arm=found.to_json())
+    return noted if found.passed else replace(noted, passed=False)
+
+
+def sentence(found: ArmCheck) -> str:
+    """What was found, for people."""
+    where = f"{found.tiles} tiles on an emulated {found.cpu}"
+    if found.differing == 0:
+        return f"equal to x86 bit for bit, {where}"
+    if found.differing is not None:
+        return (
+            f"{found.differing} of {found.values} values differ from x86, the first at (tile, row, "
+            f"column, channel) {found.where}, {where}"
+        )
+    if found.fp16_db is None:
+        return f"FP16 arithmetic returns NaN or infinity, {where}"
+    return (
+        f"FP16 arithmetic at {found.fp16_db:.1f} dB of FP32 where {LEAST_FP16_DB:g} dB are needed, "
+        f"{where}"
+    )
+
+
+def _noted(row: Row, note: str) -> Row:
+    return replace(row, reason="; ".join(part for part in (row.reason, note) if part))

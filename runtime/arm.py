@@ -1,0 +1,122 @@
+"""TFLite artifacts on ARM code: XNNPACK's kernels for phones, under an emulator.
+
+x86 and ARM run different kernels of one library. Integer ones must agree to the bit; in half
+precision ARM computes what x86 only imitates, so that the loss shows here alone. An emulator says
+nothing of speed, and no time is taken.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pockethdr.brackets.bracket import Bracket
+from pockethdr.brackets.metrics import psnr_mu
+from pockethdr.errors import ArtifactError
+from pockethdr.export.manifest import Manifest
+from pockethdr.runtime import arm_worker
+from pockethdr.runtime.arm_tools import CPU, ArmHost
+from pockethdr.runtime.runner import Array, Frames
+from pockethdr.runtime.tiling import cut, tiles
+
+#: Least PSNR-µ in dB of FP16 arithmetic on ARM against FP32 arithmetic here.
+LEAST_FP16_DB = 55.0
+#: Emulation takes minutes where a phone takes milliseconds.
+TILES = 2
+_IDENTICAL_DB = 200.0
+_PLAIN, _FORCE_FP16 = 0, 4
+_WORKER = Path(arm_worker.__file__)
+
+
+@dataclass(frozen=True)
+class ArmCheck:
+    """One artifact on ARM.
+
+    Attributes:
+        tiles: how many were compared.
+        differing: values that differ from x86, of `values`; for INT8.
+        fp16_db: PSNR-µ of FP16 arithmetic against FP32; else.
+        where: of the first difference, (tile, row, column, channel); None without one.
+    """
+
+    cpu: str
+    tiles: int
+    values: int
+    differing: int | None
+    fp16_db: float | None
+    where: tuple[int, ...] | None
+    passed: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def check_on_arm(
+    artifact: Path, precision: str, bracket: Bracket, manifest: Manifest, host: ArmHost
+) -> ArmCheck:
+    """Run a few tiles of `bracket` on ARM and here, and compare.
+
+    Raises:
+        ArtifactError: the artifact does not run on one of them.
+    """
+    stacks = _tiles(bracket.inputs(), manifest)
+    with tempfile.TemporaryDirectory() as scratch:
+        frames = Path(scratch) / "frames.npz"
+        np.savez(frames, **stacks)
+        here = _here(artifact, frames)
+        flags = _PLAIN if precision == "int8" else _FORCE_FP16
+        there = _on_arm(artifact, frames, host, flags)
+    shape = (-1, *manifest.size, manifest.output_channels)
+    return compared(here.reshape(shape), there.reshape(shape), precision)
+
+
+def compared(here: Array, there: Array, precision: str) -> ArmCheck:
+    """Judge ARM's output against this host's, tiles×H×W×C both."""
+    if precision == "int8":
+        different = here != there
+        count = int(different.sum())
+        where = tuple(int(i) for i in np.argwhere(different)[0]) if count else None
+        return ArmCheck(CPU, len(here), here.size, count, None, where, count == 0)
+    if not np.isfinite(there).all():
+        return ArmCheck(CPU, len(here), here.size, None, None, None, False)
+    clipped = [np.clip(x, 0.0, 1.0) for x in (there, here)]
+    db = min(float(psnr_mu(*clipped)), _IDENTICAL_DB)
+    return ArmCheck(CPU, len(here), here.size, None, db, None, db >= LEAST_FP16_DB)
+
+
+def _tiles(frames: Frames, manifest: Manifest) -> dict[str, Array]:
+    """Tiles spread over the bracket, channels last."""
+    size = frames[0].shape[-2:]
+    plan = tiles((size[0], size[1]), manifest.size, manifest.halo or 0, manifest.multiple)
+    chosen = [plan[i * (len(plan) - 1) // max(TILES - 1, 1)] for i in range(min(TILES, len(plan)))]
+    return {
+        name: np.stack([cut(frame, tile)[0].transpose(1, 2, 0) for tile in chosen])
+        for name, frame in zip(("short", "mid", "long"), frames, strict=True)
+    }
+
+
+def _here(artifact: Path, frames: Path) -> Array:
+    out = frames.with_name("here.npy")
+    arguments = [str(part) for part in (_WORKER, artifact.resolve(), frames, out, _PLAIN)]
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return _output(artifact, out, done, "this host")
+
+
+def _on_arm(artifact: Path, frames: Path, host: ArmHost, flags: int) -> Array:
+    out = frames.with_name("there.npy")
+    done = host.python(_WORKER, artifact.resolve(), frames, out, str(flags))
+    return _output(artifact, out, done, f"emulated {CPU}")
+
+
+def _output(artifact: Path, out: Path, done: subprocess.CompletedProcess[str], where: str) -> Array:
+    if done.returncode or not out.is_file():
+        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise ArtifactError(f"{artifact.name} does not run on {where}: {last}")
+    return np.load(out)

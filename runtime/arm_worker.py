@@ -1,0 +1,42 @@
+"""Runs inside the emulated ARM Python of `runtime/arm_tools.py`, which has LiteRT and NumPy alone.
+
+`arm_worker.py ARTIFACT FRAMES OUT FLAGS`: FRAMES is an .npz of `short`, `mid` and `long`, each a
+stack of tiles that the artifact takes, OUT the .npy of what it returns; FLAGS are XNNPACK's (4
+forces FP16 arithmetic, 0 changes nothing).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.compiled_model import CompiledModel
+from ai_edge_litert.hardware_accelerator import HardwareAccelerator
+from ai_edge_litert.options import CpuOptions, Options
+
+_SIGNATURE, _INPUTS, _OUTPUT = "serving_default", ("short", "mid", "long"), "hdr"
+
+
+def main(artifact: str, frames: str, out: str, flags: str) -> None:
+    cpu = CpuOptions(num_threads=1, xnnpack_flags=int(flags)) if int(flags) else None
+    options = Options(hardware_accelerators=HardwareAccelerator.CPU, cpu_options=cpu)
+    model = CompiledModel.from_file(artifact, options=options)
+    stacks = np.load(frames)
+    count = len(stacks[_INPUTS[0]])
+    np.save(out, np.stack([_run(model, {n: stacks[n][i] for n in _INPUTS}) for i in range(count)]))
+
+
+def _run(model: Any, tile: dict[str, np.ndarray]) -> np.ndarray:
+    """One tile of H×W×C frames → its output, flat."""
+    inputs = {name: model.create_input_buffer_by_name(_SIGNATURE, name) for name in _INPUTS}
+    output = model.create_output_buffer_by_name(_SIGNATURE, _OUTPUT)
+    for name, buffer in inputs.items():
+        buffer.write(np.ascontiguousarray(tile[name], np.float32))
+    model.run_by_name(_SIGNATURE, inputs, {_OUTPUT: output})
+    bytes_ = model.get_output_buffer_requirements(0, 0)["buffer_size"]
+    return np.array(output.read(int(bytes_) // 4, np.float32))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
