@@ -56,11 +56,12 @@ def aligned(bracket: Bracket) -> Bracket:
 def _grey(bracket: Bracket, frame: Frame) -> tuple[NDArray[np.float32], float]:
     """The network's grid averaged down, encoded, 0..1; and its scale (< 1)."""
     pixels = np.asarray(frame.pixels, np.float32)
-    grey = linear_to_srgb(pack(pixels).mean(axis=0)) if bracket.domain == RAW else pixels.mean(2)
+    raw = bracket.domain == RAW
+    grey = linear_to_srgb(pack(pixels).mean(axis=0)) if raw else pixels.mean(axis=2)
     scale = min(1.0, _LONGEST / max(grey.shape))
     size = (round(grey.shape[1] * scale), round(grey.shape[0] * scale))
     small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-    return cv2.GaussianBlur(small, (0, 0), 1.0), scale
+    return np.asarray(cv2.GaussianBlur(small, (0, 0), 1.0), np.float32), scale
 
 
 def _homography(anchor: NDArray[np.float32], other: NDArray[np.float32]) -> Homography | None:
@@ -76,12 +77,12 @@ def _homography(anchor: NDArray[np.float32], other: NDArray[np.float32]) -> Homo
         start = _scaled(found, 1 / step)
         start = start if motion == cv2.MOTION_HOMOGRAPHY else start[:2].copy()
         try:
-            likeness, start = cv2.findTransformECC(
+            likeness, moved = cv2.findTransformECC(
                 small[0], small[1], start, motion, _CRITERIA, small[2], 5
             )
         except cv2.error:  # does not converge
             return None
-        whole = np.vstack([start, [[0, 0, 1]]]) if len(start) == 2 else start
+        whole = np.vstack([moved, [[0, 0, 1]]]) if len(moved) == 2 else np.asarray(moved)
         found = _scaled(whole.astype(np.float32), step)
     height, width = anchor.shape
     far = _shift(found, height, width) > _FARTHEST * max(height, width)
@@ -113,10 +114,10 @@ def _comparable(
     anchor: NDArray[np.float32], other: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Both with the tones of their ranks where both expose: alike at any exposure and response."""
-    equalised = [cv2.equalizeHist(np.round(x * 255).clip(0, 255).astype(np.uint8)) for x in
-                 (anchor, other)]  # fmt: skip
-    first, second = (x.astype(np.float32) / 255 for x in equalised)
-    return first, second
+    first, second = (
+        cv2.equalizeHist(np.round(x * 255).clip(0, 255).astype(np.uint8)) for x in (anchor, other)
+    )
+    return np.divide(first, 255, dtype=np.float32), np.divide(second, 255, dtype=np.float32)
 
 
 def _scaled(homography: Homography, scale: float) -> Homography:
