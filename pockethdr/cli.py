@@ -16,6 +16,7 @@ import click
 
 import pockethdr
 from pockethdr.commands import ARGUMENTS
+from pockethdr.commands.bench import bench
 from pockethdr.commands.demo import demo
 from pockethdr.commands.doctor import doctor
 from pockethdr.commands.evaluate import evaluate
@@ -118,6 +119,7 @@ for _command in (
     validate,
     report,
     compare,
+    bench,
     fuse,
     gather,
     simulate,
