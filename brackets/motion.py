@@ -71,7 +71,8 @@ class _Thing:
         layer = _warped(self.layer, move, 0)
         length = opened * math.hypot(*self.path)
         layer = _blurred(layer, length, math.atan2(self.path[1], self.path[0]))
-        seen = scene * (1 - layer[..., 3:])
+        # Rounding takes a blurred alpha a hair past one: light must not turn negative.
+        seen = scene * np.maximum(1 - layer[..., 3:], 0.0)
         seen += layer[..., :3]
         return seen
 

@@ -12,6 +12,7 @@ import pytest
 
 from pockethdr.brackets.bracket import FLIPS, Bracket, pack
 from pockethdr.brackets.metrics import psnr_mu
+from pockethdr.brackets.motion import _Thing
 from pockethdr.brackets.noise import brooks_noise, noise_of, noisy, phones
 from pockethdr.brackets.read import read_bracket
 from pockethdr.brackets.simulate import Simulation, shading_gain, simulate, write_bracket
@@ -179,6 +180,15 @@ def test_several_objects_move_each_its_own_way_and_hide_what_is_behind(scene: np
     moved = np.abs(layers[0] - layers[1]) > 0.1 * layers[1].mean()
     alone = np.abs(one.frames[0].pixels - one.frames[1].pixels / 2) > 0.1 * layers[1].mean()
     assert moved.mean() > 1.2 * alone.mean()
+
+
+def test_light_never_turns_negative_behind_a_blurred_object() -> None:
+    """The sum of a blur's weights may round to a hair over one, and alpha with it."""
+    sun = np.full((40, 40, 3), 1e6, np.float32)
+    black = np.zeros((40, 40, 4), np.float32)
+    black[..., 3] = 1
+    diagonal = _Thing(black, (5 * np.sqrt(0.5), 5 * np.sqrt(0.5)))  # five pixels
+    assert diagonal.over(sun, 0.0, 1.0).min() >= 0
 
 
 @pytest.mark.parametrize("cfa", FLIPS)
