@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pockethdr.brackets.bracket import Bracket, linear_to_srgb, unpack
-from pockethdr.runtime.develop import camera_to_srgb, demosaic
+from pockethdr.runtime.demosaic import camera_to_srgb, demosaic
 
-# Bracket and top left corner in packed pixels: something that moves, deep shadow, an edge of light.
+# Bracket and top left corner in packed pixels: things that move before a window and in leaves, a
+# hand-held shot into the light, something dark that passes by at dusk.
 PLACES = (
-    ("openexr_Desk_0", 60, 60),
+    ("openexr_Desk_1", 20, 40),
     ("openexr_Tree_1", 60, 60),
-    ("pixel6pro_ultrahdr_Ultra_HDR_Samples_Originals_02_0", 60, 60),
-    ("blender_sunset_0", 60, 60),
+    ("pixel6pro_ultrahdr_Ultra_HDR_Samples_Originals_02_1", 100, 100),
+    ("blender_sunset_2", 60, 30),
 )
 SIDE, ENLARGED, CAPTION = 96, 2, 24
 
@@ -49,7 +50,7 @@ def _shown(
     camera = bracket.camera
     assert camera is not None
     rgb = camera_to_srgb(demosaic(unpack(np.clip(image, 0, 1)), camera.wb_gains), camera)
-    light = np.maximum(rgb, 0) * np.float32(0.18 / key)
+    light = rgb.transpose(1, 2, 0) * np.float32(0.18 / key)
     piece = light[2 * top : 2 * top + 2 * SIDE, 2 * left : 2 * left + 2 * SIDE]
     toned = np.rint(255 * linear_to_srgb(piece / (1 + piece))).astype(np.uint8)
     size = (ENLARGED * SIDE, ENLARGED * SIDE)

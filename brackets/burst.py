@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from pockethdr.brackets import choose, formats, kalantari, layout
-from pockethdr.brackets.bracket import RAW, RGB, Camera, linear_to_srgb
+from pockethdr.brackets.bracket import RAW, RGB, Camera, linear_to_srgb, srgb_to_linear
 from pockethdr.brackets.choose import Choice, Shot
 from pockethdr.brackets.dng import exposure_of_dng
 from pockethdr.brackets.formats import Header
 from pockethdr.brackets.metadata import NAME, read_metadata
+from pockethdr.brackets.ratios import measured_exposures
 from pockethdr.errors import BracketError
 
 # Encoded values that say something: above the noise, below the clip.
@@ -125,8 +126,22 @@ def _from_kalantari(folder: Path) -> Burst:
 def _from_exif(folder: Path) -> Burst:
     paths = sorted(path for path in folder.iterdir() if formats.is_photograph(path))
     headers = [formats.read_header(path) for path in paths]
+    if len(headers) > 2 and any(header.exposure_s is None for header in headers):
+        estimated = _from_pixels(folder, paths)
+        if estimated is not None:
+            return estimated
     shots, source = _exposures([_settings(header) for header in headers], folder)
     return Burst(folder, layout.PHOTOGRAPHS, RGB, shots, source)
+
+
+def _from_pixels(folder: Path, paths: Sequence[Path]) -> Burst | None:
+    """A burst whose exposures EXIF does not know; None where the pixels do not tell either."""
+    linear = [srgb_to_linear(formats.read_small(path) / np.float32(255)) for path in paths]
+    exposures = measured_exposures(linear)
+    if exposures is None:
+        return None
+    shots = tuple(Shot(path.name, e) for path, e in zip(paths, exposures, strict=True))
+    return Burst(folder, layout.PHOTOGRAPHS, RGB, shots, "the pixels: EXIF has no exposure times")
 
 
 def _from_dng(folder: Path) -> Burst:

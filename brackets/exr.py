@@ -86,7 +86,7 @@ class StripExr:
     """
 
     def __init__(self, path: Path, size: tuple[int, int], attributes: dict[str, Any]) -> None:
-        import Imath
+        import Imath  # type: ignore[import-untyped]
         import OpenEXR
 
         header = OpenEXR.Header(size[1], size[0])

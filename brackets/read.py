@@ -40,6 +40,7 @@ from pockethdr.brackets.burst import (
 from pockethdr.brackets.choose import Choice, Shot
 from pockethdr.brackets.mobilehdr import read_npz
 from pockethdr.brackets.mosaic import read_codes, read_mosaic
+from pockethdr.brackets.ratios import checked
 from pockethdr.brackets.response import FIXED, RESPONSES, Response, fit_debevec
 from pockethdr.brackets.stored import looked_up, stored, table_of
 from pockethdr.brackets.truth import Truth, read_truth
@@ -102,18 +103,21 @@ def read_bracket(
     _check_domain(path, burst.domain, domain)
     choice = choose_triplet(burst, triplet, lambda file: _exposedness(burst, file))
     if burst.domain == RAW:
-        return _raw(burst, choice, stream)
-    return _rgb(burst, choice, response, stream)
+        return checked(_raw(burst, choice, stream), assumed_response=False)
+    found = _rgb(burst, choice, response, stream)
+    return checked(found, assumed_response=response != "debevec")
 
 
 def _raw(burst: Burst, choice: Choice, stream: bool) -> Bracket:
     def frame(shot: Shot) -> tuple[Pixels, Camera, int]:
         coded = read_codes(burst.folder / shot.name, burst.camera)
         codes = flip(coded.codes, flips_of(coded.camera.cfa))
-        return _held(codes, coded.values, stream), coded.camera, coded.orientation
+        pixels = _held(shot, codes, coded.values, stream)
+        return pixels, coded.camera, coded.orientation
 
     read = _each(burst, choice, frame)
     frames = [pixels for pixels, _, _ in read]
+    _check_orientations(burst, choice, [orientation for _, _, orientation in read])
     _, camera, orientation = read[1]
     flips = flips_of(camera.cfa)
     truth = _truth(burst, choice, frames, stream)
@@ -131,13 +135,17 @@ def _rgb(burst: Burst, choice: Choice, curve: str, stream: bool) -> Bracket:
     def frame(shot: Shot) -> Pixels:
         codes = formats.colour_pixels(burst.folder / shot.name)
         largest = np.iinfo(codes.dtype).max
-        return _held(codes, np.arange(largest + 1, dtype=np.float32) / largest, stream)
+        return _held(
+            shot, codes, np.arange(largest + 1, dtype=np.float32) / np.float32(largest), stream
+        )
 
     frames = _each(burst, choice, frame)
     truth = _truth(burst, choice, frames, stream)
+    headers = [formats.read_header(burst.folder / shot.name) for shot in choice.shots]
+    _check_orientations(burst, choice, [header.orientation for header in headers])
     return Bracket(
         domain=RGB,
-        orientation=formats.read_header(burst.folder / choice.shots[1].name).orientation,
+        orientation=headers[1].orientation,
         ground_truth=None
         if truth.image is None
         else np.ascontiguousarray(truth.image.transpose(2, 0, 1)),
@@ -146,8 +154,19 @@ def _rgb(burst: Burst, choice: Choice, curve: str, stream: bool) -> Bracket:
     )
 
 
-def _held(codes: NDArray[Any], values: NDArray[np.float32], stream: bool) -> Pixels:
-    """Decoded samples, on disk or as floats in memory."""
+def _held(shot: Shot, codes: NDArray[Any], values: NDArray[np.float32], stream: bool) -> Pixels:
+    """Decoded samples, on disk or as floats in memory.
+
+    Raises:
+        BracketError: nothing is to be seen in them.
+    """
+    darkest, brightest = values[codes.min()], values[codes.max()]
+    if brightest <= 0 or darkest >= 1:
+        raise BracketError(
+            f"{shot.name}: all of it is {'black' if brightest <= 0 else 'white'}",
+            expected="a frame in which something is exposed",
+            fix="leave it out, or take the bracket again with other exposure times",
+        )
     if stream:
         return stored(codes, values)
     return looked_up(codes, table_of(values, codes.dtype))
@@ -221,6 +240,19 @@ def _common_size(burst: Burst, choice: Choice, frames: Sequence[Pixels]) -> tupl
         )
     height, width = sizes[0]
     return height, width
+
+
+def _check_orientations(burst: Burst, choice: Choice, orientations: Sequence[int]) -> None:
+    if len(set(orientations)) > 1:
+        listed = ", ".join(
+            f"{shot.name} {orientation}"
+            for shot, orientation in zip(choice.shots, orientations, strict=True)
+        )
+        raise BracketError(
+            f"{burst.folder}: frames of different EXIF orientations ({listed})",
+            expected="one orientation: the pixels of all frames lie alike",
+            fix="take the bracket without turning the phone, or correct the tags",
+        )
 
 
 def _one_npz(path: Path) -> Path:

@@ -213,9 +213,8 @@ def _shot(
     rng: np.random.Generator,
 ) -> NDArray[np.float32]:
     """One frame's pixels, as `Frame` holds them, from camera RGB in units of full scale."""
-    light = mosaic_of(exposure)
-    light = light if gain is None else light / gain
-    mosaic = noisy(light, camera.noise or (0.0, 0.0), rng)
+    light = np.asarray(mosaic_of(exposure), np.float32)
+    mosaic = noisy(light if gain is None else light / gain, camera.noise or (0.0, 0.0), rng)
     steps = np.float32(camera.white_level - camera.black_level)
     raw = np.rint(np.clip(mosaic, 0.0, 1.0) * steps) / steps
     raw = raw if gain is None else np.minimum(raw * gain, 1.0)

@@ -51,7 +51,7 @@ class Spool:
         stride = self.shape[1] * self._pixel
         start = row * stride + column * self._pixel
         if block.shape[1] == self.shape[1]:
-            yield start, memoryview(block.reshape(-1).view(np.uint8))
+            yield start, block.reshape(-1).view(np.uint8).data
             return
         for index, line in enumerate(block.reshape(len(block), -1).view(np.uint8)):
-            yield start + index * stride, memoryview(line)
+            yield start + index * stride, line.data

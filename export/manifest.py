@@ -218,13 +218,13 @@ def atomic_path(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         ArtifactError: `path` exists and may not be overwritten, its folder cannot be written, or
             the disk is full. Whatever fails, `path` is as before and nothing is left beside it.
     """
-    _refuse_existing(path, overwrite)
+    refuse_existing(path, overwrite)
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(partial)
         yield partial
-        _refuse_existing(path, overwrite)
+        refuse_existing(path, overwrite)
         _sync(partial)
         _swap(partial, path)
     except OSError as error:
@@ -239,7 +239,8 @@ def atomic_path(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             _remove(partial)
 
 
-def _refuse_existing(path: Path, overwrite: bool) -> None:
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raises ArtifactError where something lies that may not be replaced."""
     if path.exists() and not overwrite:
         raise ArtifactError(
             f"{path} exists", expected="a new path", fix="add --overwrite, or choose another folder"

@@ -22,6 +22,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from pockethdr.brackets.bracket import RAW, RGB
+from pockethdr.brackets.formats import sha256_of
 from pockethdr.brackets.sources import HELD_OUT, TRAIN, digest, scenes
 from pockethdr.errors import PocketError
 from pockethdr.models.loader import Batch, Stages, batches
@@ -29,7 +30,7 @@ from pockethdr.models.mobilehdr_patches import MobileHdrPatches, training_files
 from pockethdr.models.patches import Patches
 from pockethdr.models.progress import Progress
 from pockethdr.models.train_state import TrainState
-from pockethdr.models.weights import save_weights
+from pockethdr.models.weights import read_header, save_weights
 
 SIMULATED, MOBILE_HDR = "simulated", "mobile-hdr"
 _MU = 5000.0
@@ -224,6 +225,13 @@ def _data_facts(config: TrainConfig) -> dict[str, Any]:
     return {"data_sha256": digest(config.sources, TRAIN), "held_out": list(HELD_OUT)}
 
 
+def _init_facts(weights: Path | None) -> dict[str, Any]:
+    if weights is None:
+        return {}
+    before = read_header(weights).get("training", {}).get("steps_done")
+    return {"init_sha256": sha256_of(weights), "init_steps_done": before}
+
+
 def _psnr(difference: Tensor) -> float:
     """Mean over the batch, peak 1."""
     return float(-10 * torch.log10(difference.square().mean((1, 2, 3)) + 1e-12).mean())
@@ -241,6 +249,7 @@ def _header(config: TrainConfig, state: TrainState, score: float) -> dict[str, A
             "steps_done": state.step,
             "minutes_done": round(state.elapsed / 60, 1),
             **_data_facts(config),
+            **_init_facts(config.init),
             "loss": "L1 of µ-law + 0.1 L1 of linear",
         },
         "metrics": {"psnr_mu_fixed_patches": round(score, 3)},

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pockethdr.errors import PocketError, WeightsError
 from pockethdr.models import zoo
@@ -114,7 +114,8 @@ class TrainState:
     @torch.no_grad()
     def average_in(self, decay: float) -> None:
         """average ← decay · average + (1 − decay) · network; statistics of norms are copied."""
-        values, averages = list(self.network.parameters()), list(self.average.parameters())
+        values: list[Tensor] = list(self.network.parameters())
+        averages: list[Tensor] = list(self.average.parameters())
         torch._foreach_lerp_(averages, values, 1 - decay)
         for kept, buffer in zip(self.average.buffers(), self.network.buffers(), strict=True):
             kept.copy_(buffer)

@@ -73,7 +73,7 @@ def check_on_arm(
     stacks = _tiles(bracket.inputs(), manifest)
     with tempfile.TemporaryDirectory() as scratch:
         frames = Path(scratch) / "frames.npz"
-        np.savez(frames, **stacks)
+        np.savez(frames, allow_pickle=False, **stacks)
         here = _here(artifact, frames)
         flags = _PLAIN if precision == "int8" else _FORCE_FP16
         there = _on_arm(artifact, frames, host, flags)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import imagecodecs
@@ -104,8 +104,10 @@ def write_avif(
         strip = image.strip(rows)
         mixed = np.einsum("ij,jhw->ihw", _BT2020_OF_SRGB, strip)
         codes[rows] = np.round(_pq(mixed * gain) * 1023).transpose(1, 2, 0)
-    options = {"bitspersample": 10, "primaries": 9, "transfer": 16, "matrix": 9, "speed": 8}
-    path.write_bytes(imagecodecs.avif_encode(codes, level=90, numthreads=threads, **options))
+    options: dict[str, Any] = {"bitspersample": 10, "primaries": 9, "transfer": 16, "matrix": 9}
+    path.write_bytes(
+        imagecodecs.avif_encode(codes, level=90, speed=8, numthreads=threads, **options)
+    )
     return f"10-bit PQ, display white at {_WHITE:g} cd/m², no EXIF"
 
 

@@ -86,7 +86,8 @@ class _Halves:
             return
         encoded = np.asarray(self._pixels[rows], np.float32)[:, columns]
         yield encoded
-        yield (self._response(encoded) if self._response else encoded) / self._ratio
+        linear = self._response(encoded) if self._response else encoded
+        yield np.asarray(linear / self._ratio, np.float32)
 
 
 def _write_packed(

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
+from pockethdr.brackets.align import aligned
 from pockethdr.brackets.bracket import OUTPUT_CHANNELS, Bracket
 from pockethdr.brackets.read import read_bracket
 from pockethdr.brackets.spool import Spool
@@ -38,13 +39,22 @@ class Fuser:
     Args:
         artifact: inside its export folder, whose manifest it is checked against.
         threads: CPU threads, of the runtime and of what is done around it.
+        align: lay hand-held frames over each other first, see `brackets.align`.
+        response: how encoded rgb becomes linear, see `read_bracket`.
 
     Raises:
         ArtifactError: the artifact is damaged, stale, or not listed in its manifest.
         Unavailable: this host cannot run it.
     """
 
-    def __init__(self, artifact: str | Path, *, threads: int = 2) -> None:
+    def __init__(
+        self,
+        artifact: str | Path,
+        *,
+        threads: int = 2,
+        align: bool = False,
+        response: str = "auto",
+    ) -> None:
         self._clock = _Clock()
         with self._clock.stage("load"):
             self._found = deployed(Path(artifact))
@@ -52,12 +62,28 @@ class Fuser:
                 self._found.path, self._found.record.target, threads=threads
             )
         self._threads, self._lock = threads, Lock()
+        self._align, self._response = align, response
+
+    @property
+    def domain(self) -> str:
+        """Of the brackets it takes: raw or rgb."""
+        return self._found.manifest.domain
+
+    def read(self, folder: str | Path) -> Bracket:
+        """A bracket of the artifact's domain, its frames kept on disk.
+
+        Raises:
+            BracketError: the folder cannot be used.
+        """
+        path, response = Path(folder), self._response
+        bracket = read_bracket(path, domain=self.domain, response=response, stream=True)
+        return aligned(bracket) if self._align else bracket
 
     def fuse(self, bracket: str | Path | Bracket, *, progress: Progress | None = None) -> HDRImage:
         """One HDR image of the whole frame.
 
         Args:
-            bracket: a folder (or .npz), or a bracket already read; best with `stream=True`.
+            bracket: a folder (or .npz), or a bracket already read, best by `read`.
             progress: called with (tiles done, tiles in all).
 
         Raises:
@@ -68,8 +94,7 @@ class Fuser:
         clock = _Clock(self._clock)
         with clock.stage("read"):
             if not isinstance(bracket, Bracket):
-                domain = self._found.manifest.domain
-                bracket = read_bracket(Path(bracket), domain=domain, stream=True)
+                bracket = self.read(bracket)
         _check_domain(self._found, bracket)
         with self._lock:
             return self._fused(self._open(), bracket, clock, progress)

@@ -135,7 +135,7 @@ class HDRImage:
     def _quad(self) -> int:
         return 2 if self.domain == RAW else 1
 
-    def _turned(self, planes: Array) -> Array:
+    def _turned(self, planes: np.ndarray) -> np.ndarray:
         return turned(planes, self.flips, self.orientation)
 
     @cached_property

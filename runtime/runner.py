@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pockethdr.errors import ArtifactError
 from pockethdr.runtime.artifact import deployed_if_listed
+from pockethdr.runtime.verify import verify
 
 Array = NDArray[np.float32]
 Frames = Sequence[Array]
@@ -95,6 +96,8 @@ def open_runner(
         raise ArtifactError(f"threads = {threads}", expected="at least 1")
     if layout is None:
         found = deployed_if_listed(artifact)
+        if found is None:
+            verify(artifact, target)
         layout = found.record.layout if found else None
     module, factory = _OPENERS[target]
     opener = cast(

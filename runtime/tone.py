@@ -79,11 +79,10 @@ class Tone:
         """Tone linear sRGB 3×H×W, rows `first` and on of the picture."""
         luminance = _luminance_of(rgb)
         raised = luminance + np.float32(self.floor)
-        code = np.asarray(cv2.log(raised))
+        code = np.asarray(cv2.log(raised), np.float32)
         code *= self._enlarged(self.slope, first, len(code))
         code += self._enlarged(self.offset, first, len(code))
-        gain = cv2.LUT(_codes(code), _shown())
-        gain /= raised
+        gain = np.asarray(cv2.LUT(_codes(code), _shown()), np.float32) / raised
         target = luminance * gain
         shown = np.minimum(target, np.float32(1))
         pixels = _coloured(rgb, gain, target, shown, self.saturation)

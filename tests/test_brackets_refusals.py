@@ -120,7 +120,7 @@ def test_damaged_png_checksum(tmp_path: Path) -> None:
 def test_mixed_sizes(tmp_path: Path) -> None:
     paths = photographs(tmp_path)
     exif = Image.open(paths[2]).getexif()
-    Image.new("RGB", (64, 40)).save(paths[2], exif=exif)
+    Image.new("RGB", (64, 40), (90, 90, 90)).save(paths[2], exif=exif)
     refused(tmp_path, r"different sizes \(0\.jpg 48×64, 1\.jpg 48×64, 2\.jpg 40×64\)")
 
 

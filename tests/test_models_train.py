@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +19,10 @@ from sources_cache import filled
 from pockethdr.brackets.sources import HELD_OUT
 from pockethdr.errors import PocketError, WeightsError
 from pockethdr.models.train import TrainConfig, learning_rate, train
+from pockethdr.models.train_state import steps_done
 from pockethdr.models.weights import read_header
 
-_STEPS = 8
-# What a run of its own process is: every step saved, and slow enough to be caught between two.
+# A run of its own process, to be killed: every step saved, and slow enough to be caught between.
 _SCRIPT = """
 import sys, time, torch
 from pathlib import Path
@@ -33,12 +33,11 @@ def slow(self, batch):
     time.sleep(0.05)
     return step(self, batch)
 training._Run.step = slow
-cache, run, steps, resume = sys.argv[1:]
 config = training.TrainConfig(
-    "dsan-m16", "raw", Path(cache), Path(run), steps=int(steps), batch=2, patch=32, warmup=2,
-    late=0.25, checkpoint_minutes=0.0,
+    "dsan-m16", "raw", Path(sys.argv[1]), Path(sys.argv[2]), steps=6, batch=2, patch=32, warmup=2,
+    late=0.4, workers=0, checkpoint_minutes=0.0,
 )
-training.train(config, resume=resume == "yes", log=lambda line: None)
+training.train(config, log=lambda line: None)
 """
 
 
@@ -58,6 +57,7 @@ def config(cache: Path, tmp_path: Path) -> TrainConfig:
         batch=2,
         patch=32,
         warmup=2,
+        late=0.4,
         workers=0,
         checkpoint_minutes=0.0,
     )
@@ -71,33 +71,30 @@ def saved(run: Path) -> dict[str, dict[str, torch.Tensor]]:
     return torch.load(run / "checkpoint.pt", weights_only=True)
 
 
-def process(cache: Path, run: Path, *, resume: bool = False) -> subprocess.Popen[bytes]:
-    arguments = (str(cache), str(run), str(_STEPS), "yes" if resume else "no")
-    return subprocess.Popen(
-        [sys.executable, "-c", _SCRIPT, *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
-def steps_in(run: Path) -> int:
-    try:
-        return int(json.loads((run / "progress.json").read_text())["step"])
-    except (OSError, ValueError):
-        return 0
-
-
-def test_a_run_killed_at_any_step_ends_with_the_same_weights(cache: Path, tmp_path: Path) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert process(cache, whole).wait() == 0
-    running = process(cache, killed)
-    kill_at = int(np.random.default_rng().integers(1, _STEPS))
-    while steps_in(killed) < kill_at and running.poll() is None:
+@pytest.mark.usefixtures("deterministic")
+def test_a_run_killed_at_any_step_ends_with_the_same_weights(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    killed = tmp_path / "killed"
+    command = [sys.executable, "-c", _SCRIPT, str(config.sources), str(killed)]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    kill_at = int(np.random.default_rng().integers(1, 6))
+    while steps_done(killed) < kill_at and process.poll() is None:
         time.sleep(0.005)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
-    assert kill_at <= steps_in(killed) <= _STEPS
-    assert process(cache, killed, resume=True).wait() == 0
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert kill_at <= steps_done(killed) < 6
+    train(replace(config, run=killed), resume=True, log=quiet)
+    train(config, log=quiet)
     for part in ("network", "average"):
-        for name, value in saved(whole)[part].items():
+        for name, value in saved(config.run)[part].items():
             assert torch.equal(value, saved(killed)[part][name]), f"{part} {name}, {kill_at}"
 
 

@@ -101,8 +101,8 @@ def test_a_phone_side_host_needs_no_torch() -> None:
 
 def test_import_is_light_and_every_public_name_exists() -> None:
     code = (
-        "import sys, time; begin = time.perf_counter(); import pockethdr\n"
-        "assert time.perf_counter() - begin < 0.1\n"
+        "import sys, time; begin = time.process_time(); import pockethdr\n"
+        "assert time.process_time() - begin < 0.1\n"
         "assert not {'numpy', 'torch', 'click'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
+from fuse_toy import CHANNELS, RADIUS, exported
 
 from pockethdr.brackets.bracket import Bracket, Camera, Frame, flip, flips_of, mosaic_of, unpack
 from pockethdr.errors import ArtifactError
-from pockethdr.export.manifest import sha256_of
 from pockethdr.runtime.feed import Feed
 from pockethdr.runtime.fuse import fuse
 from pockethdr.runtime.image import image_of
 from pockethdr.runtime.runner import open_runner
 from pockethdr.runtime.tiling import cut, tiles
 
-onnx = pytest.importorskip("onnx")
-TILE, RADIUS = 24, 2
-CHANNELS = {"raw": (8, 4), "rgb": (6, 3)}
+pytest.importorskip("onnx")
+TILE = 24
 
 
 def _bracket(domain, height, width, cfa="RGGB"):
@@ -29,67 +26,8 @@ def _bracket(domain, height, width, cfa="RGGB"):
     return Bracket("random", domain, tuple(frames), (1.0, 4.0, 16.0), camera)
 
 
-def _export(folder, domain, size, *, halo=RADIUS, gain=1.0):
-    """An ONNX network of two 3×3 convolutions (receptive radius 2) in an export folder."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    inputs, outputs = CHANNELS[domain]
-    generator = np.random.default_rng(2)
-    first = generator.normal(0, 0.2, (6, 3 * inputs, 3, 3)).astype(np.float32)
-    last = gain * generator.normal(0, 0.2, (outputs, 6, 3, 3)).astype(np.float32)
-    names = ["short", "mid", "long"]
-    pads = [1, 1, 1, 1]
-    graph = helper.make_graph(
-        [
-            helper.make_node("Concat", names, ["all"], axis=1),
-            helper.make_node("Conv", ["all", "first"], ["a"], pads=pads),
-            helper.make_node("Relu", ["a"], ["b"]),
-            helper.make_node("Conv", ["b", "last"], ["c"], pads=pads),
-            helper.make_node("Sigmoid", ["c"], ["hdr"]),
-        ],
-        "tiny",
-        [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, inputs, *size]) for n in names],
-        [helper.make_tensor_value_info("hdr", TensorProto.FLOAT, [1, outputs, *size])],
-        [numpy_helper.from_array(first, "first"), numpy_helper.from_array(last, "last")],
-    )
-    opset = [helper.make_opsetid("", 18)]
-    model = helper.make_model(graph, opset_imports=opset, ir_version=10)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"tiny_{domain}_fp32.onnx"
-    onnx.save(model, path)
-    _manifest(path, domain, size, halo)
-    return path
-
-
-def _manifest(path, domain, size, halo):
-    record = {"target": "onnx", "precision": "fp32", "file": path.name, "sha256": sha256_of(path)}
-    inputs, outputs = CHANNELS[domain]
-    manifest = {
-        "model": "tiny",
-        "spec": "tiny",
-        "domain": domain,
-        "size": list(size),
-        "halo": halo,
-        "multiple": 2,
-        "channels": inputs,
-        "output_channels": outputs,
-        "weights": None,
-        "graph_sha256": "",
-        "calibration": None,
-        "recipe": {},
-        "rewrites": [],
-        "refusals": [],
-        "versions": {},
-        "command": "",
-        "inputs": ["short", "mid", "long"],
-        "schema": 1,
-        "artifacts": [record],
-    }
-    path.with_name("manifest.json").write_text(json.dumps(manifest))
-
-
 def _whole(folder, bracket):
-    path = _export(folder, bracket.domain, bracket.size())
+    path = exported(folder, bracket.domain, bracket.size())
     return open_runner(path, "onnx").run(bracket.inputs())[0]
 
 
@@ -97,7 +35,7 @@ def _whole(folder, bracket):
 @pytest.mark.parametrize("size", [(24, 24), (50, 70), (26, 98), (100, 24)])
 def test_tiled_equals_whole(tmp_path, domain, size):
     bracket = _bracket(domain, *size)
-    image = fuse(_export(tmp_path / "a", domain, (TILE, TILE)), bracket, threads=1)
+    image = fuse(exported(tmp_path / "a", domain, (TILE, TILE)), bracket, threads=1)
     np.testing.assert_allclose(image.pixels, _whole(tmp_path / "b", bracket), atol=1e-6)
     assert image.tiles == len(tiles(size, (TILE, TILE), RADIUS, 2))
     assert image.runner.startswith("ONNX Runtime")
@@ -108,19 +46,19 @@ def test_tiled_equals_whole(tmp_path, domain, size):
 @pytest.mark.parametrize("size", [(1, 1), (5, 31), (33, 47)])
 def test_any_size_comes_back_whole(tmp_path, size):
     bracket = _bracket("raw", *size)
-    image = fuse(_export(tmp_path, "raw", (TILE, TILE)), bracket, threads=1)
+    image = fuse(exported(tmp_path, "raw", (TILE, TILE)), bracket, threads=1)
     assert image.pixels.shape == (4, *size)
     assert np.isfinite(image.pixels).all()
 
 
 def test_a_halo_that_the_manifest_understates_shows(tmp_path):
     bracket = _bracket("rgb", 60, 60)
-    image = fuse(_export(tmp_path / "a", "rgb", (TILE, TILE), halo=0), bracket, threads=1)
+    image = fuse(exported(tmp_path / "a", "rgb", (TILE, TILE), halo=0), bracket, threads=1)
     assert np.abs(image.pixels - _whole(tmp_path / "b", bracket)).max() > 1e-3
 
 
 def test_a_network_without_a_radius_is_run_with_a_note(tmp_path):
-    artifact = _export(tmp_path, "rgb", (TILE, TILE), halo=None)
+    artifact = exported(tmp_path, "rgb", (TILE, TILE), halo=None)
     assert "decides for itself" in fuse(artifact, _bracket("rgb", 60, 60), threads=1).notes[1]
     assert len(fuse(artifact, _bracket("rgb", 20, 24), threads=1).notes) == 1
 
@@ -144,19 +82,19 @@ def test_a_tile_is_fed_the_bracket_inputs_cut(domain, last, size):
 
 def test_the_wrong_domain_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match="takes raw brackets"):
-        fuse(_export(tmp_path, "raw", (TILE, TILE)), _bracket("rgb", 30, 30))
+        fuse(exported(tmp_path, "raw", (TILE, TILE)), _bracket("rgb", 30, 30))
 
 
 def test_an_artifact_without_its_folder_is_refused(tmp_path):
-    artifact = _export(tmp_path, "rgb", (TILE, TILE))
+    artifact = exported(tmp_path, "rgb", (TILE, TILE))
     artifact.with_name("manifest.json").unlink()
     with pytest.raises(ArtifactError, match="copy the whole folder"):
         fuse(artifact, _bracket("rgb", 30, 30))
 
 
 def test_a_stale_artifact_is_refused(tmp_path):
-    artifact = _export(tmp_path / "a", "rgb", (TILE, TILE))
-    other = _export(tmp_path / "b", "rgb", (TILE, TILE), gain=2.0)
+    artifact = exported(tmp_path / "a", "rgb", (TILE, TILE))
+    other = exported(tmp_path / "b", "rgb", (TILE, TILE), gain=2.0)
     artifact.write_bytes(other.read_bytes())
     with pytest.raises(ArtifactError, match="not what was exported"):
         fuse(artifact, _bracket("rgb", 30, 30))

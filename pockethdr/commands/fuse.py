@@ -1,52 +1,149 @@
-"""`pockethdr fuse`: a bracket through an artifact, to an HDR file and a preview."""
+"""`pockethdr fuse`: brackets through an artifact, to HDR files and previews."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pockethdr.commands.console import steps
+from pockethdr.errors import PocketError
+
+if TYPE_CHECKING:
+    from pockethdr.runtime.fuse import Fuser
+    from pockethdr.runtime.image import HDRImage
+
+FAILED = 1
+_RESPONSES = ("auto", "srgb", "gamma22", "linear", "debevec")
 
 
 @click.command()
 @click.argument("artifact", type=click.Path(path_type=Path))
-@click.argument("bracket", metavar="BRACKET_DIR", type=click.Path(path_type=Path))
+@click.argument("bracket", metavar="[BRACKET_DIR]", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     required=True,
-    help="Linear .exr, .hdr, .tif; or .jpg (Ultra HDR), .avif (PQ).",
+    help="Linear .exr, .hdr, .tif; or .jpg (Ultra HDR), .avif (PQ). With --batch, a folder.",
 )
 @click.option("--preview", type=click.Path(path_type=Path), help="Also a .jpg or .png to look at.")
+@click.option(
+    "--batch",
+    type=click.Path(path_type=Path),
+    help="Fuse every bracket under this folder; what is in --out already is left as it is.",
+)
+@click.option("--format", "suffix", default="jpg", show_default=True, help="Of --batch's files.")
+@click.option("--align", is_flag=True, help="Lay hand-held frames over each other first.")
+@click.option(
+    "--response",
+    type=click.Choice(_RESPONSES),
+    default="auto",
+    show_default=True,
+    help="How encoded rgb becomes linear; debevec fits a curve to the bracket.",
+)
 @click.option("--exposure", default=0.0, show_default=True, help="Stops, of what displays show.")
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@click.pass_context
 def fuse(
+    context: click.Context,
     artifact: Path,
-    bracket: Path,
+    bracket: Path | None,
     out: Path,
     preview: Path | None,
+    batch: Path | None,
+    suffix: str,
+    align: bool,
+    response: str,
     exposure: float,
     threads: int,
     overwrite: bool,
 ) -> None:
     """Fuse the three exposures of BRACKET_DIR with ARTIFACT, tile by tile.
 
+    With --batch, every bracket under a folder: a bad one is reported and passed over, and the exit
+    status is 1 at the end. Run again, it goes on where it stopped.
+
     \b
-    Example:
-      pockethdr fuse out/m32/dsan-m32_rgb_int8.tflite photos/garden --out garden.exr \\
-          --preview garden.jpg
+    Examples:
+      pockethdr fuse out/m32/dsan-m32_rgb_int8.tflite photos/garden --out garden.jpg
+      pockethdr fuse out/m32/dsan-m32_raw_int8.tflite --batch photos --out fused --format exr
     """
     from pockethdr.runtime.fuse import Fuser
-    from pockethdr.runtime.write import check_suffixes, save_hdr, save_preview
+
+    if (bracket is None) == (batch is None) or (batch and preview):
+        raise click.UsageError("give BRACKET_DIR, or --batch FOLDER without --preview")
+    save = {"overwrite": overwrite, "exposure": exposure, "threads": threads}
+    options: dict[str, Any] = {"threads": threads, "align": align, "response": response}
+    if bracket is not None:
+        _check(out, preview, overwrite)
+        with Fuser(artifact, **options) as fuser:
+            _one(fuser, bracket, out, preview, save)
+    elif batch is not None:
+        with Fuser(artifact, **options) as fuser:
+            context.exit(_many(fuser, batch, out, suffix, save))
+
+
+def _check(out: Path, preview: Path | None, overwrite: bool) -> None:
+    """Refuse what cannot be written before any work is done."""
+    from pockethdr.export.manifest import refuse_existing
+    from pockethdr.runtime.write import check_suffixes
 
     check_suffixes(out, preview)
-    with Fuser(artifact, threads=threads) as fuser, steps("fusing") as step:
-        image = fuser.fuse(bracket, progress=lambda done, total: step("", done, total))
-    save = {"overwrite": overwrite, "exposure": exposure, "threads": threads}
+    for path in (out, *([preview] if preview else [])):
+        refuse_existing(path, overwrite)
+
+
+def _one(
+    fuser: Fuser, bracket: Path, out: Path, preview: Path | None, save: dict[str, Any]
+) -> None:
+    from pockethdr.runtime.write import save_hdr, save_preview
+
+    with steps("fusing") as step:
+        read = fuser.read(bracket)
+        click.echo(f"{read.name}: {read.selection}")
+        image = fuser.fuse(read, progress=lambda done, total: step("", done, total))
+    fuser.close()  # its memory is not needed for developing
     click.echo(f"{out}: {save_hdr(image, out, **save)}")
     if preview:
         click.echo(f"{preview}: {save_preview(image, preview, **save)}")
     for note in (f"{image.runner}, {image.tiles} tiles", *image.notes):
         click.echo(note)
+
+
+def _many(fuser: Fuser, root: Path, out: Path, suffix: str, save: dict[str, Any]) -> int:
+    from pockethdr.runtime.batch import fuse_many
+    from pockethdr.runtime.write import check_suffixes, save_hdr
+
+    places = _places(fuser, root, out, f".{suffix.lstrip('.')}")
+    check_suffixes(next(iter(places.values())))
+    left = [folder for folder, place in places.items() if save["overwrite"] or not place.exists()]
+    if len(left) < len(places):
+        click.echo(f"{len(places) - len(left)} of {len(places)} are there already")
+
+    def saved(folder: Path, image: HDRImage) -> str:
+        return save_hdr(image, places[folder], **save)
+
+    failed = 0
+    for folder, result in fuse_many(fuser, left, saved):
+        failed += isinstance(result, PocketError)
+        if isinstance(result, PocketError):
+            click.echo(f"failed: {folder}: {result}", err=True)
+        else:
+            click.echo(f"{places[folder]}: {result}")
+    click.echo(f"{len(left) - failed} fused, {failed} failed")
+    return FAILED if failed else 0
+
+
+def _places(fuser: Fuser, root: Path, out: Path, suffix: str) -> dict[Path, Path]:
+    """Each bracket under `root` → its file in `out`, under its own path in `root`."""
+    from pockethdr.brackets.read import find_brackets
+
+    folders = find_brackets(root, domain=fuser.domain)
+    return {
+        folder: out / folder.relative_to(root).parent / f"{folder.stem}{suffix}"
+        if folder != root
+        else out / f"{folder.resolve().name}{suffix}"
+        for folder in folders
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,7 +12,7 @@ from pockethdr.commands import domain_option
 _DATA = ("simulated", "mobile-hdr")
 # Steps, learning rate, warm-up, batch and patch in sensor pixels. `mobile-hdr` is the setting of
 # the data set's own networks: patches of 128 packed pixels, 16 of them.
-_SETTINGS = {
+_SETTINGS: dict[str, dict[str, Any]] = {
     "simulated": {"steps": 40_000, "lr": 1e-3, "warmup": 300, "batch": 8, "patch": None},
     "mobile-hdr": {"steps": 200_000, "lr": 2e-4, "warmup": 1000, "batch": 16, "patch": 256},
 }
@@ -113,9 +114,7 @@ def simulate(
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--workers", type=click.IntRange(0), default=1, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
-def train(
-    name: str, domain: str, data: str, run: Path | None, resume: bool, **given: object
-) -> None:
+def train(name: str, domain: str, data: str, run: Path | None, resume: bool, **given: Any) -> None:
     """Train the network NAME on simulated brackets, or on Mobile-HDR.
 
     A killed run goes on with --resume, with the batches that would have followed. Several GPUs:
@@ -133,7 +132,7 @@ def train(
     if given["minutes"] is not None and given["steps"] is None:
         settings["steps"] = None
     run = run or Path("runs") / f"{name}-{domain}"
-    config = TrainConfig(name=name, domain=domain, data=data, run=run, **settings)  # type: ignore[arg-type]
+    config = TrainConfig(name=name, domain=domain, data=data, run=run, **settings)
     click.echo(trained(config, resume=resume))
 
 

@@ -1,0 +1,111 @@
+"""Scores: of whole frames, and of tiles as Mobile-HDR's own evaluation has them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from sources_cache import filled
+from torch import Tensor, nn
+
+from pockethdr.brackets import metrics
+from pockethdr.brackets.bracket import RAW, Bracket, Frame
+from pockethdr.brackets.merge import weighted_merge
+from pockethdr.brackets.simulate import Simulation, simulate, write_bracket
+from pockethdr.cli import main
+from pockethdr.errors import BracketError
+from pockethdr.models.evaluate import compared
+
+
+class Aligned(nn.Module):
+    """The aligned short frame; remembers what sizes it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        self.seen.append(tuple(short.shape[-2:]))
+        return short[:, 4:]
+
+
+def bracket_of(height: int, width: int) -> Bracket:
+    """Random packed frames of ratio 2, the truth apart from the short frame by 0.01."""
+    rng = np.random.default_rng(0)
+    mosaics = [rng.uniform(0, 0.9, (2 * height, 2 * width)).astype(np.float32) for _ in range(3)]
+    frames = [Frame(None, mosaic) for mosaic in mosaics]
+    bracket = Bracket("b", RAW, (frames[0], frames[1], frames[2]), (1.0, 2.0, 4.0))
+    truth = bracket.inputs()[0][0, :4] + np.float32(0.01)
+    return Bracket("b", RAW, bracket.frames, bracket.ratios, ground_truth=truth)
+
+
+def test_a_known_error_has_a_known_score() -> None:
+    bracket = bracket_of(40, 30)
+    (row,) = compared(Aligned(), [bracket])
+    assert row.network.psnr_l == pytest.approx(40.0, abs=1e-3)
+    truth = bracket.ground_truth
+    assert truth is not None
+    assert row.network.ssim_mu == pytest.approx(metrics.ssim_mu(truth - 0.01, truth), abs=1e-7)
+    assert row.merge.psnr_mu == metrics.psnr_mu(weighted_merge(bracket), truth)
+
+
+def test_the_official_way_drops_what_fills_no_tile() -> None:
+    bracket, network = bracket_of(520, 300), Aligned()
+    truth = bracket.ground_truth
+    assert truth is not None
+    truth[:, 512:], truth[:, :, 256:] = 0.0, 0.0  # a remainder that would ruin the score
+    (row,) = compared(network, [bracket], official=True)
+    assert network.seen == [(256, 256), (256, 256)]
+    assert row.network.psnr_l == pytest.approx(40.0, abs=1e-3)
+    (whole,) = compared(network, [bracket])
+    assert whole.network.psnr_l < 20
+    with pytest.raises(BracketError, match="leave --official out"):
+        list(compared(network, [bracket_of(200, 300)], official=True))
+
+
+def test_tiles_lie_where_they_were_cut() -> None:
+    bracket = bracket_of(512, 512)
+    (tiled,), (whole,) = (compared(Aligned(), [bracket], official=o) for o in (True, False))
+    assert tiled.network == whole.network
+
+
+def test_without_ground_truth_there_is_no_score() -> None:
+    bracket = bracket_of(40, 30)
+    assert not list(compared(Aligned(), [Bracket("b", RAW, bracket.frames, bracket.ratios)]))
+
+
+def test_the_command_scores_and_refuses(tmp_path: Path) -> None:
+    scene = np.random.default_rng(0).uniform(0, 1, (96, 96, 3))
+    write_bracket(simulate(scene, Simulation(), seed=0), tmp_path / "brackets" / "one")
+    command = ["evaluate", "dsan-m16", "--brackets", str(tmp_path / "brackets")]
+    scores = tmp_path / "scores.json"
+    result = CliRunner().invoke(main, [*command, "--json", str(scores)])
+    assert result.exit_code == 0, result.output
+    assert "mean of 1" in result.output
+    (row,) = json.loads(scores.read_text())
+    assert row["bracket"] == "one"
+    assert set(row["network"]) == {"psnr_mu", "ssim_mu", "psnr_l", "ssim_l"}
+    refused = CliRunner().invoke(main, [*command, "--official"])
+    assert refused.exit_code == 2
+    assert "leave --official out" in refused.output
+
+
+@pytest.mark.parametrize("data", ["simulated", "mobile-hdr"])
+def test_the_command_trains(data: str, tmp_path: Path, shared_brackets: Path) -> None:
+    sources = {
+        "simulated": filled(tmp_path / "cache"),
+        "mobile-hdr": shared_brackets / "mobilehdr_layout_sample",
+    }[data]
+    command = ["train", "dsan-m16", "--data", data, "--root", str(sources), "--steps", "2"]
+    small = ["--batch", "2", "--patch", "64", "--workers", "0", "--run", str(tmp_path / "run")]
+    result = CliRunner().invoke(main, [*command, *small])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "run" / "ema.safetensors").exists()
+    again = CliRunner().invoke(main, [*command, *small])
+    assert again.exit_code == 2
+    assert "--resume" in again.output
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 2
