@@ -58,9 +58,9 @@ def sentence(found: ArmCheck) -> str:
     if found.differing == 0:
         return f"equal to x86 bit for bit, {where}"
     return (
-        f"{found.differing} of {found.values} values differ from x86, by {found.max_difference:.2g} "
-        f"at most, the first at (tile, row, column, channel) {found.where}: {found.db:.1f} dB "
-        f"(needs {LEAST_DB:g}), {where}"
+        f"{found.differing} of {found.values} values differ from x86, by "
+        f"{found.max_difference:.2g} at most, the first at (tile, row, column, channel) "
+        f"{found.where}: {found.db:.1f} dB (needs {LEAST_DB:g}), {where}"
     )
 
 
