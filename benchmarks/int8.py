@@ -28,6 +28,9 @@ from pockethdr.brackets.testset import test_brackets
 from pockethdr.errors import Unavailable
 from pockethdr.export.manifest import Artifact, Manifest, read_manifest
 from pockethdr.report.reference import Reference, tiled
+from pockethdr.runtime.artifact import Deployed
+from pockethdr.runtime.context import context_of
+from pockethdr.runtime.feed import Feed
 from pockethdr.runtime.latency import measure_artifact
 from pockethdr.runtime.runner import open_runner
 
@@ -38,7 +41,7 @@ def rows_of(out: Path, brackets: list[Bracket], *, latency: bool) -> Iterator[di
     """One row for each artifact of an export; a failure is a row with its message."""
     manifest = read_manifest(out)
     reference = Reference(out, manifest, threads=1)
-    wanted = [np.clip(reference.run(bracket.inputs())[0], 0, 1) for bracket in brackets]
+    wanted = [np.clip(reference.run(bracket)[0], 0, 1) for bracket in brackets]
     for artifact in manifest.artifacts:
         row = {
             "model": manifest.model,
@@ -68,8 +71,13 @@ def _measured(
     if artifact.file is None:
         return {"skipped": artifact.skipped}
     path = out / artifact.file
+    deployed = Deployed(path, manifest, artifact)
     with closing(open_runner(path, artifact.target, threads=1)) as runner:
-        found = [tiled(runner.run, b.inputs(), manifest, None)[0] for b in brackets]
+        seen = [context_of(deployed, Feed(bracket), threads=1) for bracket in brackets]
+        found = [
+            tiled(runner.run, bracket.inputs(), manifest, context=context)[0]
+            for bracket, context in zip(brackets, seen, strict=True)
+        ]
     truths = [b.ground_truth for b in brackets]
     losses = {
         name: [
