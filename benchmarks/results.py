@@ -5,7 +5,8 @@
 Scores the committed weights on the test set of `pockethdr.brackets.testset` (raw, simulated, made
 anew from the cache; the cache is gathered when it is not there), and writes docs/results.json,
 docs/results.md and docs/results.png. Latency is PyTorch's, CPU time of one thread, the fastest of
-several runs on one 256×256 packed bracket. `--runs DIR` scores runs of benchmarks/train_table.py instead.
+several runs on one 256×256 packed bracket. `--runs DIR` scores runs of benchmarks/train_table.py
+instead.
 """
 
 from __future__ import annotations
