@@ -10,7 +10,7 @@ STAMP := $(VENV)/.from-$(shell cat requirements.lock pyproject.toml | cksum | tr
 test test-slow: export OMP_NUM_THREADS = 1
 PYTEST_ARGS ?= -n 2
 
-.PHONY: demo test test-slow lint lock venv clean
+.PHONY: demo test test-slow apk android-test lint lock venv clean
 
 demo: $(STAMP)
 	$(BIN)/pockethdr demo
@@ -20,6 +20,14 @@ test: lint
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# Both fetch their tools, and install Debian packages where they may; see android_demo/README.md.
+apk: $(STAMP)
+	$(BIN)/python -W ignore -m android_demo.ci.build_apk
+	$(BIN)/python -m pytest -m slow tests/test_android_app.py
+
+android-test: $(STAMP)
+	$(BIN)/python -W ignore -m android_demo.ci.android_test
 
 # mypy cannot follow an editable install, and what users import is the built package anyway.
 lint: $(STAMP)

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
+from pockethdr.brackets.align import aligned
 from pockethdr.brackets.bracket import RAW, Bracket, pack
 from pockethdr.brackets.merge import weighted_merge
 from pockethdr.brackets.read import find_brackets, read_bracket
@@ -40,7 +41,7 @@ def main(brackets: Path, raw: Path, rgb: Path, out: Path) -> None:
         "",
         "Written by `python benchmarks/gallery.py --brackets ../shared/brackets --raw "
         f"{raw.name} --rgb {rgb.name}`. From left to right: the reference frame alone, a Debevec "
-        "merge, the network. Below each, one place at full size.",
+        "merge of the aligned frames, the network. Below each, one place at full size.",
     ]
     for artifact in (raw, rgb):
         with Fuser(artifact) as fuser:
@@ -74,14 +75,14 @@ def entry(fuser: Fuser, folder: Path, pictures: Path) -> list[str]:
 
 
 def reference(bracket: Bracket) -> HDRImage:
-    """The middle frame alone, in the scale of the result."""
+    """The middle frame alone; 1.0 = its own clip level, so that what clips is white."""
     pixels = np.asarray(bracket.frames[1].pixels, np.float32)
     linear = pack(pixels) if bracket.domain == RAW else bracket.response(pixels).transpose(2, 0, 1)
-    return of(bracket, linear / np.float32(bracket.ratios[1]))
+    return of(bracket, linear)
 
 
 def merged(bracket: Bracket) -> HDRImage:
-    return of(bracket, weighted_merge(bracket))
+    return of(bracket, weighted_merge(aligned(bracket)))
 
 
 def of(bracket: Bracket, planes: np.ndarray) -> HDRImage:

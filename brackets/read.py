@@ -135,7 +135,9 @@ def _rgb(burst: Burst, choice: Choice, curve: str, stream: bool) -> Bracket:
     def frame(shot: Shot) -> Pixels:
         codes = formats.colour_pixels(burst.folder / shot.name)
         largest = np.iinfo(codes.dtype).max
-        return _held(shot, codes, np.arange(largest + 1, dtype=np.float32) / largest, stream)
+        return _held(
+            shot, codes, np.arange(largest + 1, dtype=np.float32) / np.float32(largest), stream
+        )
 
     frames = _each(burst, choice, frame)
     truth = _truth(burst, choice, frames, stream)

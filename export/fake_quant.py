@@ -106,24 +106,35 @@ def _groups(sets: list[frozenset[str]]) -> list[frozenset[str]]:
 
 
 def _learn_range(program: fx.GraphModule, nodes: list[fx.Node], of: frozenset[str]) -> None:
-    stored, scale, zero = nodes[0].args[:3]
+    scale, zero = nodes[0].args[1:3]
+    assert isinstance(scale, float)
+    assert isinstance(zero, int)
     low, high = (QMIN - zero) * scale, (QMAX - zero) * scale
     name = f"range_of_{min(of)}"
     program.add_submodule(name, LearnedRange(low, high, tuple(sorted(of))))
     for node in nodes:
-        stored = node.args[0]
         with program.graph.inserting_before(node):
-            learned = program.graph.call_module(name, (stored.args[0],))
+            learned = program.graph.call_module(name, (_unrounded(node),))
         node.replace_all_uses_with(learned)
 
 
 def _round_weight(program: fx.GraphModule, node: fx.Node, method: str) -> None:
-    stored, axis = node.args[0], node.args[3]
+    axis = node.args[3]
+    assert isinstance(axis, int)
     name = f"round_{node.name}"
     program.add_submodule(name, WeightRounding(axis, method))
     with program.graph.inserting_before(node):
-        rounded = program.graph.call_module(name, (stored.args[0],))
+        rounded = program.graph.call_module(name, (_unrounded(node),))
     node.replace_all_uses_with(rounded)
+
+
+def _unrounded(dequantize: fx.Node) -> fx.Node:
+    """What went into the quantize in front of it."""
+    (quantize, *_) = dequantize.args
+    assert isinstance(quantize, fx.Node)
+    (value, *_) = quantize.args
+    assert isinstance(value, fx.Node)
+    return value
 
 
 def _constants_to_parameters(program: fx.GraphModule) -> None:

@@ -61,7 +61,7 @@ class FinetuneConfig:
     teacher: float = 0.3
     clip: float = 1.0
     seed: int = 0
-    threads: int = 2
+    threads: int = 1
 
 
 def finetune(

@@ -207,13 +207,17 @@ class _Export:
             "brackets": [sha256_of(folder) for folder in s.brackets],
             "size": s.size,
             "recipe": s.recipe.to_json(),
-            "tuned": s.tuned and s.tuned.to_json(),
+            "tuned": self._tuned,
             "calibration": [s.seed, s.patches],
             "form": s.form,
             "versions": versions(),
             "code": _code_sha256(),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def _tuned(self) -> dict[str, Any] | None:
+        return self.settings.tuned.to_json() if self.settings.tuned else None
 
     @cached_property
     def frames(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -372,7 +376,7 @@ class _Export:
             calibration=calibration,
             artifacts=artifacts,
             recipe=self.settings.recipe.to_json(),
-            tuned=self.settings.tuned and self.settings.tuned.to_json(),
+            tuned=self._tuned,
             rewrites=(*done["rewrites"], *([asdict(self.cut.proof)] if self.cut else [])),
             context=self.cut.record if self.cut else None,
             refusals=tuple(done["refusals"]),

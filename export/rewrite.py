@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
@@ -137,8 +137,8 @@ def apply_rewrites(
 
 def prove_output(
     name: str,
-    before: fx.GraphModule,
-    after: fx.GraphModule,
+    before: nn.Module,
+    after: nn.Module,
     frames: Sequence[Sequence[Tensor]],
     detail: str = "",
 ) -> Proof:

@@ -41,7 +41,7 @@ def worst_crop(
     error = _error(artifact, reference)
     top, left = _worst(error)
     window = (..., slice(top, top + SIDE), slice(left, left + SIDE))
-    shown = pictures([reference[window], artifact[window]], bracket)
+    theirs, ours = pictures([reference[window], artifact[window]], bracket)
     difference, gain = _amplified(error[window])
     return Crop(
         bracket.name,
@@ -49,7 +49,8 @@ def worst_crop(
         precision,
         top,
         left,
-        *(png(image) for image in shown),
+        png(theirs),
+        png(ours),
         png(flip(difference, bracket.flips)),
         gain,
     )

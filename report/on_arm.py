@@ -10,7 +10,7 @@ from pockethdr.brackets.bracket import Bracket
 from pockethdr.errors import ArtifactError, Unavailable
 from pockethdr.export.manifest import Manifest
 from pockethdr.report.row import Row
-from pockethdr.runtime.arm import LEAST_FP16_DB, ArmCheck, check_on_arm
+from pockethdr.runtime.arm import LEAST_DB, ArmCheck, check_on_arm
 from pockethdr.runtime.arm_tools import ArmHost, arm_host
 
 
@@ -51,18 +51,16 @@ def _judged(row: Row, out: Path, manifest: Manifest, bracket: Bracket, host: Arm
 def sentence(found: ArmCheck) -> str:
     """What was found, for people."""
     where = f"{found.tiles} tiles on an emulated {found.cpu}"
+    if found.db is None:
+        return f"returns NaN or infinity, {where}"
+    if found.fp16:
+        return f"FP16 arithmetic at {found.db:.1f} dB of FP32 (needs {LEAST_DB:g}), {where}"
     if found.differing == 0:
         return f"equal to x86 bit for bit, {where}"
-    if found.differing is not None:
-        return (
-            f"{found.differing} of {found.values} values differ from x86, the first at (tile, row, "
-            f"column, channel) {found.where}, {where}"
-        )
-    if found.fp16_db is None:
-        return f"FP16 arithmetic returns NaN or infinity, {where}"
     return (
-        f"FP16 arithmetic at {found.fp16_db:.1f} dB of FP32 where {LEAST_FP16_DB:g} dB are needed, "
-        f"{where}"
+        f"{found.differing} of {found.values} values differ from x86, by "
+        f"{found.max_difference:.2g} at most, the first at (tile, row, column, channel) "
+        f"{found.where}: {found.db:.1f} dB (needs {LEAST_DB:g}), {where}"
     )
 
 

@@ -9,29 +9,33 @@ import pytest
 
 from pockethdr.errors import Unavailable
 from pockethdr.report.on_arm import sentence
-from pockethdr.runtime.arm import LEAST_FP16_DB, compared
+from pockethdr.runtime.arm import LEAST_DB, compared
 from pockethdr.runtime.arm_tools import arm_host, qemu_of
 
 _TILES = np.random.default_rng(0).random((2, 8, 8, 3), dtype=np.float32)
 
 
-def test_equal_int8_passes_and_one_bit_fails_with_its_place() -> None:
-    broken = _TILES.copy()
-    broken[1, 2, 3, 1] = np.nextafter(broken[1, 2, 3, 1], np.float32(2))
+def test_equal_int8_is_called_equal_and_one_bit_is_found() -> None:
+    other = _TILES.copy()
+    other[1, 2, 3, 1] = np.nextafter(other[1, 2, 3, 1], np.float32(2))
 
-    assert compared(_TILES, _TILES, "int8").passed
-    found = compared(_TILES, broken, "int8")
+    assert "bit for bit" in sentence(compared(_TILES, _TILES, "int8"))
+    found = compared(_TILES, other, "int8")
 
-    assert (found.passed, found.differing, found.where) == (False, 1, (1, 2, 3, 1))
+    assert (found.differing, found.where) == (1, (1, 2, 3, 1))
     assert "1 of 384 values differ from x86" in sentence(found)
+
+
+def test_int8_that_computes_something_else_fails() -> None:
+    assert not compared(_TILES, 1 - _TILES, "int8").passed
 
 
 @pytest.mark.parametrize(("noise", "passes"), [(1e-5, True), (3e-2, False)])
 def test_fp16_arithmetic_is_held_to_its_decibels(noise: float, passes: bool) -> None:
     found = compared(_TILES, _TILES + np.float32(noise), "fp16")
 
-    assert found.fp16_db is not None
-    assert found.passed is passes is (found.fp16_db >= LEAST_FP16_DB)
+    assert found.db is not None
+    assert found.passed is passes is (found.db >= LEAST_DB)
 
 
 def test_fp16_that_overflows_fails() -> None:

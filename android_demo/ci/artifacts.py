@@ -24,9 +24,10 @@ MODEL = "dsan-m32"
 TILE = 256
 
 
-def export_folder(model: str = MODEL, *, size: int = TILE) -> Path:
+def export_folder(model: str = MODEL, *, size: int = TILE, recipe: str = DEFAULT_RECIPE) -> Path:
     """An export of `model` for TFLite with square tiles; cells that are there are kept."""
-    out = OUT / "artifacts" / f"{model}-{size}"
+    kind = "" if recipe == DEFAULT_RECIPE else f"-{recipe}"
+    out = OUT / "artifacts" / f"{model}-{size}{kind}"
     export_model(
         load_model(model, domain=DOMAIN, weights=None),
         targets=("tflite",),
@@ -34,7 +35,7 @@ def export_folder(model: str = MODEL, *, size: int = TILE) -> Path:
         bracket_folders=_brackets(),
         out=out,
         size=(size, size),
-        recipe=named_recipe(DEFAULT_RECIPE),
+        recipe=named_recipe(recipe),
         seed=0,
         patches=16,
         overwrite=True,

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from android_demo.ci.artifacts import MODEL, PRECISIONS, simulated_bracket
+from android_demo.ci.artifacts import DOMAIN, MODEL, PRECISIONS, simulated_bracket
 from pockethdr.brackets.bracket import Bracket
 from pockethdr.brackets.read import read_bracket
 from pockethdr.brackets.response import FIXED
 from pockethdr.export.manifest import Manifest, read_manifest
-from pockethdr.runtime.develop import tone_mapped, upright
+from pockethdr.runtime.image import image_of, upright
 from pockethdr.runtime.runner import open_runner
 from pockethdr.runtime.tiling import run_tiled, tiles
 
@@ -121,11 +121,11 @@ def _put_pictures(goldens: Goldens) -> None:
         turned = upright(small, orientation)
         goldens.put(f"orientation_{orientation}.u8", turned)
         goldens.say(**{f"orientation.{orientation}": turned.shape[1::-1]})
-    # Below and above the size from which the filter works on a quarter of the pixels.
-    for name, (height, width) in {"small": (90, 121), "wide": (301, 415)}.items():
+    # Below and above the size from which the tone is found on fewer pixels.
+    for name, (height, width) in {"small": (90, 121), "wide": (601, 1100)}.items():
         scene = _scene(height, width, generator)
         goldens.put(f"tone_{name}.f32", scene)
-        goldens.put(f"tone_{name}.u8", tone_mapped(scene))
+        goldens.put(f"tone_{name}.u8", image_of(scene.transpose(2, 0, 1), DOMAIN).preview())
         goldens.say(**{f"tone.{name}.size": (width, height)})
 
 

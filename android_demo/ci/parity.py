@@ -21,11 +21,12 @@ from android_demo.ci.artifacts import DOMAIN, export_folder
 from android_demo.ci.build import host_bridge, run
 from android_demo.ci.goldens import Goldens, put_bracket, say_spec
 from android_demo.ci.paths import OUT, SHARED
+from pockethdr.brackets.bracket import srgb_to_linear
 from pockethdr.brackets.read import read_bracket
 from pockethdr.errors import PocketError
 from pockethdr.export.manifest import read_manifest
-from pockethdr.runtime.develop import tone_mapped
 from pockethdr.runtime.fuse import fuse
+from pockethdr.runtime.image import image_of
 
 BRACKET = SHARED / "note9_garden_left"
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
@@ -77,7 +78,8 @@ def compare(folder: Path, *, jar: Path | None = None) -> Parity:
     run(["java", *arguments, "org.pockethdr.demo.FuseBracketKt", work])
     said = dict(line.split("=") for line in (work / "result.properties").read_text().split())
     height, width = bracket.size()
-    hdr = fuse(artifact, bracket).rgb()
+    hdr = np.asarray(fuse(artifact, bracket).pixels.transpose(1, 2, 0))
+    shown = image_of(hdr.transpose(2, 0, 1), DOMAIN).preview()
     ours = np.fromfile(work / "hdr.f32", "<f4").reshape(height, width, 3)
     base = np.fromfile(work / "base.u8", np.uint8).reshape(height, width, 3)
     return Parity(
@@ -85,19 +87,23 @@ def compare(folder: Path, *, jar: Path | None = None) -> Parity:
         (height, width),
         int(said["tiles"]),
         float(np.abs(ours - hdr).max()),
-        int(np.abs(base.astype(int) - tone_mapped(hdr)).max()),
-        luminance_error(work / "ultra.jpg", hdr * float(said["brightness"])),
+        int(np.abs(base.astype(int) - shown).max()),
+        luminance_error(work / "ultra.jpg", hdr * float(said["brightness"]), shown),
         {k.removeprefix("ms."): round(float(v)) for k, v in said.items() if k.startswith("ms.")},
     )
 
 
-def luminance_error(file: Path, hdr: np.ndarray) -> float:
-    """Median relative error of an Ultra HDR file against linear light, 1.0 = SDR white."""
+def luminance_error(file: Path, hdr: np.ndarray, shown: np.ndarray) -> float:
+    """Median relative error of an Ultra HDR file's luminance, 1.0 = SDR white.
+
+    What it is to show is `hdr` linear light, and `shown` (8-bit sRGB) where that is brighter.
+    """
     decoded = imagecodecs.ultrahdr_decode(
         file.read_bytes(), dtype="float16", transfer=imagecodecs.ULTRAHDR.CT.LINEAR
     )
     found = decoded[..., :3].astype(np.float32) @ _LUMINANCE
-    wanted = hdr @ _LUMINANCE
+    light = srgb_to_linear(shown / np.float32(255)) @ _LUMINANCE
+    wanted = np.maximum(hdr @ _LUMINANCE, light)
     return float(np.median(np.abs(found - wanted) / np.maximum(wanted, 1e-4)))
 
 

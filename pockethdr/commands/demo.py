@@ -54,19 +54,22 @@ def demo(context: click.Context, models: tuple[str, ...], out: Path, size: tuple
 def _export(name: str, sample: Path, out: Path, size: tuple[int, int], command: str) -> None:
     from pockethdr.brackets.read import find_brackets
     from pockethdr.export.pipeline import export_model
-    from pockethdr.export.recipe import DEFAULT_RECIPE, named_recipe
     from pockethdr.export.targets import TARGETS
+    from pockethdr.export.tuned import chosen_recipe
     from pockethdr.models.load import load_model
 
+    loaded = load_model(name, domain=DOMAIN, weights=None)
+    recipe, tuned = chosen_recipe(loaded, None, None)
     with stages(f"exporting {name}") as stage:
         export_model(
-            load_model(name, domain=DOMAIN, weights=None),
+            loaded,
             targets=tuple(TARGETS),
             precisions=PRECISIONS,
             bracket_folders=find_brackets(sample, domain=DOMAIN),
             out=out,
             size=size,
-            recipe=named_recipe(DEFAULT_RECIPE),
+            recipe=recipe,
+            tuned=tuned,
             seed=0,
             patches=16,
             # The demo's own folder: other settings than last time are no reason to stop.

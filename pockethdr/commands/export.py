@@ -185,7 +185,7 @@ def export(
     from pockethdr.models.load import load_model
 
     loaded = load_model(model, domain=domain, weights=weights)
-    chosen, tuning = chosen_recipe(loaded, recipe and named_or_file(recipe), tuned)
+    chosen, tuning = chosen_recipe(loaded, named_or_file(recipe) if recipe else None, tuned)
     folders = find_brackets(brackets, domain=domain)
     with stages("exporting") as stage:
         manifest = export_model(

@@ -157,7 +157,7 @@ def train(name: str, domain: str, data: str, run: Path | None, resume: bool, **g
 @click.option("--minutes", default=12.0, show_default=True, help="Time budget.")
 @click.option("--steps", type=click.IntRange(1), help="That many steps, whatever the time.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 def finetune(
     model: str,
     weights: Path | None,

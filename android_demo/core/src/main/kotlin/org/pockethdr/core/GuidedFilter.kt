@@ -1,24 +1,19 @@
 package org.pockethdr.core
 
 /**
- * A plane smoothed where it varies by less than √[edge], itself the guide (He, Sun and Tang, ECCV
- * 2010). The coefficients are found on a quarter of the resolution (He and Sun, "Fast guided filter").
+ * A [plane] smoothed where it varies by less than √[edge], itself the guide (He, Sun and Tang, ECCV
+ * 2010): slope · plane + offset.
  */
-internal class GuidedFilter(private val plane: Plane, radius: Int, edge: Float) {
-    private val slope: Enlarged
-    private val offset: Enlarged
+internal class GuidedFilter(plane: Plane, radius: Int, edge: Float) {
+    val slope: Plane
+    val offset: Plane
 
     init {
-        val step = if (minOf(plane.width, plane.height) >= 256) 4 else 1
-        val small = plane.shrunk(plane.width / step, plane.height / step)
-        val size = 2 * (radius / step) + 1
-        val mean = small.box(size)
-        val square = small.map(small) { a, b -> a * b }.box(size)
+        val size = 2 * radius + 1
+        val mean = plane.box(size)
+        val square = plane.map(plane) { a, b -> a * b }.box(size)
         val slopes = mean.map(square) { m, s -> maxOf(s - m * m, 0f).let { it / (it + edge) } }
-        val offsets = slopes.map(mean) { s, m -> m - s * m }
-        slope = Enlarged(slopes.box(size), plane.width, plane.height)
-        offset = Enlarged(offsets.box(size), plane.width, plane.height)
+        slope = slopes.box(size)
+        offset = slopes.map(mean) { s, m -> m - s * m }.box(size)
     }
-
-    fun at(x: Int, y: Int) = slope.at(x, y) * plane.values[y * plane.width + x] + offset.at(x, y)
 }

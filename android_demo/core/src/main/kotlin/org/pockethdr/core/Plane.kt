@@ -2,6 +2,11 @@ package org.pockethdr.core
 
 /** One value a pixel, row by row. The filters follow OpenCV's, which the host uses. */
 internal class Plane(val width: Int, val height: Int, val values: FloatArray = FloatArray(width * height)) {
+    inline fun map(change: (Float) -> Float) = Plane(width, height, FloatArray(values.size) { change(values[it]) })
+
+    /** All values, changed and sorted: for percentiles. */
+    inline fun sorted(change: (Float) -> Float) = map(change).values.apply { sort() }
+
     inline fun map(other: Plane, combine: (Float, Float) -> Float) =
         Plane(width, height, FloatArray(values.size) { combine(values[it], other.values[it]) })
 

@@ -8,7 +8,7 @@ internal object Srgb {
     private val linear = CameraResponse.SRGB.linear()
 
     /** The code of linear light, clipped to [0, 1]. */
-    fun code(value: Float): Int = codes[(value.coerceIn(0f, 1f) * STEPS + 0.5f).toInt()].toInt() and 255
+    fun code(value: Float): Int = codes[(value.coerceIn(0f, 1f) * STEPS).toInt()].toInt() and 255
 
     fun luminance(argb: Int) =
         luminance(linear[argb shr 16 and 255], linear[argb shr 8 and 255], linear[argb and 255])

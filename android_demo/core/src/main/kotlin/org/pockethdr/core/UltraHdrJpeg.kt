@@ -92,13 +92,10 @@ object UltraHdrJpeg {
 
     private fun gainMapXmp(map: GainMap): String {
         val offset = GainMap.OFFSET.text()
-        return """hdrgm:GainMapMin="${map.minStops.text()}" hdrgm:GainMapMax="${map.maxStops.text()}" """ +
+        return """hdrgm:GainMapMin="0" hdrgm:GainMapMax="${map.maxStops.text()}" """ +
             """hdrgm:Gamma="1" hdrgm:OffsetSDR="$offset" hdrgm:OffsetHDR="$offset" hdrgm:HDRCapacityMin="0" """ +
-            """hdrgm:HDRCapacityMax="${maxOf(map.maxStops, LEAST_CAPACITY).text()}" hdrgm:BaseRenditionIsHDR="False"/>"""
+            """hdrgm:HDRCapacityMax="${map.maxStops.text()}" hdrgm:BaseRenditionIsHDR="False"/>"""
     }
-
-    // Readers divide by the capacity.
-    private const val LEAST_CAPACITY = 0.01f
 
     private fun Float.text() = String.format(Locale.ROOT, "%.6f", this)
 }

@@ -1,0 +1,136 @@
+"""What INT8 loses: exported artifacts against their float network, on brackets none was tuned on.
+
+    python benchmarks/int8.py out/m32 --cache cache --json docs/int8.json
+
+Takes folders of `pockethdr export` for raw brackets at 256x256, runs each artifact in its
+own runtime on the test set (`brackets.testset`), and writes a row for each. With `--latency` the
+artifacts are timed too, which only means something on a quiet host.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from pockethdr.brackets.bracket import Bracket
+from pockethdr.brackets.metrics import psnr_l, psnr_mu
+from pockethdr.brackets.sources import TEST, scenes
+from pockethdr.brackets.testset import test_brackets
+from pockethdr.errors import Unavailable
+from pockethdr.export.manifest import Artifact, Manifest, read_manifest
+from pockethdr.report.reference import Reference, tiled
+from pockethdr.runtime.artifact import Deployed
+from pockethdr.runtime.context import context_of
+from pockethdr.runtime.feed import Feed
+from pockethdr.runtime.latency import measure_artifact
+from pockethdr.runtime.runner import open_runner
+
+Array = NDArray[np.float32]
+
+
+def rows_of(out: Path, brackets: list[Bracket], *, latency: bool) -> Iterator[dict[str, Any]]:
+    """One row for each artifact of an export; a failure is a row with its message."""
+    manifest = read_manifest(out)
+    reference = Reference(out, manifest, threads=1)
+    wanted = [np.clip(reference.run(bracket)[0], 0, 1) for bracket in brackets]
+    for artifact in manifest.artifacts:
+        row = {
+            "model": manifest.model,
+            "target": artifact.target,
+            "precision": artifact.precision,
+            "ours": True,
+            "tool": f"pockethdr, recipe {manifest.recipe['name']}",
+            "tuned": manifest.tuned is not None,
+            "brackets": len(brackets),
+            "int8_mac_share": artifact.checks.get("int8_mac_share"),
+        }
+        try:
+            yield row | _measured(out, manifest, artifact, brackets, wanted, latency=latency)
+        except Unavailable as missing:
+            yield row | {"skipped": f"{missing.reason}; {missing.install}"}
+
+
+def _measured(
+    out: Path,
+    manifest: Manifest,
+    artifact: Artifact,
+    brackets: list[Bracket],
+    wanted: list[Array],
+    *,
+    latency: bool,
+) -> dict[str, Any]:
+    if artifact.file is None:
+        return {"skipped": artifact.skipped}
+    path = out / artifact.file
+    deployed = Deployed(path, manifest, artifact)
+    with closing(open_runner(path, artifact.target, threads=1)) as runner:
+        seen = [context_of(deployed, Feed(bracket), threads=1) for bracket in brackets]
+        found = [
+            tiled(runner.run, bracket.inputs(), manifest, context=context)[0]
+            for bracket, context in zip(brackets, seen, strict=True)
+        ]
+    truths = [b.ground_truth for b in brackets]
+    losses = {
+        name: [
+            metric(ours, truth) - metric(theirs, truth)
+            for ours, theirs, truth in zip(found, wanted, truths, strict=True)
+        ]
+        for name, metric in (("mu", psnr_mu), ("l", psnr_l))
+    }
+    agreement = [psnr_mu(ours, theirs) for ours, theirs in zip(found, wanted, strict=True)]
+    return {
+        **{f"loss_{name}_db": round(float(np.mean(all_)), 3) for name, all_ in losses.items()},
+        **{f"worst_{name}_db": round(float(np.min(all_)), 3) for name, all_ in losses.items()},
+        "psnr_mu_vs_reference": round(float(np.mean(agreement)), 2),
+        "latency_ms": measure_artifact(path, threads=1).p50 if latency else None,
+    }
+
+
+@click.command()
+@click.argument("outs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--cache", required=True, type=click.Path(path_type=Path))
+@click.option("--count", default=24, show_default=True, help="At most this many brackets.")
+@click.option("--latency", is_flag=True)
+@click.option("--json", "json_file", type=click.Path(path_type=Path))
+def main(
+    outs: tuple[Path, ...], cache: Path, count: int, latency: bool, json_file: Path | None
+) -> None:
+    """Print the table; loss is artifact minus float network, both against ground truth."""
+    every = list(test_brackets(scenes(cache, TEST)))
+    brackets = [
+        every[i] for i in np.linspace(0, len(every) - 1, min(count, len(every))).astype(int)
+    ]
+    rows = []
+    for out in track(outs, console=Console(stderr=True), transient=True):
+        rows += rows_of(out, brackets, latency=latency)
+    click.echo(
+        "| model | artifact | recipe | µ, dB | ℓ, dB | worst µ | worst ℓ | agreement | INT8 |"
+    )
+    click.echo("|---" * 9 + "|")
+    for row in rows:
+        click.echo(_line(row))
+    if json_file is not None:
+        json_file.write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
+
+
+def _line(row: dict[str, Any]) -> str:
+    start = f"| {row['model']} | {row['target']} {row['precision']} | {row['tool'].split()[-1]} |"
+    if "skipped" in row:
+        return f"{start} skipped: {row['skipped']} | | | | | |"
+    figures = (row[f"{kind}_{name}_db"] for kind in ("loss", "worst") for name in ("mu", "l"))
+    share = "" if row["int8_mac_share"] is None else f"{row['int8_mac_share']:.0%}"
+    shown = " | ".join(f"{value:+.2f}" for value in figures)
+    return f"{start} {shown} | {row['psnr_mu_vs_reference']:.1f} | {share} |"
+
+
+if __name__ == "__main__":
+    main()
