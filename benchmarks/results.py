@@ -4,8 +4,9 @@
 
 Scores the committed weights on the test set of `pockethdr.brackets.testset` (raw, simulated, made
 anew from the cache; the cache is gathered when it is not there), and writes docs/results.json,
-docs/results.md and docs/results.png. Latency is PyTorch's, one thread, the fastest of several runs
-on one 256×256 packed bracket. `--runs DIR` scores runs of benchmarks/train_table.py instead.
+docs/results.md and docs/results.png. Latency is PyTorch's, CPU time of one thread, the fastest of
+several runs on one 256×256 packed bracket. `--runs DIR` scores runs of benchmarks/train_table.py
+instead.
 """
 
 from __future__ import annotations
@@ -93,9 +94,16 @@ def networks(runs: Path | None) -> list[Network]:
                 f"{name}: skipped: no weights; train them: benchmarks/train_table.py", err=True
             )
             continue
-        steps = read_header(weights).get("training", {}).get("steps_done")
-        found.append(Network(name, load_model(name, domain=RAW, weights=weights).module, steps))
+        module = load_model(name, domain=RAW, weights=weights).module
+        found.append(Network(name, module, _steps(weights)))
     return found
+
+
+def _steps(weights: Path) -> int | None:
+    """Of this run, and of the one whose weights it started from."""
+    said = read_header(weights).get("training", {})
+    done = said.get("steps_done")
+    return None if done is None else done + (said.get("init_steps_done") or 0)
 
 
 def _weights(name: str, runs: Path | None) -> Path | None:
@@ -149,14 +157,14 @@ def network_row(network: Network, brackets: Sequence[Bracket]) -> Row:
 
 
 def latency(module: nn.Module, runs: int = 7) -> float:
-    """Milliseconds of the fastest of several runs: what else the host does only slows them down."""
+    """CPU milliseconds of the fastest of several runs: what else the host does hardly counts."""
     frames = example_frames(RAW, TILE, TILE)
     fastest = math.inf
     with torch.inference_mode():
         for _ in range(runs):
-            begin = time.perf_counter()
+            begin = time.process_time()
             module(*frames)
-            fastest = min(fastest, time.perf_counter() - begin)
+            fastest = min(fastest, time.process_time() - begin)
     return 1000 * fastest
 
 
@@ -187,7 +195,7 @@ def markdown(rows: Sequence[Row], ahead: dict[str, Any] | None, count: int) -> s
         "# Results",
         "",
         f"Mean over {count} simulated raw brackets of images that no network was trained on,",
-        "± the half width of the 95 % interval of that mean. MACs at 1024×768; milliseconds of",
+        "± the half width of the 95 % interval of that mean. MACs at 1024×768; CPU milliseconds of",
         f"PyTorch, one thread of {platform.machine()}, for one 256×256 packed bracket. Written by",
         "`python benchmarks/results.py --cache hdr_images --brackets ../shared/brackets`.",
         "",
