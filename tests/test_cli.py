@@ -36,7 +36,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
     """`failing(error)`: `pockethdr models` raises `error`."""
 
     def install(error: BaseException) -> Result:
-        def callback() -> None:
+        def callback(**_: object) -> None:
             raise error
 
         monkeypatch.setattr(main.commands["models"], "callback", callback)

@@ -34,9 +34,7 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 
 def export(out: Path) -> subprocess.CompletedProcess[str]:
-    command = (
-        "-m pockethdr.cli export dsan-m16-global --targets onnx --precisions fp32 --size 32x32"
-    )
+    command = "-m pockethdr.cli export dsan-m16 --targets onnx --precisions fp32 --size 32x32"
     arguments = [*command.split(), "--brackets", SAMPLE, "--out", str(out)]
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
 

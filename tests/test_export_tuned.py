@@ -84,6 +84,14 @@ def test_float_weights_are_no_tuned_ones() -> None:
         read_tuned(shipped.weights)
 
 
+def test_what_ships_belongs_to_the_weights_that_ship() -> None:
+    shipped = load_model("dsan-m32", domain="raw")
+    recipe, tuned = chosen_recipe(shipped, None, None)
+    assert recipe == named_recipe("tuned")
+    assert tuned is not None
+    assert tuned.path.name == "dsan-m32-raw-int8.safetensors"
+
+
 def test_a_network_without_one_keeps_the_careful_recipe(loaded: Loaded) -> None:
     assert chosen_recipe(loaded, None, None) == (named_recipe("hdr"), None)
     assert chosen_recipe(loaded, RECIPES["full"], None) == (RECIPES["full"], None)
