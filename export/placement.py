@@ -57,8 +57,6 @@ def placement(
         reason = _reason_of_kind(node, program, only_convolutions)
         if reason is None and is_conv(node) and Conv(node).transposed and not transposed:
             reason = "this target has no integer transposed convolution"
-        if reason is None and is_conv(node) and _meets_in_products(node):
-            reason = "all it feeds is products of activations, which stay float"
         if node not in reasons and reason is not None:
             reasons[node] = reason
         if node not in reasons and _reads_only_floats(node, reasons):
@@ -89,6 +87,26 @@ def macs_of(node: fx.Node) -> int:
     return 0
 
 
+def is_move(node: fx.Node) -> bool:
+    """Whether `node` hands on values of one tensor: a relayout, or a concatenation of its pieces.
+
+    Such an operation runs on whatever its tensor does. In float behind an integer tensor it would
+    cost a conversion, gain nothing, and newer versions of ONNX Runtime would not load it on x86
+    (they put a QuantizeLinear of two minds behind it).
+    """
+    if kind_of(node) == "aten.cat":
+        origins = {_origin(value) for value in node.all_input_nodes}
+        return len(origins) == 1 and all(origin.op != "get_attr" for origin in origins)
+    return kind_of(node) in RELAYOUTS
+
+
+def _origin(node: fx.Node) -> fx.Node:
+    """The tensor that moves brought to `node`."""
+    while kind_of(node) in RELAYOUTS or (kind_of(node) == "aten.cat" and is_move(node)):
+        node = node.all_input_nodes[0]
+    return node
+
+
 def shape_of(node: fx.Node) -> tuple[int, ...]:
     """The static shape of a value, or an empty tuple for a non-tensor."""
     value = node.meta.get("val")
@@ -99,7 +117,7 @@ def _reasons_of_recipe(program: fx.GraphModule, recipe: Recipe) -> dict[fx.Node,
     first, last = _first(program), _last(program)
     reasons = {}
     for node in operations(program):
-        pattern = _matching(node, recipe.float_nodes)
+        pattern = None if is_move(node) else _matching(node, recipe.float_nodes)
         if pattern is not None:
             reasons[node] = f"recipe: matches `{pattern}`"
         elif recipe.float_first and node in first:
@@ -108,14 +126,14 @@ def _reasons_of_recipe(program: fx.GraphModule, recipe: Recipe) -> dict[fx.Node,
             reasons[node] = "recipe: at the output"
         elif recipe.float_tail and node in last and _computes(node):
             reasons[node] = "recipe: after the last convolution"
-        elif recipe.float_context and _is_context(node, program):
+        elif recipe.float_context and not is_move(node) and _is_context(node, program):
             reasons[node] = "recipe: pooled context"
     return reasons
 
 
 def _computes(node: fx.Node) -> bool:
     """Whether `node` makes new values, rather than moving those it reads or multiplying weights."""
-    return not is_conv(node) and kind_of(node) not in RELAYOUTS
+    return not is_conv(node) and not is_move(node)
 
 
 def _matching(node: fx.Node, patterns: tuple[str, ...]) -> str | None:
@@ -177,23 +195,11 @@ def _reason_of_convolution(conv: Conv, program: fx.GraphModule) -> str | None:
     return None
 
 
-def _meets_in_products(node: fx.Node) -> bool:
-    """Whether everything that reads `node`, behind moves of values, multiplies activations.
-
-    Attention does. An integer result would be dequantized in front of a reshape, which newer
-    versions of ONNX Runtime fail to load on x86 (a QuantizeLinear of their own, of two minds).
-    """
-    return bool(node.users) and all(
-        kind_of(user) in PRODUCTS or (kind_of(user) in RELAYOUTS and _meets_in_products(user))
-        for user in node.users
-    )
-
-
 def _reads_only_floats(node: fx.Node, reasons: dict[fx.Node, str]) -> bool:
     """Whether running `node` on integers would only move a rounding to before it.
 
     A convolution gains speed from it and a concatenation shares its inputs' roundings.
     """
-    if is_conv(node) or kind_of(node) == "aten.cat":
+    if is_conv(node) or (kind_of(node) == "aten.cat" and not is_move(node)):
         return False
     return all(n in reasons or n.op in ("get_attr", "placeholder") for n in node.all_input_nodes)

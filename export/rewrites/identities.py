@@ -3,7 +3,7 @@
 view(view(x, s₁), s₂)          =  view(x, s₂)
 permute(permute(x, p), q)      =  permute(x, p[q])
 clone(x), detach(x), alias(x), dropout(x) in evaluation            =  x
-view, expand, slice or pad to the shape that x has, permute in order  =  x
+view, expand, slice, pad or nearest resize to the shape that x has, permute in order  =  x
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _COPIES = (
     aten.contiguous.default,
     aten.lift_fresh_copy.default,
 )
-_SAME_SHAPE = (aten.expand.default, aten.slice.Tensor, aten.pad.default, *_VIEWS)
+_RESIZES = (aten.upsample_nearest2d.vec, aten.upsample_nearest2d.default)
+_SAME_SHAPE = (aten.expand.default, aten.slice.Tensor, aten.pad.default, *_RESIZES, *_VIEWS)
 
 
 class RemoveIdentities:
