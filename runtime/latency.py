@@ -11,7 +11,6 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -91,9 +90,11 @@ def _milliseconds(runner: Runner, frames: Frames) -> float:
     return (time.perf_counter() - begin) * 1e3
 
 
-def _random_frames(shape: Sequence[int]) -> list[np.ndarray]:
+def _random_inputs(runner: Runner) -> list[np.ndarray]:
+    """Three frames, and what is known of the whole image where the artifact wants it."""
+    shapes = [runner.shape] * 3 + ([runner.context] if runner.context else [])
     generator = np.random.default_rng(0)
-    return [generator.random(shape, dtype=np.float32) for _ in range(3)]
+    return [generator.random(shape, dtype=np.float32) for shape in shapes]
 
 
 @click.command()
@@ -105,7 +106,7 @@ def main(artifact: Path, threads: int, warmup: int, runs: int) -> None:
     """Print latency and peak memory of ARTIFACT as JSON."""
     try:
         runner = open_runner(artifact, target_of(artifact), threads=threads)
-        frames = _random_frames(runner.shape)
+        frames = _random_inputs(runner)
         latency = measure(runner, frames, threads=threads, warmup=warmup, runs=runs)
     except PocketError as error:
         click.echo(str(error), err=True)
