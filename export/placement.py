@@ -25,6 +25,10 @@ RELAYOUTS = frozenset(
         *("upsample_nearest2d", "upsample_bilinear2d"),
     )
 )
+#: Relayouts that compute nothing, not even a mean.
+MOVES = RELAYOUTS - {"aten.avg_pool2d", "aten.upsample_bilinear2d"}
+#: Operands and result have one scale where a runtime has integer kernels for them.
+JOINS = frozenset({"aten.cat", "aten.maximum", "aten.minimum"})
 ELEMENTWISE = frozenset({"aten.add", "aten.sub", "aten.mul"})
 OTHERS = frozenset({"aten.cat", "aten.leaky_relu", "aten.tanh", "aten.sigmoid", "aten.mean"})
 INTEGER = FUSED | RELAYOUTS | ELEMENTWISE | OTHERS
@@ -42,7 +46,12 @@ class Placement:
 
 
 def placement(
-    program: fx.GraphModule, recipe: Recipe, *, only_convolutions: bool, transposed: bool
+    program: fx.GraphModule,
+    recipe: Recipe,
+    *,
+    only_convolutions: bool,
+    transposed: bool,
+    float_joins: bool = True,
 ) -> Placement:
     """Decide for every operation of `program` whether it runs on integers.
 
@@ -51,6 +60,7 @@ def placement(
         recipe: what the user wants float.
         only_convolutions: no other operation runs on integers.
         transposed: transposed convolutions may run on integers.
+        float_joins: a join may be float although an operand is integer.
     """
     reasons = _reasons_of_recipe(program, recipe)
     for node in operations(program):
@@ -61,6 +71,8 @@ def placement(
             reasons[node] = reason
         if node not in reasons and _reads_only_floats(node, reasons):
             reasons[node] = "reads only float values"
+    if not float_joins:
+        _make_joins_integer(program, reasons)
     integer = tuple(node for node in operations(program) if node not in reasons)
     return Placement(integer, reasons)
 
@@ -97,12 +109,12 @@ def is_move(node: fx.Node) -> bool:
     if kind_of(node) == "aten.cat":
         origins = {_origin(value) for value in node.all_input_nodes}
         return len(origins) == 1 and all(origin.op != "get_attr" for origin in origins)
-    return kind_of(node) in RELAYOUTS
+    return kind_of(node) in MOVES
 
 
 def _origin(node: fx.Node) -> fx.Node:
     """The tensor that moves brought to `node`."""
-    while kind_of(node) in RELAYOUTS or (kind_of(node) == "aten.cat" and is_move(node)):
+    while is_move(node):
         node = node.all_input_nodes[0]
     return node
 
@@ -193,6 +205,23 @@ def _reason_of_convolution(conv: Conv, program: fx.GraphModule) -> str | None:
     if conv.transposed and conv.groups > 1:
         return "a grouped transposed convolution has no per-channel weight axis"
     return None
+
+
+def _make_joins_integer(program: fx.GraphModule, reasons: dict[fx.Node, str]) -> None:
+    """Take the reason from every join with an operand that is an integer, for itself or others."""
+    floats = [n for n in operations(program) if kind_of(n) in JOINS and n in reasons]
+    changed = True
+    while changed:
+        met = [n for n in floats if n in reasons and _meets_integers(n, reasons)]
+        for node in met:
+            del reasons[node]
+        changed = bool(met)
+
+
+def _meets_integers(node: fx.Node, reasons: dict[fx.Node, str]) -> bool:
+    values = [n for n in node.all_input_nodes if n.op == "call_function"]
+    readers = [user for value in values for user in value.users if user.op == "call_function"]
+    return any(n not in reasons for n in (*values, *readers) if n is not node)
 
 
 def _reads_only_floats(node: fx.Node, reasons: dict[fx.Node, str]) -> bool:

@@ -20,6 +20,7 @@ from pockethdr.errors import PocketError
 from pockethdr.export.aten import Conv, is_conv
 from pockethdr.export.placement import (
     FUSED,
+    JOINS,
     RELAYOUTS,
     Placement,
     kind_of,
@@ -100,6 +101,7 @@ def quantized(
         recipe,
         only_convolutions=scheme.placement == "inputs",
         transposed=scheme.transposed,
+        float_joins=scheme.float_joins,
     )
     summary = _summary(program, placed)
     _Writer(program, placed, _Ranges(ranges, recipe, scheme), recipe, scheme).write()
@@ -231,7 +233,7 @@ class _Writer:
         return [n for n in user.all_input_nodes if n.op != "get_attr"]
 
     def _share_ranges(self, node: fx.Node) -> None:
-        if node not in self.integer or kind_of(node) not in RELAYOUTS | {"aten.cat"}:
+        if node not in self.integer or kind_of(node) not in RELAYOUTS | JOINS:
             return
         fixed = self.ranges.fixed(node)
         for value in self._values_of(node):
@@ -262,7 +264,7 @@ class _Writer:
         """Whether an operation's inputs must have its own output's parameters."""
         if self.inputs_only or user not in self.integer:
             return False
-        return kind_of(user) in RELAYOUTS | {"aten.cat"}
+        return kind_of(user) in RELAYOUTS | JOINS
 
     def _is_fused(self, value: fx.Node, user: fx.Node) -> bool:
         """Whether `user` clamps the accumulator of `value`, so that no rounding lies between."""

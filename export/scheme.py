@@ -17,6 +17,8 @@ class Scheme:
         symmetric: zero-point 0 for activations.
         fold_weights: weights are stored as int8 and a dequantize, rather than float and a pair.
         transposed: transposed convolutions are quantised too.
+        float_joins: a concatenation may be float beside integers. LiteRT's converter gives it the
+            scale of its first integer operand, and clips the others.
     """
 
     name: str
@@ -24,6 +26,7 @@ class Scheme:
     symmetric: bool
     fold_weights: bool
     transposed: bool = True
+    float_joins: bool = True
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

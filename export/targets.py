@@ -104,7 +104,12 @@ class Target:
 #: Everything between the float ends is integer: what phone kernels run.
 #: LiteRT's converter reverses a transposed kernel after its dequantize, then misses the pattern.
 LITERT_INT8 = Scheme(
-    "body asymmetric", "body", symmetric=False, fold_weights=False, transposed=False
+    "body asymmetric",
+    "body",
+    symmetric=False,
+    fold_weights=False,
+    transposed=False,
+    float_joins=False,
 )
 COREML_INT8 = Scheme("body asymmetric", "body", symmetric=False, fold_weights=True)
 #: ONNX Runtime takes zero-points; TensorRT, which does not, gets a program of its own.

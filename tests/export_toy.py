@@ -67,8 +67,8 @@ def toy(**options: Any) -> fx.GraphModule:
 
 
 @cache
-def ranges_of(program: fx.GraphModule) -> dict[str, Any]:
-    """Minimum and maximum of every value for `frames()`. Shared."""
+def ranges_of(program: fx.GraphModule, inputs: tuple[Tensor, ...] | None = None) -> dict[str, Any]:
+    """Minimum and maximum of every value for `inputs`, or `frames()`. Shared."""
     found: dict[str, Any] = {}
 
     class Observer(fx.Interpreter):
@@ -79,7 +79,7 @@ def ranges_of(program: fx.GraphModule) -> dict[str, Any]:
             return value
 
     with torch.no_grad():
-        Observer(program).run(*frames())
+        Observer(program).run(*(frames() if inputs is None else inputs))
     return found
 
 

@@ -2,12 +2,15 @@
 
 from collections import Counter
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import export_toy as nets
+import numpy as np
 import pytest
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from pockethdr.export.quantize import (
     Params,
@@ -19,8 +22,9 @@ from pockethdr.export.quantize import (
 )
 from pockethdr.export.recipe import RECIPES, Recipe
 from pockethdr.export.scheme import Scheme
-from pockethdr.export.targets import COREML_INT8, LITERT_INT8, ONNX_INT8, TENSORRT_INT8
+from pockethdr.export.targets import COREML_INT8, LITERT_INT8, ONNX_INT8, TARGETS, TENSORRT_INT8
 from pockethdr.export.trace import traced
+from pockethdr.runtime.runner import open_runner
 
 HDR = RECIPES["hdr-ends"]
 SCHEMES = [LITERT_INT8, COREML_INT8, ONNX_INT8, TENSORRT_INT8]
@@ -209,3 +213,64 @@ def test_a_channel_of_zeros_has_a_scale() -> None:
     scales = weight_scales(weight, 0, method="minmax")
     assert scales[0] == pytest.approx(1 / 127)
     assert scales[1] > 1e-7
+
+
+class _Joined(nn.Module):
+    """A dark stream out of integers and a bright one out of floats, joined and activated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third, self.last = (
+            nn.Conv2d(i, o, 3, padding=1) for i, o in ((4, 8), (8, 8), (16, 8), (8, 4))
+        )
+        with torch.no_grad():
+            self.second.weight.mul_(0.1)
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        bright = self.first(short + mid + long)
+        dark = self.second(torch.relu(bright))
+        return self.last(self.third(torch.relu(torch.cat([dark, bright], 1))))
+
+
+@cache
+def _joined() -> fx.GraphModule:
+    torch.manual_seed(0)
+    return traced(_Joined(), nets.frames())
+
+
+@pytest.mark.parametrize("float_joins", [True, False])
+def test_litert_gets_no_float_join_beside_integers(float_joins: bool, tmp_path: Path) -> None:
+    """Given one, its converter takes the dark operand's scale, and clips the bright one."""
+    pytest.importorskip("litert_torch")
+    program, recipe = _joined(), replace(RECIPES["hdr-ends"], float_nodes=("aten.cat",))
+    scheme = replace(LITERT_INT8, float_joins=float_joins)
+    done = quantized(program, nets.ranges_of(program), recipe, scheme)
+    assert ("cat" in done.summary.floats) == float_joins
+    path, pairs = tmp_path / "joined.tflite", nets.run(done.program, nets.frames())
+    TARGETS["tflite"].build(done.program, nets.frames(), "int8", path)
+    runner = open_runner(path, "tflite", threads=1)
+    output = runner.run(tuple(np.asarray(frame) for frame in nets.frames()))
+    runner.close()
+    error = nets.psnr(output, pairs) + 10 * float(np.log10(pairs.var()))
+    assert error < 15 if float_joins else error > 40
+
+
+def test_moves_run_on_what_they_move() -> None:
+    """Slices and reshapes of integers are integers, whatever a recipe says of concatenations."""
+
+    class Moved(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(3))
+
+        def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+            x = self.b(self.a(short + mid + long))
+            x = torch.cat([x[..., 1:2], x, x[..., -2:-1]], 3)
+            return self.c(x.flatten(2).unflatten(2, (x.shape[2], -1)))
+
+    program = traced(Moved(), nets.frames())
+    recipe = replace(RECIPES["hdr-ends"], float_nodes=("aten.cat",))
+    done = quantized(program, nets.ranges_of(program), recipe, ONNX_INT8)
+    kept = [n for n in done.summary.int8 if not n.startswith("conv")]
+    assert {n.rstrip("_0123456789") for n in kept} >= {"slice", "cat"}
+    assert not [n for n in done.summary.floats if n.startswith(("slice", "cat", "view", "reshape"))]
