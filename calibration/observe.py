@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ def calibrate(
     """Count every floating-point activation of `program` over patches of `brackets`.
 
     One bracket is held at a time; beside it, memory is one patch through the program and one
-    `Histogram` a tensor.
+    `Histogram` a tensor. PyTorch runs on one thread, since its sums differ with their number;
+    `pockethdr.calibration.spread` uses more cores to the same bytes.
 
     Args:
         program: of core ATen operators, traced at 1×C×`tile`.
@@ -53,11 +55,12 @@ def calibrate(
     tensors = {node.name: Histogram() for node in program.graph.nodes if _is_activation(node)}
     observer = Observer(program, tensors)
     seen = []
-    for item in brackets:
-        bracket = _loaded(item, read)
-        seen.append(_observe(observer, bracket, seed, tile, patches_per_bracket))
-        if progress:
-            progress(bracket.name)
+    with _one_thread():
+        for item in brackets:
+            bracket = _loaded(item, read)
+            seen.append(_observe(observer, bracket, seed, tile, patches_per_bracket))
+            if progress:
+                progress(bracket.name)
     if not seen:
         raise CalibrationError("no bracket to calibrate on", fix="give a folder of brackets")
     return Calibration(
@@ -81,6 +84,17 @@ def program_sha256(program: fx.GraphModule) -> str:
         digest.update(f"{name}|{array.dtype}|{tuple(array.shape)}\n".encode())
         digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """More threads sum in another order, which moves a count here and there."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class Observer(fx.Interpreter):

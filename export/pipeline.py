@@ -12,7 +12,7 @@ import json
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from pockethdr.brackets.bracket import Bracket
 from pockethdr.brackets.read import read_bracket
 from pockethdr.calibration.calibration import Calibration
 from pockethdr.calibration.observe import calibrate, program_sha256
+from pockethdr.calibration.spread import calibrate_on_ray
 from pockethdr.errors import ArtifactError, PocketError, Unavailable
 from pockethdr.export.coding import with_input_gains
 from pockethdr.export.context import Cut, context_example, find_cut, split
@@ -77,6 +78,7 @@ class Settings:
     form: Form = "concat"
     allow_dynamic: bool = False
     tuned: Tuned | None = None
+    ray: str | None = None
 
 
 def export_model(
@@ -94,6 +96,7 @@ def export_model(
     overwrite: bool = False,
     allow_dynamic: bool = False,
     tuned: Tuned | None = None,
+    ray: str | None = None,
     command: str = "",
     progress: Callable[[str], None] | None = None,
 ) -> Manifest:
@@ -111,6 +114,7 @@ def export_model(
         overwrite: replace an export of other settings.
         allow_dynamic: go on although a convolution keeps a run-time kernel.
         tuned: weights and ranges for the INT8 artifacts, tuned for `recipe`.
+        ray: calibrate on this Ray cluster, see `calibration.spread`; the result is the same.
         command: how to do this again, for the manifest.
         progress: called with a sentence before each stage.
 
@@ -119,7 +123,7 @@ def export_model(
     """
     settings = Settings(
         tuple(targets), tuple(precisions), tuple(bracket_folders),
-        size, recipe, seed, patches, form, allow_dynamic, tuned,
+        size, recipe, seed, patches, form, allow_dynamic, tuned, ray,
     )  # fmt: skip
     export = _Export(loaded, settings, out, progress or (lambda _: None))
     return export.run(overwrite=overwrite, command=command)
@@ -264,13 +268,14 @@ class _Export:
         if path.exists() and self._journal().get("calibration") == [self.key, sha256_of(path)]:
             return Calibration.load(path)
         self.say(f"calibrating on {len(s.brackets)} brackets")
-        found = calibrate(
+        run = partial(calibrate_on_ray, address=s.ray) if s.ray else calibrate
+        found = run(
             self.integer,
             s.brackets,
             seed=s.seed,
             tile=s.size,
             patches_per_bracket=s.patches,
-            read=self._read,
+            read=partial(read_bracket, domain=self.loaded.domain) if s.ray else self._read,
             progress=lambda name: self.say(f"calibrated on {name}"),
         )
         found.save(path, overwrite=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,11 @@ _patches = click.option(
     help="Calibration patches of a bracket.",
 )
 _seed = click.option("--seed", default=0, show_default=True, help="Of the choice of patches.")
+_ray = click.option(
+    "--ray",
+    metavar="local|ADDRESS",
+    help="Calibrate on a Ray cluster: `local` for the cores of this machine. Same result.",
+)
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 _allow_dynamic = click.option(
     "--allow-dynamic",
@@ -67,6 +73,7 @@ _allow_dynamic = click.option(
 @_size
 @_patches
 @_seed
+@_ray
 @_overwrite
 @_allow_dynamic
 def calibrate(
@@ -79,6 +86,7 @@ def calibrate(
     size: tuple[int, int],
     max_patches: int,
     seed: int,
+    ray: str | None,
     overwrite: bool,
     allow_dynamic: bool,
 ) -> None:
@@ -93,6 +101,7 @@ def calibrate(
     """
     from pockethdr.brackets.read import find_brackets
     from pockethdr.calibration.observe import calibrate as calibrated
+    from pockethdr.calibration.spread import calibrate_on_ray
     from pockethdr.export.static import static_program
     from pockethdr.models.load import load_model
 
@@ -101,7 +110,8 @@ def calibrate(
     with stages("calibrating") as stage:
         stage("tracing and rewriting")
         program = static_program(loaded, size=size, allow_dynamic=allow_dynamic).program
-        found = calibrated(
+        run = partial(calibrate_on_ray, address=ray) if ray else calibrated
+        found = run(
             program,
             folders,
             seed=seed,
@@ -148,6 +158,7 @@ def calibrate(
 @_size
 @_patches
 @_seed
+@_ray
 @_overwrite
 @_allow_dynamic
 @click.pass_context
@@ -165,6 +176,7 @@ def export(
     size: tuple[int, int],
     max_patches: int,
     seed: int,
+    ray: str | None,
     overwrite: bool,
     allow_dynamic: bool,
 ) -> None:
@@ -201,6 +213,7 @@ def export(
             overwrite=overwrite,
             allow_dynamic=allow_dynamic,
             tuned=tuning,
+            ray=ray,
             command=command_line(context),
             progress=stage,
         )
