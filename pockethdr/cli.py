@@ -17,6 +17,7 @@ import click
 import pockethdr
 from pockethdr.commands import ARGUMENTS
 from pockethdr.commands.bench import bench
+from pockethdr.commands.debug import debug
 from pockethdr.commands.demo import demo
 from pockethdr.commands.doctor import doctor
 from pockethdr.commands.evaluate import evaluate
@@ -119,6 +120,7 @@ for _command in (
     validate,
     report,
     compare,
+    debug,
     bench,
     fuse,
     gather,

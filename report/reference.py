@@ -31,7 +31,7 @@ class Reference:
     """
 
     def __init__(self, out: Path, manifest: Manifest, *, threads: int) -> None:
-        weights = _weights(out, manifest)
+        weights = exported_weights(out, manifest)
         loaded = load_model(manifest.spec, domain=manifest.domain, weights=weights)
         self._module: nn.Module = loaded.module.eval()
         self._context: nn.Module | None = None
@@ -82,7 +82,12 @@ def _run(module: nn.Module, frames: Frames) -> Array:
     return np.asarray(out.numpy(), np.float32)
 
 
-def _weights(out: Path, manifest: Manifest) -> Path | None:
+def exported_weights(out: Path, manifest: Manifest) -> Path | None:
+    """The weights that were exported, checked against their sha256; None for a network without.
+
+    Raises:
+        ArtifactError: missing, or not those of the export.
+    """
     if manifest.weights is None:
         return None
     path = out / manifest.weights.file

@@ -9,6 +9,7 @@ program, nor where it places it, how it accumulates inside an operation, or how 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from pockethdr.runtime.runner import (
 )
 
 NAME = "MIL evaluator (not Core ML)"
+See = Callable[[str, Any], None]
 
 
 class MilRunner(HostFrames):
@@ -72,21 +74,26 @@ class MilProgram:
         self._constants = {
             op.outputs[0]: _constant(op) for op in self._main.operations if _is_constant(op)
         }
-        self._steps = [op for op in self._main.operations if not _is_constant(op)]
+        self.steps = [op for op in self._main.operations if not _is_constant(op)]
         self._refuse_unknown()
         self.input_shapes = {
             name: tuple(int(side) for side in value.shape)
             for name, value in self._main.inputs.items()
         }
         self.output_names = [value.name for value in self._main.outputs]
-        self._dying = _last_uses(self._steps, self._main.outputs)
+        self._dying = _last_uses(self.steps, self._main.outputs)
 
     def op_histogram(self) -> dict[str, int]:
         """How often each operation occurs, constants and constexpr included, sorted by name."""
         return dict(sorted(Counter(op.op_type for op in self._main.operations).items()))
 
-    def run(self, feeds: dict[str, Array], *, threads: int = 1) -> dict[str, np.ndarray]:
+    def run(
+        self, feeds: dict[str, Array], *, threads: int = 1, see: See | None = None
+    ) -> dict[str, np.ndarray]:
         """Every output for the named inputs, float32.
+
+        Args:
+            see: called with the name and value of every inner result.
 
         Raises:
             ArtifactError: an operation is used in a way that is not covered.
@@ -97,20 +104,22 @@ class MilProgram:
         torch.set_num_threads(threads)
         try:
             with torch.inference_mode():
-                return self._run(feeds)
+                return self._run(feeds, see)
         finally:
             torch.set_num_threads(before)
 
-    def _run(self, feeds: dict[str, Array]) -> dict[str, np.ndarray]:
+    def _run(self, feeds: dict[str, Array], see: See | None) -> dict[str, np.ndarray]:
         import torch
 
         values = dict(self._constants)
         for name, value in self._main.inputs.items():
             values[value] = _rounded(torch.from_numpy(np.ascontiguousarray(feeds[name])), value)
-        for step, op in enumerate(self._steps):
+        for step, op in enumerate(self.steps):
             results = self._evaluate(op, values)
             for value, result in zip(op.outputs, results, strict=True):
                 values[value] = _rounded(result, value)
+                if see is not None:
+                    see(value.name, values[value])
             for value in self._dying[step]:
                 values.pop(value, None)
         return {value.name: values[value].numpy() for value in self._main.outputs}
@@ -130,7 +139,7 @@ class MilProgram:
         return list(result) if isinstance(result, (list, tuple)) else [result]
 
     def _refuse_unknown(self) -> None:
-        unknown = sorted({op.op_type for op in self._steps} - self._operators.keys())
+        unknown = sorted({op.op_type for op in self.steps} - self._operators.keys())
         if unknown:
             raise ArtifactError(
                 f"{self._artifact}: the MIL evaluator does not know {', '.join(unknown)}",

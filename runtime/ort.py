@@ -34,14 +34,7 @@ def open_onnx(artifact: Path, threads: int, layout: str | None) -> OnnxRunner:
         raise Unavailable(
             "ONNX Runtime is not installed", install="pip install 'pockethdr[onnx]'"
         ) from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # Spinning threads of one session starve whatever else the host runs, and the timing with it.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Without VNNI, x86 int8 kernels saturate 16-bit sums by default and lose 10 dB on our networks.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    options = session_options(threads)
     try:
         session = onnxruntime.InferenceSession(
             str(artifact), options, providers=["CPUExecutionProvider"]
@@ -53,6 +46,21 @@ def open_onnx(artifact: Path, threads: int, layout: str | None) -> OnnxRunner:
             fix="export the model again, or copy the file again",
         ) from error
     return OnnxRunner(session, artifact, layout, f"ONNX Runtime {onnxruntime.__version__} CPU")
+
+
+def session_options(threads: int) -> Any:
+    """How every session here computes: exactly, on so many threads."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Spinning threads of one session starve whatever else the host runs, and the timing with it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Without VNNI, x86 int8 kernels saturate 16-bit sums by default and lose 10 dB on our networks.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
 
 
 class OnnxRunner(HostFrames):

@@ -1,0 +1,57 @@
+"""`pockethdr debug` names the layer that is broken, in the table, the picture and the file."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from judged_toy import Exported
+
+from pockethdr.cli import main
+
+SAMPLE = Path(str(files("pockethdr.brackets") / "sample"))
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    made = Exported(tmp_path_factory.mktemp("out"))
+    made.add("scaled.onnx", lambda tensor: tensor * np.float32(1.02), precision="fp16")
+    made.add("swapped.onnx", lambda tensor: tensor[::-1].copy(), precision="int8")
+    made.write()
+    return made
+
+
+def debugged(out: Path, precision: str, *more: object) -> Result:
+    arguments = ["debug", out, "--target", "onnx", "--precision", precision, "--brackets", SAMPLE]
+    return CliRunner().invoke(main, [str(a) for a in (*arguments, "--patches", 2, *more)])
+
+
+@pytest.mark.parametrize(
+    ("precision", "own"), [("fp32", (80, 201)), ("fp16", (33.9, 34.1)), ("int8", (-20, 10))]
+)
+def test_the_broken_layer_comes_first(
+    exported: Exported, tmp_path: Path, precision: str, own: tuple[float, float]
+) -> None:
+    file = tmp_path / "layers.json"
+    result = debugged(exported.out, precision, "--json", file)
+    assert result.exit_code == 0, result.output
+    layers = {layer["node"]: layer for layer in json.loads(file.read_text())["layers"]}
+    last = next(layer for layer in layers.values() if layer["module"] == "last")
+    assert own[0] < last["own_db"] < own[1]
+    others = [layer["own_db"] for layer in layers.values() if layer is not last]
+    assert min(others) > 80  # what lies behind it computes rightly on wrong inputs
+    if precision != "fp32":
+        assert result.stdout.splitlines()[1].startswith("last")
+    ElementTree.parse(exported.out / f"debug_onnx_{precision}.svg")
+
+
+def test_what_is_not_there_is_refused(exported: Exported) -> None:
+    result = CliRunner().invoke(
+        main, ["debug", str(exported.out), "--target", "tflite", "--brackets", str(SAMPLE)]
+    )
+    assert result.exit_code == 2
+    assert "no tflite int8 artifact" in result.output
+    assert "onnx int8" in result.output
