@@ -215,7 +215,7 @@ class _Export:
             "calibration": [s.seed, s.patches],
             "form": s.form,
             "versions": versions(),
-            "code": _code_sha256(),
+            "code": code_sha256(),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -412,7 +412,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _code_sha256() -> str:
+def code_sha256() -> str:
     """Of the rooms whose code decides what an artifact holds."""
     import pockethdr.calibration
     import pockethdr.export

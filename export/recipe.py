@@ -68,6 +68,11 @@ class Recipe:
         )
         _require(0.1 <= self.margin <= 10.0, f"margin {self.margin}", "between 0.1 and 10")
 
+    def narrows(self, other: Recipe) -> bool:
+        """Whether this keeps in float what `other` does, perhaps more, and is else the same."""
+        alike = replace(self, name=other.name, float_nodes=other.float_nodes)
+        return alike == other and set(other.float_nodes) <= set(self.float_nodes)
+
     def to_json(self) -> dict[str, Any]:
         tuples = {name: list(value) for name, value in asdict(self).items() if _is_tuple(value)}
         return {**asdict(self), **tuples}
@@ -88,7 +93,9 @@ RECIPES: dict[str, Recipe] = {
         Recipe("hdr-wide", float_nodes=("fuse", "aten.cat", "aten.add"), method="mse"),
         Recipe("hdr-ends"),
         Recipe("full", float_first=False, float_last=False, float_tail=False, float_context=False),
-        # All but the last convolution. Only for weights tuned for it: pockethdr finetune.
+        # All but the last convolution: where a search for an accuracy target starts.
+        Recipe("all-but-last", float_first=False, method="mse"),
+        # The same with frames scaled. Only for weights tuned for it: pockethdr finetune.
         Recipe("tuned", float_first=False, input_gains=(1.0, 2.0, 4.0), method="mse"),
     )
 }
@@ -96,6 +103,7 @@ RECIPES: dict[str, Recipe] = {
 #: For a network without tuned weights; one with them has the recipe that they were tuned for.
 DEFAULT_RECIPE = "hdr"
 TUNED_RECIPE = "tuned"
+WIDEST_RECIPE = "all-but-last"
 
 
 def named_recipe(name: str) -> Recipe:

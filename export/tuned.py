@@ -63,7 +63,8 @@ def chosen_recipe(
     """The recipe of an export, and the tuning it goes with.
 
     Args:
-        recipe: what the user asked for; None takes the tuning's, else the default.
+        recipe: what the user asked for; None takes the tuning's, else the default. One that
+            only keeps more in float than the tuning's goes with it, too.
         file: the tuning that the user named; None looks for one that ships with the network.
 
     Raises:
@@ -72,11 +73,11 @@ def chosen_recipe(
     if file is not None:
         tuned = read_tuned(file)
         _check_fits(tuned, loaded, recipe)
-        return tuned.recipe, tuned
+        return recipe or tuned.recipe, tuned
     shipped = shipped_tuning(loaded)
-    if shipped is None or recipe not in (None, shipped.recipe):
+    if shipped is None or not (recipe is None or recipe.narrows(shipped.recipe)):
         return recipe or named_recipe(DEFAULT_RECIPE), None
-    return shipped.recipe, shipped
+    return recipe or shipped.recipe, shipped
 
 
 def _check_fits(tuned: Tuned, loaded: Loaded, recipe: Recipe | None) -> None:
@@ -86,10 +87,10 @@ def _check_fits(tuned: Tuned, loaded: Loaded, recipe: Recipe | None) -> None:
             expected=f"a network of sha256 {tuned.of[:12]}…",
             fix="run pockethdr finetune again, or give the weights it was run on",
         )
-    if recipe not in (None, tuned.recipe):
+    if recipe is not None and not recipe.narrows(tuned.recipe):
         raise WeightsError(
             f"{tuned.path}: tuned for the recipe `{tuned.recipe.name}`",
-            expected="that recipe, since weights tuned for one fit no other",
+            expected="that recipe, perhaps with more in float: weights tuned for one fit no other",
             fix="leave --recipe out, or tune for the recipe you want",
         )
 

@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 
 _ROW, _TOP, _LEFT, _PLOT, _RIGHT = 17, 74, 330, 430, 90
 _STYLE = """
-svg { background: #fbfaf8; font: 12px system-ui, -apple-system, "Segoe UI", Roboto, Arial, sans-serif; }
+svg { background: #fbfaf8; font: 12px system-ui, -apple-system, "Segoe UI", Arial, sans-serif; }
 .title { font-size: 15px; font-weight: 600; fill: #1d1d1b; } .note { fill: #66645f; }
 .name { fill: #1d1d1b; } .op, .tick, .value { fill: #66645f; font-variant-numeric: tabular-nums; }
 .grid { stroke: #e2dfd9; } .mark { fill: none; stroke: #1d1d1b; stroke-width: 2; }

@@ -22,6 +22,7 @@ from pockethdr.commands.console import stages
 if TYPE_CHECKING:
     from pockethdr.export.manifest import Artifact, Manifest
     from pockethdr.export.recipe import Recipe
+    from pockethdr.export.search import Found
 
 METHODS = ("minmax", "percentile", "mse", "entropy")
 
@@ -155,6 +156,12 @@ def calibrate(
     help="Weights of `pockethdr finetune` for the INT8 artifacts; "
     "without it, the ones shipped with a named network.",
 )
+@click.option(
+    "--max-loss",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Search the recipe whose INT8 loses at most this many dB against ground truth, in PSNR-µ "
+    "and in PSNR-ℓ; writes OUT/recipe.json. Exits with 1 when none does.",
+)
 @_size
 @_patches
 @_seed
@@ -173,6 +180,7 @@ def export(
     precisions: tuple[str, ...],
     recipe: str | None,
     tuned: Path | None,
+    max_loss: float | None,
     size: tuple[int, int],
     max_patches: int,
     seed: int,
@@ -190,16 +198,36 @@ def export(
       pockethdr export dsan-m32 --brackets photos --out out/m32
       pockethdr export mynet.py:build --weights mynet.safetensors --domain rgb \\
           --targets tflite,coreml --precisions fp16,int8 --brackets photos --out out/mynet
+      pockethdr export ahdrnet-mobile --max-loss 0.1 --brackets photos --out out/ahdrnet
+      pockethdr export ahdrnet-mobile --recipe out/ahdrnet/recipe.json --brackets photos --out b
     """
     from pockethdr.brackets.read import find_brackets
+    from pockethdr.export.max_loss import recipe_for_loss
     from pockethdr.export.pipeline import export_model
     from pockethdr.export.tuned import chosen_recipe
     from pockethdr.models.load import load_model
 
+    if max_loss is not None and "int8" not in precisions:
+        raise click.UsageError("--max-loss is of INT8: add int8 to --precisions")
     loaded = load_model(model, domain=domain, weights=weights)
-    chosen, tuning = chosen_recipe(loaded, named_or_file(recipe) if recipe else None, tuned)
+    wanted = named_or_file(recipe) if recipe else None
+    chosen, tuning = chosen_recipe(loaded, wanted, tuned)
     folders = find_brackets(brackets, domain=domain)
+    found: Found | None = None
     with stages("exporting") as stage:
+        if max_loss is not None:
+            found = recipe_for_loss(
+                loaded,
+                max_loss=max_loss,
+                brackets=folders,
+                size=size,
+                cache=out / ".cache" / "search.json",
+                base=wanted,
+                tuned=tuning,
+                allow_dynamic=allow_dynamic,
+                say=stage,
+            )
+            chosen = found.recipe
         manifest = export_model(
             loaded,
             targets=targets,
@@ -218,6 +246,9 @@ def export(
             progress=stage,
         )
     print_manifest(manifest, out)
+    if found is not None:
+        write_found(found, out)
+        context.exit(0 if found.met else 1)
 
 
 def print_manifest(manifest: Manifest, out: Path) -> None:
@@ -228,6 +259,32 @@ def print_manifest(manifest: Manifest, out: Path) -> None:
         click.echo(f"int8 from {manifest.tuned['file']}, tuned for `{manifest.tuned['recipe']}`")
     dynamic = f", {len(manifest.refusals)} places refused" if manifest.refusals else ""
     click.echo(f"{len(manifest.rewrites)} rewrites, each proved{dynamic}; {out / 'manifest.json'}")
+
+
+def write_found(found: Found, out: Path) -> None:
+    """Say what went back to float and why; recipe, account and picture into `out`."""
+    import json
+
+    from pockethdr.export.manifest import write_bytes
+    from pockethdr.report.sensitivity import picture
+
+    files = {
+        "recipe.json": json.dumps(found.recipe.to_json(), indent=1) + "\n",
+        "search.json": json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n",
+        "sensitivity.svg": picture(found),
+    }
+    for name, text in files.items():
+        write_bytes(out / name, text.encode(), overwrite=True)
+    for reverted in found.reverted:
+        click.echo(f"float: {reverted.group} ({reverted.why})")
+    for what, loss in (("before", found.before), ("after", found.after)):
+        click.echo(f"{what:6s}  µ {loss.mu_db:+.3f} dB  ℓ {loss.l_db:+.3f} dB, where searched")
+    verdict = "met" if found.met else "NOT met"
+    click.echo(
+        f"--max-loss {found.max_loss:g} {verdict}: µ {found.confirmed.mu_db:+.3f} dB, "
+        f"ℓ {found.confirmed.l_db:+.3f} dB on brackets that the search did not see (simulated)"
+    )
+    click.echo(f"recipe: {out / 'recipe.json'}; picture: {out / 'sensitivity.svg'}")
 
 
 def _outcome(artifact: Artifact) -> str:
