@@ -34,7 +34,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Pair:
-    """A quantize or dequantize node with its constants, and the node whose weight it makes."""
+    """A quantize or dequantize node with its constants, and the node whose weight it makes.
+
+    `uneven_sum` names the addition that reads this value, which others read too, beside one of
+    another scale; empty for none.
+    """
 
     node: onnx.NodeProto
     scale: np.ndarray | None
@@ -43,6 +47,7 @@ class Pair:
     codes: np.dtype | None
     weight_of: onnx.NodeProto | None
     feeds_bias: bool
+    uneven_sum: str
 
     @property
     def name(self) -> str:
@@ -113,12 +118,24 @@ def _channels(pair: Pair) -> Iterator[Finding]:
             )
 
 
+def _shared_skip(pair: Pair) -> Iterator[Finding]:
+    if pair.uneven_sum:
+        yield Finding(
+            "shared skip",
+            pair.name,
+            f"the skip into {pair.uneven_sum} shares its codes with other readers, and the other "
+            "operand has another scale; TensorRT then adds in float, behind a kernel of its own",
+            "give both operands one scale, or let the skip read the float tensor",
+        )
+
+
 RULES: tuple[Callable[[Pair], Iterator[Finding]], ...] = (
     _zero_point,
     _unsigned,
     _bias,
     _scale,
     _channels,
+    _shared_skip,
 )
 
 
@@ -155,7 +172,28 @@ def _pair(node: onnx.NodeProto, model: onnx.ModelProto, constants: dict[str, np.
         codes,
         weight_of,
         any(i == 2 and u.op_type in ("Conv", "ConvTranspose") for u, i in uses),
+        _uneven_sum(node, model, constants),
     )
+
+
+def _uneven_sum(
+    node: onnx.NodeProto, model: onnx.ModelProto, constants: dict[str, np.ndarray]
+) -> str:
+    name = node.output[0]
+    readers = [reader for reader in model.graph.node if name in reader.input]
+    if node.op_type != "DequantizeLinear" or len(readers) < 2:
+        return ""
+    makers = {n.output[0]: n for n in model.graph.node if n.op_type == "DequantizeLinear"}
+    for reader in readers:
+        others = [makers[i] for i in reader.input if i != name and i in makers]
+        if reader.op_type == "Add" and any(_scales_differ(node, o, constants) for o in others):
+            return str(reader.name or reader.output[0])
+    return ""
+
+
+def _scales_differ(a: onnx.NodeProto, b: onnx.NodeProto, constants: dict[str, np.ndarray]) -> bool:
+    first, second = constants.get(a.input[1]), constants.get(b.input[1])
+    return first is not None and second is not None and not np.array_equal(first, second)
 
 
 def _uses(name: str, model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, int]]:

@@ -89,10 +89,38 @@ def test_a_computed_scale_is_found() -> None:
     assert [finding.rule for finding in lint(model)] == ["dynamic scale"]
 
 
+def _residual(*, scale: float, shared: bool) -> "onnx.ModelProto":
+    """conv(x) + x: the skip has a scale of 0.1 and, where shared, is what the convolution reads."""
+    model = _model()
+    nodes, constants = model.graph.node, model.graph.initializer
+    constants.append(numpy_helper.from_array(np.asarray(scale, np.float32), "other_scale"))
+    nodes.extend(
+        [
+            helper.make_node("QuantizeLinear", ["y", "other_scale", "zero"], ["yq"], "yq"),
+            helper.make_node("DequantizeLinear", ["yq", "other_scale", "zero"], ["yd"], "yd"),
+            helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["own"], "own"),
+            helper.make_node("Add", ["d" if shared else "own", "yd"], ["sum"], "sum"),
+        ]
+    )
+    return model
+
+
+def test_a_skip_that_shares_its_codes_is_found() -> None:
+    (finding,) = lint(_residual(scale=0.2, shared=True))
+    assert (finding.rule, finding.node) == ("shared skip", "dequantize")
+    assert "sum" in finding.what
+    assert "one scale" in finding.fix
+    assert lint(_residual(scale=0.1, shared=True)) == []
+    assert lint(_residual(scale=0.2, shared=False)) == []
+
+
 def test_our_own_files() -> None:
     program = nets.toy(end="transposed")
     ranges = nets.ranges_of(program)
-    for scheme, rules in ((TENSORRT_INT8, set()), (ONNX_INT8, {"zero-point"})):
+    for scheme, rules in (
+        (TENSORRT_INT8, set()),
+        (ONNX_INT8, {"zero-point", "shared skip"}),
+    ):
         done = quantized(program, ranges, RECIPES["hdr-ends"], scheme)
         findings = lint(onnx_from_program(done.program, nets.frames(), "int8"))
         assert {finding.rule for finding in findings} == rules
