@@ -32,7 +32,7 @@ from pockethdr.runtime.artifact import Deployed
 from pockethdr.runtime.context import context_of
 from pockethdr.runtime.feed import Feed
 from pockethdr.runtime.latency import measure_artifact
-from pockethdr.runtime.runner import open_runner
+from pockethdr.runtime.runner import Runner, open_runner
 
 Array = NDArray[np.float32]
 
@@ -71,15 +71,23 @@ def _measured(
     if artifact.file is None:
         return {"skipped": artifact.skipped}
     path = out / artifact.file
-    deployed = Deployed(path, manifest, artifact)
     with closing(open_runner(path, artifact.target, threads=1)) as runner:
-        seen = [context_of(deployed, Feed(bracket), threads=1) for bracket in brackets]
-        found = [
-            tiled(runner.run, bracket.inputs(), manifest, context=context)[0]
-            for bracket, context in zip(brackets, seen, strict=True)
-        ]
+        found = losses(runner, Deployed(path, manifest, artifact), brackets, wanted)
+    return found | {"latency_ms": measure_artifact(path, threads=1).p50 if latency else None}
+
+
+def losses(
+    runner: Runner, deployed: Deployed, brackets: list[Bracket], wanted: list[Array]
+) -> dict[str, Any]:
+    """What `runner` loses against the outputs `wanted`; `deployed` tells it of the whole image."""
+    manifest = deployed.manifest
+    seen = [context_of(deployed, Feed(bracket), threads=1) for bracket in brackets]
+    found = [
+        tiled(runner.run, bracket.inputs(), manifest, context=context)[0]
+        for bracket, context in zip(brackets, seen, strict=True)
+    ]
     truths = [b.ground_truth for b in brackets]
-    losses = {
+    lost = {
         name: [
             metric(ours, truth) - metric(theirs, truth)
             for ours, theirs, truth in zip(found, wanted, truths, strict=True)
@@ -88,11 +96,16 @@ def _measured(
     }
     agreement = [psnr_mu(ours, theirs) for ours, theirs in zip(found, wanted, strict=True)]
     return {
-        **{f"loss_{name}_db": round(float(np.mean(all_)), 3) for name, all_ in losses.items()},
-        **{f"worst_{name}_db": round(float(np.min(all_)), 3) for name, all_ in losses.items()},
+        **{f"loss_{name}_db": round(float(np.mean(all_)), 3) for name, all_ in lost.items()},
+        **{f"worst_{name}_db": round(float(np.min(all_)), 3) for name, all_ in lost.items()},
         "psnr_mu_vs_reference": round(float(np.mean(agreement)), 2),
-        "latency_ms": measure_artifact(path, threads=1).p50 if latency else None,
     }
+
+
+def held_out(cache: Path, count: int) -> list[Bracket]:
+    """At most `count` brackets of the test set, evenly spread over it."""
+    every = list(test_brackets(scenes(cache, TEST)))
+    return [every[i] for i in np.linspace(0, len(every) - 1, min(count, len(every))).astype(int)]
 
 
 @click.command()
@@ -105,10 +118,7 @@ def main(
     outs: tuple[Path, ...], cache: Path, count: int, latency: bool, json_file: Path | None
 ) -> None:
     """Print the table; loss is artifact minus float network, both against ground truth."""
-    every = list(test_brackets(scenes(cache, TEST)))
-    brackets = [
-        every[i] for i in np.linspace(0, len(every) - 1, min(count, len(every))).astype(int)
-    ]
+    brackets = held_out(cache, count)
     rows = []
     for out in track(outs, console=Console(stderr=True), transient=True):
         rows += rows_of(out, brackets, latency=latency)

@@ -64,23 +64,20 @@ def recipe_for_loss(
     seen, unseen = known[::2], known[1::2]
     say(f"calibrating on {', '.join(bracket.name for bracket in seen)}")
     counted = calibrate(program, seen, seed=0, tile=tile, patches_per_bracket=patches)
-    chosen = {name: tuple(found) for name, found in counted.ranges(base.method).items()}
-    ranges = {**chosen, **(tuned.ranges if tuned else {})}
-    simulations = (
-        Simulation(
-            program,
-            ranges,
-            tuple(scene_of(b, loaded.module, tile=tile, patches=patches) for b in part),
-        )
-        for part in (seen, unseen)
-    )
-    key = _key(loaded, base, tuned, brackets, tile, patches)
+    chosen = counted.ranges(base.method).items()
+    ranges = {name: (found.low, found.high) for name, found in chosen}
+
+    def simulation(part: Sequence[Bracket]) -> Simulation:
+        scenes = (scene_of(b, loaded.module, tile=tile, patches=patches) for b in part)
+        return Simulation(program, {**ranges, **(tuned.ranges if tuned else {})}, tuple(scenes))
+
     return search(
-        *simulations,
+        simulation(seen),
+        simulation(unseen),
         groups_of(program, base, SCHEME),
         base,
         max_loss=max_loss,
-        memory=Memory(cache, key),
+        memory=Memory(cache, _key(loaded, base, tuned, brackets, tile, patches)),
         say=say,
     )
 

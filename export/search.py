@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,11 +154,9 @@ class _Search:
         found = {}
         for number, group in enumerate(self.groups, 1):
             self.say(f"sensitivity of {group.name} ({number}/{len(self.groups)})")
-            others = frozenset(self.by_name) - {group.name}
-            found[group.name] = self.memory.get(
-                f"alone {group.name}",
-                lambda others=others: self.simulation.sensitivity(self.recipe(others)),
-            )
+            others = self.recipe(frozenset(self.by_name) - {group.name})
+            simulate = partial(self.simulation.sensitivity, others)
+            found[group.name] = self.memory.get(f"alone {group.name}", simulate)
         return found
 
     def greedy(self, sensitivity: Mapping[str, Loss]) -> frozenset[str]:

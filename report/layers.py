@@ -115,11 +115,11 @@ def debug(
     manifest = read_manifest(out)
     artifact = _artifact(manifest, target, precision)
     path = deployed(out / str(artifact.file)).path
-    program = _program(out, manifest, precision, tuned)
+    program = float_program(out, manifest, precision, tuned)
     taps = open_taps(path, target)
     scores: list[_Score] | None = None
     tiles = 0
-    for frames in _tiles(brackets, manifest, program, patches):
+    for frames in tiles_of(brackets, manifest, program, patches):
         ours, values = taps.run(frames), _values(program.tile, frames)
         if scores is None:
             scores = _scores(taps, ours, values)
@@ -147,23 +147,26 @@ def _artifact(manifest: Manifest, target: str, precision: str) -> Artifact:
 
 
 @dataclass(frozen=True)
-class _Program:
+class Program:
     """The float program of the tiles, and of what runs once a shot (or None)."""
 
     tile: fx.GraphModule
     context: fx.GraphModule | None
 
 
-def _program(out: Path, manifest: Manifest, precision: str, tuned: Path | None) -> _Program:
+def float_program(
+    out: Path, manifest: Manifest, precision: str, tuned: Path | None = None
+) -> Program:
+    """What the artifacts of a precision compute, in float; see `debug`."""
     weights = exported_weights(out, manifest)
     loaded = load_model(manifest.spec, domain=manifest.domain, weights=weights)
     program = static_program(loaded, size=manifest.size, allow_dynamic=True).program
     if precision == "int8" and manifest.tuned is not None:
         program = _tuned(loaded, program, manifest.tuned, tuned)
     if manifest.context is None:
-        return _Program(program, None)
+        return Program(program, None)
     first, tile = split(program, manifest.context)
-    return _Program(tile, first)
+    return Program(tile, first)
 
 
 def _tuned(
@@ -179,10 +182,10 @@ def _tuned(
     return found.program(program)
 
 
-def _tiles(
-    brackets: Sequence[Path], manifest: Manifest, program: _Program, patches: int
+def tiles_of(
+    brackets: Sequence[Path], manifest: Manifest, program: Program, patches: int
 ) -> Iterator[list[Array]]:
-    """The frames of each tile, and what it is told of the whole image."""
+    """An artifact's inputs for some tiles of each bracket: frames, and context where needed."""
     for root in brackets:
         for folder in find_brackets(root, domain=manifest.domain):
             bracket = read_bracket(folder, domain=manifest.domain)
@@ -197,7 +200,7 @@ def _tiles(
                 yield [*cut(frames, place, manifest.size), *known]
 
 
-def _context(bracket: Bracket, manifest: Manifest, program: _Program) -> Context | None:
+def _context(bracket: Bracket, manifest: Manifest, program: Program) -> Context | None:
     if manifest.context is None or program.context is None:
         return None
     feed = Feed(bracket)

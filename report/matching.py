@@ -50,10 +50,10 @@ def matched(
         hidden_by: values that no artifact holds when it holds another one, by their places.
     """
     pairs = {
-        (i, j): found
+        (i, j): likeness
         for i, tap in enumerate(taps)
         for j, node in enumerate(nodes)
-        if (found := _likeness(tap, node, channels_last)) is not None
+        if (likeness := _likeness(tap, node, channels_last)) is not None
     }
     sure = _most_alike(pairs)
     seen_taps, seen_nodes = set(sure), set(sure.values())
