@@ -16,7 +16,7 @@ from pockethdr.export.placement import (
     kind_of,
     macs_of,
     operations,
-    placement,
+    placement_for,
     shape_of,
 )
 from pockethdr.export.recipe import Recipe
@@ -46,13 +46,7 @@ class Group:
 
 def groups_of(program: fx.GraphModule, recipe: Recipe, scheme: Scheme) -> list[Group]:
     """The groups of everything that `recipe` makes integer, in graph order."""
-    placed = placement(
-        program,
-        recipe,
-        only_convolutions=scheme.placement == "inputs",
-        transposed=scheme.transposed,
-        float_joins=scheme.float_joins,
-    )
+    placed = placement_for(program, recipe, scheme)
     integer = set(placed.integer)
     members: dict[str, list[fx.Node]] = {}
     for node in operations(program):

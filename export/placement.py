@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from pockethdr.export.aten import Conv, is_conv
 from pockethdr.export.recipe import Recipe
 from pockethdr.export.rewrite import constant_of, module_of
+from pockethdr.export.scheme import Scheme
 
 PRODUCTS = frozenset({"aten.mm", "aten.bmm", "aten.addmm", "aten.matmul", "aten.linear"})
 #: Clamping activations that integer kernels apply inside the operation before them.
@@ -75,6 +76,17 @@ def placement(
         _make_joins_integer(program, reasons)
     integer = tuple(node for node in operations(program) if node not in reasons)
     return Placement(integer, reasons)
+
+
+def placement_for(program: fx.GraphModule, recipe: Recipe, scheme: Scheme) -> Placement:
+    """`placement` as a target's scheme wants it."""
+    return placement(
+        program,
+        recipe,
+        only_convolutions=scheme.placement == "inputs",
+        transposed=scheme.transposed,
+        float_joins=scheme.float_joins,
+    )
 
 
 def operations(program: fx.GraphModule) -> list[fx.Node]:

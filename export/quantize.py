@@ -26,7 +26,7 @@ from pockethdr.export.placement import (
     kind_of,
     macs_of,
     operations,
-    placement,
+    placement_for,
 )
 from pockethdr.export.recipe import Recipe
 from pockethdr.export.rewrite import add_constant, constant_of, drop_unused_constants
@@ -96,13 +96,7 @@ def quantized(
     """
     _register_ops()
     program = copy.deepcopy(program)
-    placed = placement(
-        program,
-        recipe,
-        only_convolutions=scheme.placement == "inputs",
-        transposed=scheme.transposed,
-        float_joins=scheme.float_joins,
-    )
+    placed = placement_for(program, recipe, scheme)
     summary = _summary(program, placed)
     _Writer(program, placed, _Ranges(ranges, recipe, scheme), recipe, scheme).write()
     program.graph.eliminate_dead_code()
