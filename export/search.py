@@ -45,6 +45,7 @@ class Found:
         confirmed: the loss on the others.
         sensitivity: of each group alone, in graph order.
         tried: recipes simulated.
+        searched_on, confirmed_on: names of the brackets.
     """
 
     recipe: Recipe
@@ -56,6 +57,8 @@ class Found:
     reverted: tuple[Reverted, ...]
     sensitivity: Mapping[str, Loss]
     tried: int
+    searched_on: tuple[str, ...]
+    confirmed_on: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -111,9 +114,18 @@ def search(
     reverted = tuple(
         Reverted(g.name, g.nodes, _why(sensitivity[g.name], g)) for g in groups if g.name in kept
     )
-    after, met = tried.loss(kept), confirmed.within(max_loss)
     return Found(
-        recipe, met, max_loss, before, after, confirmed, reverted, sensitivity, tried.count
+        recipe=recipe,
+        met=confirmed.within(max_loss),
+        max_loss=max_loss,
+        before=before,
+        after=tried.loss(kept),
+        confirmed=confirmed,
+        reverted=reverted,
+        sensitivity=sensitivity,
+        tried=tried.count,
+        searched_on=tuple(scene.name for scene in simulation.scenes),
+        confirmed_on=tuple(scene.name for scene in unseen.scenes),
     )
 
 

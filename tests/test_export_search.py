@@ -32,7 +32,7 @@ class Added:
     """Losses that add up: each node in float takes its own away. Remembers what it is asked."""
 
     def __init__(self, costs: dict[str, tuple[float, float]], floor: float = 0.0) -> None:
-        self.costs, self.floor, self.asked = costs, floor, []
+        self.costs, self.floor, self.asked, self.scenes = costs, floor, [], ()
 
     def loss(self, recipe: Recipe) -> Loss:
         self.asked.append(recipe)
@@ -128,6 +128,7 @@ def test_a_network_becomes_a_recipe_and_an_export(scenes: Path, tmp_path: Path) 
     result = run(main, [str(a) for a in (*arguments, *more, "--max-loss", "0.05")])
     assert result.exit_code in (0, 1), result.output  # random weights: either, and it says which
     assert ("NOT met" in result.output) == bool(result.exit_code)
+    assert "1 brackets say little" in result.output
     recipe = recipe_from_json((out / "recipe.json").read_text())
     assert recipe.name in ("all-but-last", "all-but-last-0.05dB")
     assert "<svg" in (out / "sensitivity.svg").read_text()

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pockethdr.export.recipe import Recipe
     from pockethdr.export.search import Found
 
+#: Fewer than this to confirm a recipe, and a single unusual scene decides.
+ENOUGH_BRACKETS = 6
 METHODS = ("minmax", "percentile", "mse", "entropy")
 
 _model = click.argument("model")
@@ -277,13 +279,24 @@ def write_found(found: Found, out: Path) -> None:
         write_bytes(out / name, text.encode(), overwrite=True)
     for reverted in found.reverted:
         click.echo(f"float: {reverted.group} ({reverted.why})")
+    many, unseen = len(found.searched_on), len(found.confirmed_on)
     for what, loss in (("before", found.before), ("after", found.after)):
-        click.echo(f"{what:6s}  µ {loss.mu_db:+.3f} dB  ℓ {loss.l_db:+.3f} dB, where searched")
+        click.echo(
+            f"{what:6s}  µ {loss.mu_db:+.3f} dB  ℓ {loss.l_db:+.3f} dB on the {many} searched"
+        )
     verdict = "met" if found.met else "NOT met"
     click.echo(
         f"--max-loss {found.max_loss:g} {verdict}: µ {found.confirmed.mu_db:+.3f} dB, "
-        f"ℓ {found.confirmed.l_db:+.3f} dB on brackets that the search did not see (simulated)"
+        f"ℓ {found.confirmed.l_db:+.3f} dB on {unseen} brackets that the search did not see "
+        "(simulated)"
     )
+    if not found.met:
+        click.echo("this is the best found; try a lower --max-loss, more brackets, or finetune")
+    if unseen < ENOUGH_BRACKETS:
+        click.echo(
+            f"{unseen} brackets say little of others: give {2 * ENOUGH_BRACKETS} with ground truth "
+            "or more, half of which confirm"
+        )
     click.echo(f"recipe: {out / 'recipe.json'}; picture: {out / 'sensitivity.svg'}")
 
 
