@@ -4,7 +4,7 @@
 
 Scores the committed weights on the test set of `pockethdr.brackets.testset` (raw, simulated, made
 anew from the cache; the cache is gathered when it is not there), and writes docs/results.json,
-docs/results.md and docs/results.png. Latency is PyTorch's, CPU time of one thread, the fastest of
+docs/results.md and docs/results.jpg. Latency is PyTorch's, CPU time of one thread, the fastest of
 several runs on one 256×256 packed bracket. `--runs DIR` scores runs of benchmarks/train_table.py
 instead.
 """
@@ -15,7 +15,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,18 @@ from pockethdr.models.load import example_frames, load_model
 from pockethdr.models.weights import read_header
 
 FOUR = ("deephdr-mobile", "ahdrnet-mobile", "nhdrrnet-mobile", "dsan-m32-pixel")
-ABLATION = ("dsan-m32-static", "dsan-m32-global", "dsan-m32-grid", "dsan-m32-pixel")
+ABLATION = (
+    *("dsan-m32-static", "dsan-m32-global", "dsan-m32-grid", "dsan-m32-pixel"),
+    *("dsan-m32-l4", "dsan-m32-free"),
+)
 SHIPPED = "dsan-m32"
 REFERENCE, MERGE = "noisy reference frame", "weighted merge"
 METRICS = ("psnr_mu", "ssim_mu", "psnr_l", "ssim_l")
 # Of the paper's Table I: 1024×768 on the network's grid.
 COST_SIZE = (768, 1024)
 TILE = 256
+# Weights of a smaller budget than those that ship; `pixel` is here once more.
+ABLATION_WEIGHTS = Path(__file__).parent / "ablation"
 _BY_HAND = "<!-- From here on written by hand, and kept by the command. -->"
 
 Image = NDArray[np.float32]
@@ -84,12 +89,11 @@ class Network:
         return fused(self.module, bracket)
 
 
-def networks(runs: Path | None) -> list[Network]:
-    """Those whose weights are here, each once; the rest is named on standard error."""
+def networks(weights_of: Mapping[str, Path | None]) -> list[Network]:
+    """Those whose weights are here; the rest is named on standard error."""
     found = []
-    for name in dict.fromkeys((*FOUR, *ABLATION, SHIPPED)):
-        weights = _weights(name, runs)
-        if weights is None:
+    for name, weights in weights_of.items():
+        if weights is None or not weights.exists():
             click.echo(
                 f"{name}: skipped: no weights; train them: benchmarks/train_table.py", err=True
             )
@@ -106,11 +110,17 @@ def _steps(weights: Path) -> int | None:
     return None if done is None else done + (said.get("init_steps_done") or 0)
 
 
-def _weights(name: str, runs: Path | None) -> Path | None:
-    if runs is None or name == SHIPPED:
-        return zoo.shipped_weights(name, RAW)
-    path = runs / name / "ema.safetensors"
-    return path if path.exists() else None
+def compared(runs: Path | None) -> dict[str, Path | None]:
+    """Name → weights of the equal budget, and the default."""
+    shipped = {name: zoo.shipped_weights(name, RAW) for name in (*FOUR, SHIPPED)}
+    return shipped | {name: runs / name / "ema.safetensors" for name in FOUR if runs}
+
+
+def varied(runs: Path | None) -> dict[str, Path | None]:
+    """Name → weights of the ablation."""
+    if runs:
+        return {name: runs / "ablation" / name / "ema.safetensors" for name in ABLATION}
+    return {name: ABLATION_WEIGHTS / f"{name}.safetensors" for name in ABLATION}
 
 
 def reference_frame(bracket: Bracket) -> Image:
@@ -188,9 +198,9 @@ def lead(rows: Sequence[Row]) -> dict[str, Any] | None:
     }
 
 
-def markdown(rows: Sequence[Row], ahead: dict[str, Any] | None, count: int) -> str:
-    by_name = {r.model: r for r in rows}
-    table = [by_name[n] for n in (REFERENCE, MERGE, *FOUR, SHIPPED) if n in by_name]
+def markdown(
+    rows: Sequence[Row], ablation: Sequence[Row], ahead: dict[str, Any] | None, count: int
+) -> str:
     lines = [
         "# Results",
         "",
@@ -199,7 +209,7 @@ def markdown(rows: Sequence[Row], ahead: dict[str, Any] | None, count: int) -> s
         f"PyTorch, one thread of {platform.machine()}, for one 256×256 packed bracket. Written by",
         "`python benchmarks/results.py --cache hdr_images --brackets ../shared/brackets`.",
         "",
-        *_table(table),
+        *_table(rows),
         "",
     ]
     if ahead:
@@ -209,8 +219,8 @@ def markdown(rows: Sequence[Row], ahead: dict[str, Any] | None, count: int) -> s
             f"{ahead['psnr_l']:+.2f} ± {ahead['ci95']['psnr_l']:.2f} dB PSNR-ℓ.",
             "",
         ]
-    ablation = [by_name[n] for n in ABLATION if n in by_name]
-    return "\n".join([*lines, "## What Φ varies over", "", *_table(ablation), ""])
+    title = "## What Φ varies over, a latent of four, and Φ without its bound"
+    return "\n".join([*lines, title, "", *_table(ablation), ""])
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
@@ -239,38 +249,55 @@ def _or_dash(value: float | None, form: str) -> str:
 @click.option("--runs", type=click.Path(path_type=Path), help="Of benchmarks/train_table.py.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("docs"), show_default=True)
 def main(cache: Path, brackets: Path | None, runs: Path | None, out: Path) -> None:
-    """Score, and write results.json, results.md and results.png."""
+    """Score, and write results.json, results.md and results.jpg."""
     torch.set_num_threads(1)
     if not (cache / INDEX).exists():
         gather(cache, brackets, lambda line: click.echo(line, err=True))
     tests = list(test_brackets(scenes(cache, TEST)))
-    found = networks(runs)
+    found, others = networks(compared(runs)), networks(varied(runs))
     rows = [
         row(REFERENCE, map(reference_frame, tests), tests),
         row(MERGE, map(weighted_merge, tests), tests),
     ]
-    for network in track(found, "scoring", console=Console(stderr=True), transient=True):
+    for network in _tracked(found):
         rows.append(network_row(network, tests))
+    ablation = [network_row(network, tests) for network in _tracked(others)]
     ahead = lead(rows)
-    _write(out, rows, ahead, len(tests))
+    _write(out, rows, ablation, ahead, len(tests))
     shown = [n for name in FOUR for n in found if n.name == name]
     methods = {REFERENCE: reference_frame, MERGE: weighted_merge} | {n.name: n.image for n in shown}
-    picture(tests, methods, out / "results.png")
-    click.echo(markdown(rows, ahead, len(tests)))
+    picture(tests, methods, out / "results.jpg")
+    click.echo(markdown(rows, ablation, ahead, len(tests)))
 
 
-def _write(out: Path, rows: Sequence[Row], ahead: dict[str, Any] | None, count: int) -> None:
+def _tracked(found: Sequence[Network]) -> Iterable[Network]:
+    return track(found, "scoring", console=Console(stderr=True), transient=True)
+
+
+def _write(
+    out: Path,
+    rows: Sequence[Row],
+    ablation: Sequence[Row],
+    ahead: dict[str, Any] | None,
+    count: int,
+) -> None:
     host = f"{platform.machine()}, one thread, torch {torch.__version__}"
-    facts = {"host": host, "brackets": count, "rows": [asdict(r) for r in rows], "lead": ahead}
+    facts = {
+        "host": host,
+        "brackets": count,
+        "rows": [asdict(r) for r in rows],
+        "ablation": [asdict(r) for r in ablation],
+        "lead": ahead,
+    }
     (out / "results.json").write_text(json.dumps(facts, indent=1) + "\n")
     page = out / "results.md"
-    page.write_text(markdown(rows, ahead, count) + by_hand(page))
+    page.write_text(markdown(rows, ablation, ahead, count) + by_hand(page))
 
 
 def by_hand(page: Path) -> str:
     """What a person wrote below `_BY_HAND`: kept, since no command can judge a picture."""
     kept = page.read_text().partition(_BY_HAND)[2] if page.exists() else ""
-    return f"\n![crops](results.png)\n\n{_BY_HAND}{kept or chr(10)}"
+    return f"\n![crops](results.jpg)\n\n{_BY_HAND}{kept or chr(10)}"
 
 
 if __name__ == "__main__":

@@ -99,9 +99,9 @@ def _connected(address: str) -> Iterator[Any]:
         raise Unavailable(
             "Ray is not installed", install="pip install 'pockethdr[scale]'"
         ) from error
-    where = {} if address == LOCAL else {"address": address}
+    where = None if address == LOCAL else address
     try:
-        ray.init(**where, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init(where, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise CalibrationError(
             f"no Ray cluster answers at {address}: {error}",

@@ -166,7 +166,14 @@ _SLICE = torch.ops.aten.slice.Tensor
 
 
 def _node(program: fx.GraphModule, name: str) -> fx.Node:
-    return next(node for node in program.graph.nodes if node.name == name)
+    for node in program.graph.nodes:
+        if node.name == name:
+            return node
+    raise ContextError(
+        f"`{name}`, where the network was cut, is not in the graph at this size",
+        expected=f"frames at least as large as those the cut was found at, {_SMALL}×{_SMALL}",
+        fix="export with a larger --size",
+    )
 
 
 def _metas(program: fx.GraphModule) -> list[Tensor]:

@@ -53,6 +53,8 @@ _SIZES = (
     Variant("dsan-m32", replace(_MOBILE, channels=32), "phones, default"),
     Variant("dsan-m24", replace(_MOBILE, channels=24, latent=4), "mid-range phones"),
     Variant("dsan-m16", replace(_MOBILE, channels=16, latent=4), "viewfinder"),
+    Variant("dsan-m32-l4", replace(_MOBILE, channels=32, latent=4), "ablation: L = 4"),
+    Variant("dsan-m32-free", replace(_MOBILE, channels=32, phi_act="none"), "ablation: no tanh"),
 )
 
 _PURPOSES = {

@@ -59,7 +59,7 @@ def html(evaluation: Evaluation) -> str:
         manifest=evaluation.manifest,
         headers=HEADERS,
         rows=[(row, figures(row), _details_of(row, evaluation)) for row in rows],
-        thresholds=evaluation.thresholds.to_json(),
+        thresholds=evaluation.thresholds,
         chart=against_reference(rows, evaluation.thresholds),
         crops=_by_bracket(evaluation.crops),
         skipped=[row for row in rows if not row.executed],
@@ -101,7 +101,7 @@ def against_reference(rows: Sequence[Row], thresholds: Thresholds) -> str:
         if row.latency_ms and row.psnr_mu_vs_reference is not None
     ]
     shown = {point.style.split()[0] for point in points}
-    gates = {name: bound for name, bound in thresholds.to_json().items() if name in shown}
+    gates = {name: bound for name, bound in thresholds.by_precision().items() if name in shown}
     return scatter(points, vertical="PSNR-µ against the reference", gates=gates)
 
 
@@ -127,7 +127,7 @@ def verdict(rows: Sequence[Row], thresholds: Thresholds, *, models: bool = False
 
 
 HEADERS = (
-    ("PSNR-µ vs reference", "dB, worst bracket; this is what passes or fails"),
+    ("PSNR-µ vs reference", "dB, worst bracket; passes or fails by it, and by what was lost"),
     ("PSNR-µ", "dB against ground truth, mean over brackets"),
     ("PSNR-ℓ", "dB against ground truth, mean over brackets"),
     ("Δ µ", "dB, artifact minus PyTorch reference; negative is lost"),
@@ -147,6 +147,9 @@ def _shortfall(row: Row, thresholds: Thresholds, *, models: bool) -> str:
     if row.psnr_mu_vs_reference is None:
         return f"{name} gave no result"
     needed, found = thresholds.of(row.precision), row.psnr_mu_vs_reference
+    if found >= needed:
+        lost = -min(row.loss_mu_db or 0.0, row.loss_l_db or 0.0)
+        return f"{name} loses {lost:.2f}\u00a0dB where {thresholds.loss:g}\u00a0dB are allowed"
     return f"{name} at {found:.1f}\u00a0dB where {needed:g}\u00a0dB are needed"
 
 

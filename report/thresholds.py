@@ -10,11 +10,18 @@ from pockethdr.report.row import Row
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Least PSNR-µ against the PyTorch reference, in dB, on the worst bracket."""
+    """What an artifact must reach, in dB.
+
+    Attributes:
+        fp32, fp16, int8: least PSNR-µ against the PyTorch reference, on the worst bracket.
+        loss: most that PSNR-µ and PSNR-ℓ against ground truth may lose on the mean of the brackets
+            that have one: 40 dB from a good network may still cost it ten.
+    """
 
     fp32: float = 60.0
     fp16: float = 60.0
     int8: float = 40.0
+    loss: float = 0.5
 
     def of(self, precision: str) -> float:
         """The bound of a precision.
@@ -22,10 +29,18 @@ class Thresholds:
         Raises:
             PocketError: there is none.
         """
-        bounds = self.to_json()
+        bounds = self.by_precision()
         if precision not in bounds:
             raise PocketError(f"no threshold for {precision!r}", expected=", ".join(bounds))
         return bounds[precision]
+
+    def by_precision(self) -> dict[str, float]:
+        return {name: bound for name, bound in self.to_json().items() if name != "loss"}
+
+    def holds_loss(self, row: Row) -> bool:
+        """Whether the row loses no more than is allowed; so does one without ground truth."""
+        losses = [db for db in (row.loss_mu_db, row.loss_l_db) if db is not None]
+        return all(db >= -self.loss for db in losses)
 
     def to_json(self) -> dict[str, float]:
         return asdict(self)
@@ -39,5 +54,5 @@ def judge(row: Row, thresholds: Thresholds | None = None) -> bool | None:
     """
     if not row.executed:
         return None
-    measured = row.psnr_mu_vs_reference
-    return measured is not None and measured >= (thresholds or Thresholds()).of(row.precision)
+    bounds, measured = thresholds or Thresholds(), row.psnr_mu_vs_reference
+    return measured is not None and measured >= bounds.of(row.precision) and bounds.holds_loss(row)

@@ -119,7 +119,7 @@ def test_json_holds_rows_details_host_and_bounds(
     rows = validate(exported.out, scenes, threads=1, json_path=tmp_path / "judged.json")
     data = json.loads((tmp_path / "judged.json").read_text())
     assert set(data) == {"rows", "details", "host", "manifest", "thresholds", "command"}
-    assert data["thresholds"] == {"fp32": 60, "fp16": 60, "int8": 40}
+    assert data["thresholds"] == {"fp32": 60, "fp16": 60, "int8": 40, "loss": 0.5}
     assert len(data["details"]) == 6
     assert data["rows"][0]["psnr_mu_vs_reference"] == rows[0].psnr_mu_vs_reference
     assert data["rows"][0]["latency_ms"] is None
@@ -230,6 +230,9 @@ def test_judging_again_by_other_bounds() -> None:
     assert judge(replace(row, precision="fp16")) is False
     assert judge(replace(row, executed=False)) is None
     assert judge(replace(row, psnr_mu_vs_reference=None)) is False
+    assert judge(replace(row, loss_mu_db=-0.4, loss_l_db=0.2)) is True
+    assert judge(replace(row, loss_mu_db=0.2, loss_l_db=-0.6)) is False
+    assert judge(replace(row, loss_l_db=-0.4), Thresholds(loss=0.1)) is False
     with pytest.raises(PocketError, match="no threshold for 'int4'"):
         judge(replace(row, precision="int4"))
 
