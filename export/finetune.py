@@ -4,8 +4,8 @@ The objective is what a user sees, decibels, so every scene counts alike, dark o
 
     loss = D(H, H_float) + a · D(H, H*)       D(x, y) = ln mse(µ(x), µ(y)) + ½ ln mse(x, y)
 
-with the float network's output and the ground truth H*, each mean over one image. An artifact has to
-be the network that was exported, not another one that scores as well.
+with the float network's output and the ground truth H*, each mean over one image. An artifact has
+to be the network that was exported, not another one that scores as well.
 """
 
 from __future__ import annotations
