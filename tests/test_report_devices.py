@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from test_report_page import Page, evaluation
 
 from pockethdr.errors import PocketError
 from pockethdr.report.devices import device_verdict, of_export
 from pockethdr.report.report import html
 from pockethdr.runtime.device import DEVICES_NAME, DeviceRow, read_rows
-from test_report_page import Page, evaluation
 
 PHONE = DeviceRow(
     device="Pixel 9 (Tensor G4)",
