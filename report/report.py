@@ -19,7 +19,7 @@ from pockethdr.report.row import Row
 from pockethdr.report.terminal import change, decibel, figures
 from pockethdr.report.thresholds import Thresholds
 from pockethdr.report.validate import Evaluation, Progress, evaluate
-from pockethdr.runtime.device import DeviceRow
+from pockethdr.runtime.device import LEAST_DB, DeviceRow
 
 JSON_NAME, HTML_NAME = "report.json", "report.html"
 
@@ -61,6 +61,7 @@ def html(evaluation: Evaluation) -> str:
         manifest=evaluation.manifest,
         headers=HEADERS,
         rows=[(row, figures(row), _details_of(row, evaluation)) for row in rows],
+        device_bound=LEAST_DB,
         device_headers=DEVICE_HEADERS,
         devices=device_lines(devices, evaluation.manifest),
         stale_devices=len(evaluation.devices) - len(devices),

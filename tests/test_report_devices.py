@@ -79,7 +79,7 @@ def test_figures_of_an_artifact_that_was_replaced_are_left_out() -> None:
     words = _words(PHONE, old)
 
     assert of_export([PHONE, old], evaluation().manifest) == [PHONE]
-    assert "Left out: 1 of artifacts that this export no longer holds" in words
+    assert "Left out: 1 row of artifacts that this export no longer holds" in words
     assert "gpu" not in words
 
 
