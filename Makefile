@@ -24,7 +24,7 @@ test-slow: $(STAMP)
 # Both fetch their tools, and install Debian packages where they may; see android_demo/README.md.
 apk: $(STAMP)
 	$(BIN)/python -W ignore -m android_demo.ci.build_apk
-	$(BIN)/python -m pytest -m slow tests/test_android_app.py
+	$(BIN)/python -m pytest tests/test_android_app.py tests/test_android_check_api.py
 
 android-test: $(STAMP)
 	$(BIN)/python -W ignore -m android_demo.ci.android_test

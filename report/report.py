@@ -14,10 +14,12 @@ from typing import Any
 from pockethdr.export.manifest import write_bytes
 from pockethdr.report.chart import Point, scatter
 from pockethdr.report.crops import Crop
+from pockethdr.report.devices import DEVICE_HEADERS, device_lines, device_verdict, of_export
 from pockethdr.report.row import Row
 from pockethdr.report.terminal import change, decibel, figures
 from pockethdr.report.thresholds import Thresholds
 from pockethdr.report.validate import Evaluation, Progress, evaluate
+from pockethdr.runtime.device import LEAST_DB, DeviceRow
 
 JSON_NAME, HTML_NAME = "report.json", "report.html"
 
@@ -51,15 +53,19 @@ def write_report(
 
 def html(evaluation: Evaluation) -> str:
     """The page: self-contained, light and dark, without scripts."""
-    rows = evaluation.rows
+    rows, devices = evaluation.rows, of_export(evaluation.devices, evaluation.manifest)
     return page(
         "report.html",
-        verdict=verdict(rows, evaluation.thresholds),
-        state=state(rows),
+        verdict=verdict(rows, evaluation.thresholds) + device_verdict(devices),
+        state=state([*rows, *devices]),
         manifest=evaluation.manifest,
         headers=HEADERS,
         rows=[(row, figures(row), _details_of(row, evaluation)) for row in rows],
         thresholds=evaluation.thresholds,
+        device_bound=LEAST_DB,
+        device_headers=DEVICE_HEADERS,
+        devices=device_lines(devices, evaluation.manifest),
+        stale_devices=len(evaluation.devices) - len(devices),
         chart=against_reference(rows, evaluation.thresholds),
         crops=_by_bracket(evaluation.crops),
         skipped=[row for row in rows if not row.executed],
@@ -153,7 +159,7 @@ def _shortfall(row: Row, thresholds: Thresholds, *, models: bool) -> str:
     return f"{name} at {found:.1f}\u00a0dB where {needed:g}\u00a0dB are needed"
 
 
-def state(rows: Sequence[Row]) -> str:
+def state(rows: Sequence[Row | DeviceRow]) -> str:
     verdicts = {row.passed for row in rows}
     return "fail" if False in verdicts else "pass" if True in verdicts else "idle"
 

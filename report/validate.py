@@ -27,6 +27,7 @@ from pockethdr.report.row import Detail, Row, finite_db, mean_of
 from pockethdr.report.thresholds import Thresholds, judge
 from pockethdr.runtime.artifact import Deployed
 from pockethdr.runtime.context import context_of
+from pockethdr.runtime.device import DeviceRow, read_rows
 from pockethdr.runtime.feed import Feed
 from pockethdr.runtime.latency import Latency, measure_artifact
 from pockethdr.runtime.runner import Array, open_runner
@@ -47,11 +48,13 @@ class Evaluation:
     thresholds: Thresholds
     host: dict[str, Any]
     command: str
+    devices: tuple[DeviceRow, ...] = ()
 
     def to_json(self) -> str:
         """The content of `report.json`."""
         data = {
             "rows": [row.to_json() for row in self.rows],
+            "devices": [asdict(row) for row in self.devices],
             "details": [asdict(detail) for detail in self.details],
             "host": self.host,
             "manifest": asdict(self.manifest),
@@ -108,7 +111,7 @@ def evaluate(
         ArtifactError: no manifest, or weights that are not those of the export.
         BracketError: there is no bracket of the domain, or one does not load.
     """
-    manifest = read_manifest(out)
+    manifest, devices = read_manifest(out), tuple(read_rows(out))
     folders = _folders(brackets, manifest.domain)
     trials = [_Trial(out, artifact, manifest, threads) for artifact in manifest.artifacts]
     steps = _Steps(progress, len(folders) * (1 + len(trials)) + len(trials))
@@ -135,6 +138,7 @@ def evaluate(
         bounds,
         host(),
         command,
+        devices,
     )
 
 

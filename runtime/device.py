@@ -30,8 +30,8 @@ ACCELERATORS = {
 }
 _FOLDER = "/data/local/tmp/pockethdr"
 _IDENTICAL_DB = 200.0
-# A phone computes in half precision on its GPU, as the FP16 gate on ARM allows for.
-_LEAST_DB = 55.0
+#: A phone computes in half precision on its GPU, as the FP16 gate on ARM allows for.
+LEAST_DB = 55.0
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,21 @@ def add_rows(out: Path, rows: Sequence[DeviceRow]) -> list[DeviceRow]:
 
 
 def read_rows(out: Path) -> list[DeviceRow]:
-    """The device rows of an export; none when nothing was measured."""
+    """The device rows of an export; none when nothing was measured.
+
+    Raises:
+        PocketError: the file holds something else.
+    """
     file = out / DEVICES_NAME
-    return [row_of(data, file) for data in json.loads(file.read_text())] if file.is_file() else []
+    if not file.is_file():
+        return []
+    try:
+        found = json.loads(file.read_text())
+    except ValueError as error:
+        raise PocketError(
+            f"{file}: not JSON ({error})", fix="remove it, then measure again"
+        ) from error
+    return [row_of(data, file) for data in found]
 
 
 def imported(result: Path, out: Path) -> DeviceRow:
@@ -196,7 +208,7 @@ def _row(
         thermal=[before, adb.thermal_status()],
         peak_memory_mb=memory,
         psnr_vs_host=decibels,
-        passed=None if decibels is None else decibels >= _LEAST_DB,
+        passed=None if decibels is None else decibels >= LEAST_DB,
         reason=reason,
     )
 

@@ -25,7 +25,7 @@ from android_demo.ci.build import (
     kotlin_jar,
     run,
 )
-from android_demo.ci.check_api import Levels, problems
+from android_demo.ci.check_api import DELTA, Levels, problems
 from android_demo.ci.paths import APP, CI, OUT
 from android_demo.ci.zip16 import aligned_copy
 from pockethdr.errors import PocketError, Unavailable
@@ -78,7 +78,7 @@ def android_jar() -> Path:
             _ASM,
             CI / "ApiDelta.java",
             fetch.android_23_jar(),
-            CI / "api-delta.txt",
+            DELTA,
             jar,
         ]
     )

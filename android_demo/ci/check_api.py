@@ -17,6 +17,7 @@ from android_demo.ci.api_stubs import ApiStubs, arguments_of
 from android_demo.ci.build import run
 from android_demo.ci.paths import CI
 
+DELTA = CI / "api-delta.txt"
 #: Members newer than the minimum that the app calls behind `Build.VERSION.SDK_INT`.
 GUARDED = {("android/graphics/Bitmap", "hasGainmap")}
 
@@ -33,8 +34,10 @@ class Reference:
         return f"{self.owner}.{self.member}{self.descriptor if '(' in self.descriptor else ''}"
 
 
-def problems(jar: Path, stubs: ApiStubs, levels: Levels, *, min_sdk: int) -> list[str]:
-    """A sentence for each reference of `jar`, and each line of the delta, that does not hold."""
+def problems(
+    jar: Path, stubs: ApiStubs, levels: Levels, *, min_sdk: int, delta: Path = DELTA
+) -> list[str]:
+    """A sentence for each reference of `jar`, and each line of `delta`, that does not hold."""
     found = []
     for reference in sorted(references(jar)):
         owner = stubs.declares(reference.owner, reference.member, reference.descriptor)
@@ -44,7 +47,7 @@ def problems(jar: Path, stubs: ApiStubs, levels: Levels, *, min_sdk: int) -> lis
             since = levels.since(owner, reference.member, reference.descriptor)
             if since > min_sdk:
                 found.append(f"{reference} is of API {since}, and the app runs from {min_sdk} on")
-    return found + delta_problems(CI / "api-delta.txt", stubs, levels)
+    return found + delta_problems(delta, stubs, levels)
 
 
 def references(jar: Path) -> set[Reference]:
@@ -77,6 +80,14 @@ class Levels:
 
     def __init__(self, declarations: Path) -> None:
         self._text = declarations.read_text()
+        marks = re.finditer(r"public static class: java\.lang\.Class<([\w.]+)[^;]*;", self._text)
+        found = [(mark[1], mark.start(), mark.end()) for mark in marks]
+        ends = [start for _, start, _ in found[1:]] + [len(self._text)]
+        # Where each class's declaration is: its mark, and its body up to the next class's.
+        self._places = {
+            name: (start, begin, end)
+            for (name, start, begin), end in reversed(list(zip(found, ends, strict=True)))
+        }
 
     def since(self, owner: str, member: str, descriptor: str) -> int:
         """The API level; 1 where nothing is said.
@@ -103,16 +114,13 @@ class Levels:
 
     def _class(self, owner: str) -> tuple[int, str]:
         """The level of a class, and its declaration up to the next class's."""
-        dotted = re.escape(owner.replace("/", ".").replace("$", "."))
-        found = re.search(
-            rf"public static class: java\.lang\.Class<{dotted}(?:<[^;]*)?>;", self._text
-        )
-        if not found:
+        place = self._places.get(owner.replace("/", ".").replace("$", "."))
+        if place is None:
             return 1, ""
-        header = self._text[: found.start()].rsplit("export", 1)[0][-200:]
-        level = re.search(r"@since (\d+)[^/]*\*/\s*$", header)
-        following = self._text.find("public static class:", found.end())
-        return int(level[1]) if level else 1, self._text[found.end() : following]
+        mark, begin, end = place
+        header = self._text[max(0, self._text.rfind("export", 0, mark) - 200) : mark]
+        level = re.search(r"@since (\d+)[^/]*\*/\s*$", header.rsplit("export", 1)[0])
+        return int(level[1]) if level else 1, self._text[begin:end]
 
 
 def _count(parameters: str) -> int:

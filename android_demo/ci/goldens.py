@@ -153,6 +153,17 @@ def _put_outputs(goldens: Goldens, model: str, out: Path, scene: Bracket) -> Non
                 multiple=manifest.multiple,
             )
         goldens.put(f"{name}.f32", hdr[0].transpose(1, 2, 0))
+        _say_codings(goldens, name)
+
+
+def _say_codings(goldens: Goldens, name: str) -> None:
+    """Scale and zero of the inputs and outputs that are INT8."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(str(goldens.folder / f"{name}.tflite")).get_signature_runner()
+    for tensor, detail in {**runner.get_input_details(), **runner.get_output_details()}.items():
+        if detail["dtype"] == np.int8:
+            goldens.say(**{f"{name}.{tensor}": detail["quantization"]})
 
 
 def _cropped(bracket: Bracket) -> Bracket:

@@ -64,15 +64,20 @@ def main() -> int:
     return 0 if found.holds() else 1
 
 
-def compare(folder: Path, *, jar: Path | None = None) -> Parity:
-    """Fuse the rgb bracket in `folder` by Kotlin and by Python."""
+def compare(folder: Path, *, jar: Path | None = None, given: Path | None = None) -> Parity:
+    """Fuse the rgb bracket in `folder` by Kotlin and by Python.
+
+    Args:
+        jar: the compiled core; made when not given.
+        given: another artifact for Kotlin, to see the gate fail.
+    """
     bracket, out = read_bracket(folder, domain=DOMAIN), export_folder()
     manifest, work = read_manifest(out), OUT / "parity"
     artifact = out / next(str(a.file) for a in manifest.artifacts if a.precision == "int8")
     goldens = Goldens(work)
     say_spec(goldens, manifest)
     put_bracket(goldens, bracket)
-    shutil.copy(artifact, work / "artifact.tflite")
+    shutil.copy(given or artifact, work / "artifact.tflite")
     goldens.close()
     arguments = java_arguments(jar or test_jar(), work, bridge=host_bridge(), litert=host_litert())
     run(["java", *arguments, "org.pockethdr.demo.FuseBracketKt", work])

@@ -37,7 +37,8 @@ def bench(
     """Run ARTIFACT (.tflite, or with --import its export folder) on a phone's CPU, GPU and NPU.
 
     One tile of a real bracket is run; its output must agree with this host's. What was measured is
-    kept in devices.json beside the artifact. Exits with 1 when an output does not agree.
+    kept in devices.json beside the artifact, and `pockethdr report` shows it. Exits with 1 when an
+    output does not agree.
 
     \b
     Examples:

@@ -13,6 +13,7 @@ from pockethdr.commands.console import steps
 
 if TYPE_CHECKING:
     from pockethdr.report.row import Row
+    from pockethdr.runtime.device import DeviceRow
 
 _out = click.argument("out", type=click.Path(path_type=Path))
 _threads = click.option(
@@ -66,13 +67,15 @@ def validate(
 def report(context: click.Context, out: Path, brackets: Path, threads: int) -> None:
     """Validate OUT and write OUT/report.json and OUT/report.html.
 
-    The page is one file without outside references: the table, accuracy against latency, and crops
-    of reference, artifact and amplified difference. Exits with 1 when an artifact fails.
+    The page is one file without outside references: the table, what phones measured (`pockethdr
+    bench`), accuracy against latency, and crops of reference, artifact and amplified difference.
+    Exits with 1 when an artifact fails, here or on a device.
 
     \b
     Example:
       pockethdr report out/m32 --brackets photos
     """
+    from pockethdr.report.devices import of_export
     from pockethdr.report.report import write_report
 
     command = command_line(context)
@@ -80,7 +83,7 @@ def report(context: click.Context, out: Path, brackets: Path, threads: int) -> N
         found = write_report(out, [brackets], threads=threads, command=command, progress=step)
     print_rows(found.rows)
     click.echo(f"report: {out / 'report.html'}")
-    context.exit(exit_code(found.rows))
+    context.exit(exit_code([*found.rows, *of_export(found.devices, found.manifest)]))
 
 
 @click.command()
@@ -123,5 +126,5 @@ def print_rows(rows: Sequence[Row]) -> None:
     console.print(table(rows), width=None if console.is_terminal else 200)
 
 
-def exit_code(rows: Sequence[Row]) -> int:
+def exit_code(rows: Sequence[Row | DeviceRow]) -> int:
     return GATE_FAILED if any(row.passed is False for row in rows) else 0

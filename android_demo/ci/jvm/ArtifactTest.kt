@@ -10,6 +10,7 @@ import org.pockethdr.core.Goldens
 import org.pockethdr.core.MemoryFrame
 import org.pockethdr.core.ModelSpec
 import org.pockethdr.core.PocketError
+import org.pockethdr.core.TileEngine
 import org.pockethdr.core.TiledFusion
 import org.pockethdr.core.maxDifference
 import java.util.concurrent.CancellationException
@@ -22,20 +23,26 @@ class ArtifactTest {
         Bracket.of(exposures.mapIndexed { i, seconds -> MemoryFrame(Goldens.pixels("bracket_$i.u8", width, height), seconds) })
     }
 
-    private fun difference(artifact: String): Float {
-        val image = LiteRtEngine.open(Goldens.file("$artifact.tflite"), Goldens.spec()).use { TiledFusion(it, Goldens.spec()).fuse(bracket) }
+    private val floatArtifact by lazy { file(Goldens.text("fp16").split(' ').first()) }
+
+    private fun file(artifact: String) = Goldens.file("$artifact.tflite")
+
+    private fun difference(artifact: String, engine: TileEngine): Float {
+        val image = engine.use { TiledFusion(it, Goldens.spec()).fuse(bracket) }
         return maxDifference(Goldens.floats("$artifact.f32"), image.pixels)
     }
 
     @Test
     fun int8HasTheBitsOfTheHost() {
-        for (artifact in Goldens.text("int8").split(' ')) assertEquals(artifact, 0f, difference(artifact), 0f)
+        for (artifact in Goldens.text("int8").split(' ')) {
+            assertEquals(artifact, 0f, difference(artifact, IntegerEngine(artifact)), 0f)
+        }
     }
 
     @Test
     fun fp16IsTheHostsToRounding() {
         for (artifact in Goldens.text("fp16").split(' ')) {
-            val found = difference(artifact)
+            val found = difference(artifact, LiteRtEngine.open(file(artifact), Goldens.spec()))
             println("$artifact on ${System.getProperty("os.arch")}: max |difference| $found")
             assertTrue("$artifact: $found", found <= Goldens.text("fp16.tolerance").toFloat())
         }
@@ -44,8 +51,7 @@ class ArtifactTest {
     @Test
     fun acceleratorsAreTriedInTurnAndTheOneThatOpensIsNamed() {
         val refused = mutableListOf<Accelerator>()
-        val artifact = Goldens.file(Goldens.text("int8").split(' ').first() + ".tflite")
-        LiteRtEngine.open(artifact, Goldens.spec(), refused = { accelerator, _ -> refused += accelerator }).use {
+        LiteRtEngine.open(floatArtifact, Goldens.spec(), refused = { accelerator, _ -> refused += accelerator }).use {
             assertEquals("CPU", it.accelerator)
         }
         assertEquals(listOf(Accelerator.NPU, Accelerator.GPU), refused)
@@ -61,7 +67,7 @@ class ArtifactTest {
 
     @Test
     fun aFusionCanBeCancelled() {
-        val engine = LiteRtEngine.open(Goldens.file(Goldens.text("int8").split(' ').first() + ".tflite"), Goldens.spec())
+        val engine = LiteRtEngine.open(floatArtifact, Goldens.spec())
         var done = 0
         engine.use {
             assertThrows(CancellationException::class.java) {

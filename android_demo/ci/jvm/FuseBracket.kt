@@ -1,9 +1,8 @@
 package org.pockethdr.demo
 
 import org.pockethdr.core.Bracket
-import org.pockethdr.core.GainMap
 import org.pockethdr.core.Goldens
-import org.pockethdr.core.JpegEncoder
+import org.pockethdr.core.JpegCodec
 import org.pockethdr.core.MemoryFrame
 import org.pockethdr.core.Pixels
 import org.pockethdr.core.Stage
@@ -38,8 +37,7 @@ fun main(arguments: Array<String>) {
     }
     val toneMap = clock.time(Stage.TONE_MAP) { ToneMap(image) }
     val base = clock.time(Stage.TONE_MAP) { toneMap.apply() }
-    val map = clock.time(Stage.TONE_MAP) { GainMap.of(image, base, toneMap.middleGain) }
-    val file = clock.time(Stage.ENCODE) { UltraHdrJpeg.encode(base, map, ImageIoJpeg) }
+    val file = clock.time(Stage.ENCODE) { UltraHdrJpeg.encode(image, toneMap, orientation = 1, ImageIoJpeg) }
     File(folder, "hdr.f32").writeBytes(image.pixels.bytes())
     File(folder, "base.u8").writeBytes(base.bytes())
     File(folder, "ultra.jpg").writeBytes(file)
@@ -49,8 +47,13 @@ fun main(arguments: Array<String>) {
     )
 }
 
-/** Stands for `Bitmap.compress`. */
-private object ImageIoJpeg : JpegEncoder {
+/** Stands for Android's `Bitmap`. */
+private object ImageIoJpeg : JpegCodec {
+    override fun decode(jpeg: ByteArray): Pixels {
+        val image = ImageIO.read(jpeg.inputStream())
+        return Pixels(image.width, image.height, image.getRGB(0, 0, image.width, image.height, null, 0, image.width))
+    }
+
     override fun encode(pixels: Pixels): ByteArray {
         val image = BufferedImage(pixels.width, pixels.height, BufferedImage.TYPE_INT_RGB)
         image.setRGB(0, 0, pixels.width, pixels.height, pixels.argb, 0, pixels.width)

@@ -66,6 +66,12 @@ class TensorBuffer internal constructor(internal val index: Int, internal val va
 
     fun readFloat(): FloatArray = FloatArray(values.capacity() / 4).also { values.asFloatBuffer().get(it) }
 
+    fun writeInt8(data: ByteArray) {
+        values.duplicate().put(data)
+    }
+
+    fun readInt8(): ByteArray = ByteArray(values.capacity()).also { values.duplicate().get(it) }
+
     override fun close() = Unit
 }
 

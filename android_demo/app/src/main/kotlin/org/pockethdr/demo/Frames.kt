@@ -5,7 +5,7 @@ import android.graphics.BitmapFactory
 import android.media.ExifInterface
 import org.pockethdr.core.Frame
 import org.pockethdr.core.I420
-import org.pockethdr.core.JpegEncoder
+import org.pockethdr.core.JpegCodec
 import org.pockethdr.core.Pixels
 import org.pockethdr.core.PocketError
 import java.io.ByteArrayOutputStream
@@ -51,7 +51,7 @@ class PhotoInfo(file: File) {
     }
 }
 
-object BitmapJpeg : JpegEncoder {
+object BitmapJpeg : JpegCodec {
     private const val QUALITY = 95
 
     override fun encode(pixels: Pixels): ByteArray {
@@ -60,5 +60,12 @@ object BitmapJpeg : JpegEncoder {
         bitmap.compress(Bitmap.CompressFormat.JPEG, QUALITY, out)
         bitmap.recycle()
         return out.toByteArray()
+    }
+
+    override fun decode(jpeg: ByteArray): Pixels {
+        val bitmap = BitmapFactory.decodeByteArray(jpeg, 0, jpeg.size)
+        val argb = IntArray(bitmap.width * bitmap.height)
+        bitmap.getPixels(argb, 0, bitmap.width, 0, 0, bitmap.width, bitmap.height)
+        return Pixels(bitmap.width, bitmap.height, argb).also { bitmap.recycle() }
     }
 }

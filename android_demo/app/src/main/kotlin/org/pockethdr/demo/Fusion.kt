@@ -2,7 +2,6 @@ package org.pockethdr.demo
 
 import org.pockethdr.core.Bracket
 import org.pockethdr.core.Frame
-import org.pockethdr.core.GainMap
 import org.pockethdr.core.HdrImage
 import org.pockethdr.core.Latency
 import org.pockethdr.core.ModelSpec
@@ -69,12 +68,8 @@ class Fusion(private val artifacts: Artifacts, private val store: BracketStore, 
             .also { report.accelerator = it.accelerator }
 
     private fun develop(image: HdrImage, orientation: Int, clock: StageClock): ByteArray {
-        val (base, map) = clock.time(Stage.TONE_MAP) {
-            val toneMap = ToneMap(image)
-            val base = toneMap.apply()
-            upright(base, orientation) to GainMap.of(image, base, toneMap.middleGain).upright(orientation)
-        }
-        return clock.time(Stage.ENCODE) { UltraHdrJpeg.encode(base, map, BitmapJpeg) }
+        val toneMap = clock.time(Stage.TONE_MAP) { ToneMap(image) }
+        return clock.time(Stage.ENCODE) { UltraHdrJpeg.encode(image, toneMap, orientation, BitmapJpeg) }
     }
 }
 

@@ -3,54 +3,49 @@ package org.pockethdr.core
 import kotlin.math.log2
 
 /**
- * What turns an SDR picture into the HDR one: stops to add at each place, as Ultra HDR stores them.
+ * What turns an SDR picture into the HDR one: stops to add at each pixel, as Ultra HDR stores them.
  *
- *     stops = max(0, log2((hdr + OFFSET) / (sdr + OFFSET))),   code = 255 · stops / maxStops
+ *     stops = log2((hdr + OFFSET) / (sdr + OFFSET)), from 0 to MOST_STOPS
+ *     code = 255 · (stops / maxStops) ^ GAMMA
  *
- * of luminances, linear, 1.0 = SDR white ("Ultra HDR Image Format v1.1", section "Gain map"), as
- * `runtime/gainmap.py` has it. One grey value a block of 4 × 4 pixels.
+ * of luminances, linear, 1.0 = SDR white ("Ultra HDR Image Format v1.1", section "Gain map"). Most of a
+ * picture is a tenth of a stop away from its SDR version and a lamp may be six: even steps of stops
+ * would leave three codes for the picture, the cube root leaves it seventy.
  */
 class GainMap private constructor(val pixels: Pixels, val maxStops: Float) {
     companion object {
         const val OFFSET = 1 / 64f
-        private const val BLOCK = 4
+        const val GAMMA = 1 / 3f
+
+        // The 10 000 cd/m² where PQ ends, over the 203 of SDR white (ITU-R BT.2408): no display shows more.
+        private val MOST_STOPS = log2(10000 / 203f)
 
         // A display that adds less than this adds nothing; readers divide by it.
         private const val LEAST_STOPS = 0.1f
 
-        /** @param brightness what linear light is multiplied by to be seen beside the [base]. */
+        /**
+         * @param brightness what linear light is multiplied by to be seen beside the [base].
+         * @param base decoded from its JPEG, so that the map also mends what coding lost.
+         */
         fun of(image: HdrImage, base: Pixels, brightness: Float): GainMap {
-            val width = (image.width + BLOCK - 1) / BLOCK
-            val stops = Plane(width, (image.height + BLOCK - 1) / BLOCK)
-            forEachRow(stops.height) { y ->
-                for (x in 0 until width) stops.values[y * width + x] = block(image, base, brightness, x, y)
-            }
-            return coded(stops)
-        }
-
-        /** Of the mean light of one block. */
-        private fun block(image: HdrImage, base: Pixels, brightness: Float, x: Int, y: Int): Float {
-            var hdr = 0f
-            var sdr = 0f
-            var count = 0
-            for (row in BLOCK * y until minOf(BLOCK * y + BLOCK, image.height)) {
-                for (column in BLOCK * x until minOf(BLOCK * x + BLOCK, image.width)) {
-                    val i = row * image.width + column
-                    hdr += image.luminance(i) * brightness
-                    sdr += Srgb.luminance(base.argb[i])
-                    count++
+            val stops = FloatArray(base.argb.size)
+            forEachRow(base.height) { y ->
+                for (i in y * base.width until (y + 1) * base.width) {
+                    val light = maxOf(image.luminance(i) * brightness, 0f)
+                    val gain = (light + OFFSET) / (Srgb.jpegLuminance(base.argb[i]) + OFFSET)
+                    stops[i] = log2(gain).coerceIn(0f, MOST_STOPS)
                 }
             }
-            return maxOf(log2((maxOf(hdr / count, 0f) + OFFSET) / (sdr / count + OFFSET)), 0f)
+            return coded(base, stops)
         }
 
-        private fun coded(stops: Plane): GainMap {
-            val most = maxOf(stops.values.max(), LEAST_STOPS)
-            val argb = IntArray(stops.values.size) {
-                val code = Math.round(stops.values[it] / most * 255)
+        private fun coded(base: Pixels, stops: FloatArray): GainMap {
+            val most = maxOf(stops.max(), LEAST_STOPS)
+            val argb = IntArray(stops.size) {
+                val code = Math.round(Math.cbrt((stops[it] / most).toDouble()) * 255).toInt()
                 (255 shl 24) or (code shl 16) or (code shl 8) or code
             }
-            return GainMap(Pixels(stops.width, stops.height, argb), most)
+            return GainMap(Pixels(base.width, base.height, argb), most)
         }
     }
 

@@ -22,5 +22,11 @@ fun upright(image: Pixels, orientation: Int): Pixels {
     return Pixels(width, height, out)
 }
 
+/** What [upright] made of an image, as that was before. */
+internal fun turnedBack(image: Pixels, orientation: Int): Pixels =
+    // A quarter turn is undone by the other one; everything else by itself.
+    upright(image, if (orientation in QUARTERS) QUARTERS.sum() - orientation else orientation)
+
+private val QUARTERS = setOf(6, 8)
 private val MIRRORED_X = setOf(2, 3, 7, 8)
 private val MIRRORED_Y = setOf(3, 4, 6, 7)

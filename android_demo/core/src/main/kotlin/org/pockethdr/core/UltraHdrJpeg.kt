@@ -4,9 +4,11 @@ import java.io.ByteArrayOutputStream
 import java.nio.ByteBuffer
 import java.util.Locale
 
-/** Turns pixels into a JPEG file: `Bitmap.compress` on Android, ImageIO on a desktop. */
-fun interface JpegEncoder {
+/** Pixels to a JPEG file and back: `Bitmap` on Android, ImageIO on a desktop. */
+interface JpegCodec {
     fun encode(pixels: Pixels): ByteArray
+
+    fun decode(jpeg: ByteArray): Pixels
 }
 
 /**
@@ -16,8 +18,18 @@ fun interface JpegEncoder {
  * (CIPA DC-007) says where the second begins. Written here, so that every Android version can save it.
  */
 object UltraHdrJpeg {
-    fun encode(base: Pixels, map: GainMap, jpeg: JpegEncoder): ByteArray =
-        container(jpeg.encode(base), jpeg.encode(map.pixels), map)
+    /**
+     * The tone-mapped picture with the map from it to the linear one, turned to be seen.
+     *
+     * The map starts from the JPEG and not from what went into it: in the dark one code is a twentieth
+     * of the light, and coding moves it by more.
+     */
+    fun encode(image: HdrImage, toneMap: ToneMap, orientation: Int, jpeg: JpegCodec): ByteArray {
+        val base = jpeg.encode(upright(toneMap.apply(), orientation))
+        val shown = turnedBack(jpeg.decode(base), orientation)
+        val map = GainMap.of(image, shown, toneMap.middleGain).upright(orientation)
+        return container(base, jpeg.encode(map.pixels), map)
+    }
 
     internal fun container(base: ByteArray, gain: ByteArray, map: GainMap): ByteArray {
         val second = withSegments(gain, segment(APP1, xmp(gainMapXmp(map))))
@@ -93,7 +105,7 @@ object UltraHdrJpeg {
     private fun gainMapXmp(map: GainMap): String {
         val offset = GainMap.OFFSET.text()
         return """hdrgm:GainMapMin="0" hdrgm:GainMapMax="${map.maxStops.text()}" """ +
-            """hdrgm:Gamma="1" hdrgm:OffsetSDR="$offset" hdrgm:OffsetHDR="$offset" hdrgm:HDRCapacityMin="0" """ +
+            """hdrgm:Gamma="${GainMap.GAMMA.text()}" hdrgm:OffsetSDR="$offset" hdrgm:OffsetHDR="$offset" hdrgm:HDRCapacityMin="0" """ +
             """hdrgm:HDRCapacityMax="${map.maxStops.text()}" hdrgm:BaseRenditionIsHDR="False"/>"""
     }
 

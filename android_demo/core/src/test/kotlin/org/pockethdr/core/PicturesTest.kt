@@ -16,6 +16,7 @@ class PicturesTest {
             val wanted = Goldens.pixels("orientation_$orientation.u8", turned.width, turned.height)
             assertEquals(Goldens.ints("orientation.$orientation"), listOf(turned.width, turned.height))
             assertArrayEquals("EXIF $orientation", wanted.argb, turned.argb)
+            assertArrayEquals("EXIF $orientation", image.argb, turnedBack(turned, orientation).argb)
         }
     }
 
@@ -59,7 +60,7 @@ class PicturesTest {
         val image = HdrImage(64, 48, FloatArray(64 * 48 * 3) { 0.18f })
         val map = ToneMap(image).let { GainMap.of(image, it.apply(), it.middleGain) }
         assertEquals(0.1f, map.maxStops, 0f)
-        assertEquals(16 to 12, map.pixels.width to map.pixels.height)
+        assertEquals(64 to 48, map.pixels.width to map.pixels.height)
     }
 
     @Test
