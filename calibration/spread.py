@@ -7,6 +7,7 @@ gives its bracket to another.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -101,7 +102,7 @@ def _connected(address: str) -> Iterator[Any]:
         ) from error
     where = None if address == LOCAL else address
     try:
-        ray.init(where, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init(where, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise CalibrationError(
             f"no Ray cluster answers at {address}: {error}",
