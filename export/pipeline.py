@@ -47,6 +47,7 @@ from pockethdr.export.recipe import Recipe
 from pockethdr.export.rewrite import Rewritten
 from pockethdr.export.static import size_multiple, static_program
 from pockethdr.export.targets import Target, target_of
+from pockethdr.export.tile import check_tile
 from pockethdr.export.tuned import Tuned, state_sha256
 from pockethdr.models.load import Loaded, example_frames
 from pockethdr.models.receptive import halo_of
@@ -153,10 +154,16 @@ class _Export:
         before = self._earlier(overwrite)
         if before is not None and self._complete(before, cells):
             return before
+        if self.halo is not None:
+            self._check_tile(self.halo)
         artifacts = tuple(self._cell(target, precision) for target, precision in cells)
         manifest = self._manifest(artifacts, command)
         write_manifest(manifest, self.out, overwrite=True)
         return manifest
+
+    def _check_tile(self, halo: int) -> None:
+        """Refuse a size that leaves no tile, as soon as its halo is known."""
+        check_tile(self.loaded.spec, self.settings.size, halo, self.multiple)
 
     # ---- what was there before
 
@@ -250,12 +257,20 @@ class _Export:
         return halo_of(self.loaded.module, self.frames)
 
     @cached_property
+    def multiple(self) -> int:
+        """What height and width of its frames must be multiples of."""
+        return size_multiple(self.loaded.module, self.loaded.domain)
+
+    @cached_property
     def cut(self) -> Cut | None:
         """Where a network without a halo is cut in two; None for any other."""
         if self.halo is not None:
             return None
         self.say("cutting off what describes the whole image")
-        return find_cut(self.loaded)
+        found = find_cut(self.loaded)
+        if found is not None:
+            self._check_tile(found.halo)
+        return found
 
     @cached_property
     def graph_sha256(self) -> str:
@@ -373,7 +388,7 @@ class _Export:
             domain=loaded.domain,
             size=self.settings.size,
             halo=self.cut.halo if self.cut else self.halo,
-            multiple=size_multiple(loaded.module, loaded.domain),
+            multiple=self.multiple,
             channels=channels,
             output_channels=output.meta["val"].shape[1],
             weights=self._record(WEIGHTS_NAME),
