@@ -39,7 +39,7 @@ from pockethdr.brackets.burst import (
 )
 from pockethdr.brackets.choose import Choice, Shot
 from pockethdr.brackets.mobilehdr import read_npz
-from pockethdr.brackets.mosaic import read_codes, read_mosaic
+from pockethdr.brackets.mosaic import read_codes, read_mosaic, whole_quads
 from pockethdr.brackets.ratios import checked
 from pockethdr.brackets.response import FIXED, RESPONSES, Response, fit_debevec
 from pockethdr.brackets.stored import looked_up, stored, table_of
@@ -109,24 +109,25 @@ def read_bracket(
 
 
 def _raw(burst: Burst, choice: Choice, stream: bool) -> Bracket:
-    def frame(shot: Shot) -> tuple[Pixels, Camera, int]:
+    def frame(shot: Shot) -> tuple[Pixels, Camera, int, tuple[int, ...]]:
         coded = read_codes(burst.folder / shot.name, burst.camera)
-        codes = flip(coded.codes, flips_of(coded.camera.cfa))
+        # Before the flip, which moves the red sites of an odd mosaic.
+        codes = flip(whole_quads(coded.codes), flips_of(coded.camera.cfa))
         pixels = _held(shot, codes, coded.values, stream)
-        return pixels, coded.camera, coded.orientation
+        return pixels, coded.camera, coded.orientation, coded.codes.shape
 
-    read = _each(burst, choice, frame)
-    frames = [pixels for pixels, _, _ in read]
-    _check_orientations(burst, choice, [orientation for _, _, orientation in read])
-    _, camera, orientation = read[1]
-    flips = flips_of(camera.cfa)
-    truth = _truth(burst, choice, frames, stream)
+    frames, cameras, orientations, sizes = zip(*_each(burst, choice, frame), strict=True)
+    _check_orientations(burst, choice, orientations)
+    height, width = _common_size(burst, choice, sizes)
+    flips = flips_of(cameras[1].cfa)
+    truth = _truth(burst, choice, (height, width), stream)
     return Bracket(
         domain=RAW,
-        camera=camera,
+        camera=cameras[1],
         flips=flips,
-        orientation=orientation,
-        ground_truth=None if truth.image is None else _packed(truth.image, flips),
+        padding=(height % 2, width % 2),
+        orientation=orientations[1],
+        ground_truth=None if truth.image is None else _packed(whole_quads(truth.image), flips),
         **_common(burst, choice, frames, truth),
     )
 
@@ -140,7 +141,8 @@ def _rgb(burst: Burst, choice: Choice, curve: str, stream: bool) -> Bracket:
         )
 
     frames = _each(burst, choice, frame)
-    truth = _truth(burst, choice, frames, stream)
+    size = _common_size(burst, choice, [pixels.shape for pixels in frames])
+    truth = _truth(burst, choice, size, stream)
     headers = [formats.read_header(burst.folder / shot.name) for shot in choice.shots]
     _check_orientations(burst, choice, [header.orientation for header in headers])
     return Bracket(
@@ -182,8 +184,7 @@ def _each(burst: Burst, choice: Choice, read: Callable[[Shot], _T]) -> list[_T]:
         return list(pool.map(read, choice.shots))
 
 
-def _truth(burst: Burst, choice: Choice, frames: Sequence[Pixels], stream: bool) -> Truth:
-    size = _common_size(burst, choice, frames)
+def _truth(burst: Burst, choice: Choice, size: tuple[int, int], stream: bool) -> Truth:
     return Truth(None) if stream else read_truth(burst, choice, size)
 
 
@@ -226,8 +227,10 @@ def _exposedness(burst: Burst, file: Path) -> float:
     return well_exposed(formats.read_small(file) / np.float32(255))
 
 
-def _common_size(burst: Burst, choice: Choice, frames: Sequence[Pixels]) -> tuple[int, int]:
-    sizes = [frame.shape[:2] for frame in frames]
+def _common_size(
+    burst: Burst, choice: Choice, shapes: Sequence[tuple[int, ...]]
+) -> tuple[int, int]:
+    sizes = [shape[:2] for shape in shapes]
     if len(set(sizes)) > 1:
         listed = ", ".join(
             f"{shot.name} {height}×{width}"

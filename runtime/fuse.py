@@ -140,6 +140,7 @@ class Fuser:
             bracket.camera,
             bracket.orientation,
             bracket.flips,
+            bracket.padding,
             runner.name,
             len(plan),
             dict(clock.seconds),
