@@ -22,7 +22,7 @@ from torch import Tensor, fx
 
 from pockethdr.brackets.bracket import Bracket
 from pockethdr.brackets.read import read_bracket
-from pockethdr.calibration.calibration import Calibration
+from pockethdr.calibration.calibration import Calibration, CalibrationError
 from pockethdr.calibration.observe import calibrate, program_sha256
 from pockethdr.calibration.spread import calibrate_on_ray
 from pockethdr.errors import ArtifactError, PocketError, Unavailable
@@ -80,6 +80,7 @@ class Settings:
     allow_dynamic: bool = False
     tuned: Tuned | None = None
     ray: str | None = None
+    calibration: Calibration | None = None
 
 
 def export_model(
@@ -98,6 +99,7 @@ def export_model(
     allow_dynamic: bool = False,
     tuned: Tuned | None = None,
     ray: str | None = None,
+    calibration: Calibration | None = None,
     command: str = "",
     progress: Callable[[str], None] | None = None,
 ) -> Manifest:
@@ -116,6 +118,8 @@ def export_model(
         allow_dynamic: go on although a convolution keeps a run-time kernel.
         tuned: weights and ranges for the INT8 artifacts, tuned for `recipe`.
         ray: calibrate on this Ray cluster, see `calibration.spread`; the result is the same.
+        calibration: of this network at any size, instead of calibrating: INT8 artifacts of several
+            sizes then compute the same.
         command: how to do this again, for the manifest.
         progress: called with a sentence before each stage.
 
@@ -124,7 +128,7 @@ def export_model(
     """
     settings = Settings(
         tuple(targets), tuple(precisions), tuple(bracket_folders),
-        size, recipe, seed, patches, form, allow_dynamic, tuned, ray,
+        size, recipe, seed, patches, form, allow_dynamic, tuned, ray, calibration,
     )  # fmt: skip
     export = _Export(loaded, settings, out, progress or (lambda _: None))
     return export.run(overwrite=overwrite, command=command)
@@ -219,7 +223,7 @@ class _Export:
             "size": s.size,
             "recipe": s.recipe.to_json(),
             "tuned": self._tuned,
-            "calibration": [s.seed, s.patches],
+            "calibration": [s.seed, s.patches, _sha256_of(s.calibration)],
             "form": s.form,
             "versions": versions(),
             "code": _code_sha256(),
@@ -282,9 +286,17 @@ class _Export:
         path, s = self.out / CALIBRATION_NAME, self.settings
         if path.exists() and self._journal().get("calibration") == [self.key, sha256_of(path)]:
             return Calibration.load(path)
+        found = s.calibration or self._calibrated()
+        _check_fits(found, self.integer)
+        found.save(path, overwrite=True)
+        self._remember(calibration=[self.key, sha256_of(path)])
+        return found
+
+    def _calibrated(self) -> Calibration:
+        s = self.settings
         self.say(f"calibrating on {len(s.brackets)} brackets")
         run = partial(calibrate_on_ray, address=s.ray) if s.ray else calibrate
-        found = run(
+        return run(
             self.integer,
             s.brackets,
             seed=s.seed,
@@ -293,9 +305,6 @@ class _Export:
             read=partial(read_bracket, domain=self.loaded.domain) if s.ray else self._read,
             progress=lambda name: self.say(f"calibrated on {name}"),
         )
-        found.save(path, overwrite=True)
-        self._remember(calibration=[self.key, sha256_of(path)])
-        return found
 
     def _read(self, folder: Path) -> Bracket:
         """A bracket, saying which of its frames are used."""
@@ -406,6 +415,22 @@ class _Export:
 
     def _record(self, name: str) -> FileRecord:
         return FileRecord(name, sha256_of(self.out / name))
+
+
+def _sha256_of(calibration: Calibration | None) -> str | None:
+    return hashlib.sha256(calibration.to_json().encode()).hexdigest() if calibration else None
+
+
+def _check_fits(calibration: Calibration, program: fx.GraphModule) -> None:
+    """Refuse the calibration of another network: its ranges would be put on whatever is alike."""
+    nodes = {node.name for node in program.graph.nodes}
+    strange = sorted(set(calibration.tensors) - nodes)
+    if strange:
+        raise CalibrationError(
+            f"the calibration knows tensors that this network lacks ({', '.join(strange[:3])} …)",
+            expected="a calibration of the same network, at any size",
+            fix="leave --calibration out, or name the file of this network",
+        )
 
 
 def _buildable(target: Target) -> bool:

@@ -155,7 +155,22 @@ def calibrate(
     help="Weights of `pockethdr finetune` for the INT8 artifacts; "
     "without it, the ones shipped with a named network.",
 )
-@_size
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="A file of `calibrate` or of an earlier export of this network, at any size; "
+    "without it, INT8 is calibrated on the brackets.",
+)
+@click.option(
+    "--size",
+    "sizes",
+    type=Size(),
+    multiple=True,
+    default=["256x256"],
+    show_default="256x256",
+    help="Of the network's grid; for raw that is half the sensor's rows and columns. Given several "
+    "times, each size is exported into a folder HxW of --out, all with one calibration.",
+)
 @_patches
 @_seed
 @_ray
@@ -173,7 +188,8 @@ def export(
     precisions: tuple[str, ...],
     recipe: str | None,
     tuned: Path | None,
-    size: tuple[int, int],
+    calibration: Path | None,
+    sizes: tuple[tuple[int, int], ...],
     max_patches: int,
     seed: int,
     ray: str | None,
@@ -190,34 +206,44 @@ def export(
       pockethdr export dsan-m32 --brackets photos --out out/m32
       pockethdr export mynet.py:build --weights mynet.safetensors --domain rgb \\
           --targets tflite,coreml --precisions fp16,int8 --brackets photos --out out/mynet
+      pockethdr export dsan-m32 --brackets photos --size 256x256 --size 552x720 --out out/m32
     """
     from pockethdr.brackets.read import find_brackets
-    from pockethdr.export.pipeline import export_model
+    from pockethdr.calibration.calibration import Calibration
+    from pockethdr.export.pipeline import CALIBRATION_NAME, export_model
     from pockethdr.export.tuned import chosen_recipe
     from pockethdr.models.load import load_model
 
     loaded = load_model(model, domain=domain, weights=weights)
     chosen, tuning = chosen_recipe(loaded, named_or_file(recipe) if recipe else None, tuned)
     folders = find_brackets(brackets, domain=domain)
-    with stages("exporting") as stage:
-        manifest = export_model(
-            loaded,
-            targets=targets,
-            precisions=precisions,
-            bracket_folders=folders,
-            out=out,
-            size=size,
-            recipe=chosen,
-            seed=seed,
-            patches=max_patches,
-            overwrite=overwrite,
-            allow_dynamic=allow_dynamic,
-            tuned=tuning,
-            ray=ray,
-            command=command_line(context),
-            progress=stage,
-        )
-    print_manifest(manifest, out)
+    # Smallest first: a size that is too small is refused before anything is made.
+    sizes = tuple(sorted(set(sizes), key=lambda size: (min(size), size)))
+    places = {size: out / f"{size[0]}x{size[1]}" if len(sizes) > 1 else out for size in sizes}
+    known = Calibration.load(calibration) if calibration else None
+    for size, place in places.items():
+        with stages("exporting") as stage:
+            manifest = export_model(
+                loaded,
+                targets=targets,
+                precisions=precisions,
+                bracket_folders=folders,
+                out=place,
+                size=size,
+                recipe=chosen,
+                seed=seed,
+                patches=max_patches,
+                overwrite=overwrite,
+                allow_dynamic=allow_dynamic,
+                tuned=tuning,
+                ray=ray,
+                calibration=known,
+                command=command_line(context),
+                progress=stage,
+            )
+        print_manifest(manifest, place)
+        if known is None and manifest.calibration:
+            known = Calibration.load(place / CALIBRATION_NAME)
 
 
 def print_manifest(manifest: Manifest, out: Path) -> None:
