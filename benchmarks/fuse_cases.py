@@ -193,9 +193,19 @@ def blocks(rounds: str) -> dict[str, Any]:
         rewritten = apply_rewrites(untouched, standard_rewrites(), [frames]).program
         plain = traced(stack.Stack(stack.STATIC).eval(), frames)
         engines = [stack.int8_engine(program, frames) for program in (rewritten, plain)]
+        _say(f"Φ per {name}: both graphs are ready")
         times = stack.in_turn(engines, int(rounds))
-        found[name] = {"rewritten_ms": times[0], "plain_ms": times[1]}
+        macs = _macs(rewritten, frames) / _macs(plain, frames)
+        found[name] = {"rewritten_ms": times[0], "plain_ms": times[1], "macs_ratio": macs}
     return found
+
+
+def _macs(program: Any, frames: Any) -> int:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        program(*frames)
+    return int(counter.get_total_flops()) // 2
 
 
 def merges(artifact: str, *brackets: str) -> dict[str, Any]:

@@ -167,6 +167,7 @@ def test_sizes_that_are_exported_together_share_a_calibration(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_the_prediction_holds_for_a_network_in_litert(tmp_path, precision):
     pytest.importorskip("litert_torch")
