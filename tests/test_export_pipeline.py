@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from pockethdr.brackets.read import read_bracket
+from pockethdr.calibration.calibration import Calibration
 from pockethdr.errors import ArtifactError, ModelError, PocketError, RefusedError
 from pockethdr.export.context import Cut
 from pockethdr.export.lowrank import dynamic_convolutions
@@ -184,6 +186,28 @@ def test_a_cut_network_is_held_to_the_halo_of_its_tiles(
     with pytest.raises(PocketError, match="at least 82x82"):
         exported(whole, sample, tmp_path / "o", precisions=("fp32",))
     assert not (tmp_path / "o").exists()
+
+
+def test_a_calibration_serves_every_size(
+    loaded: Loaded, sample: Path, out: Path, tmp_path: Path
+) -> None:
+    known = Calibration.load(out / "calibration.json")
+    said: list[str] = []
+    other = {"size": (80, 64), "precisions": ("int8",), "progress": said.append}
+    (artifact,) = exported(loaded, sample, tmp_path / "o", calibration=known, **other).artifacts
+    assert artifact.checks["ranges"]["foreign"] == []
+    assert not any("calibrating" in sentence for sentence in said)
+    assert (tmp_path / "o/calibration.json").read_bytes() == (out / "calibration.json").read_bytes()
+
+
+def test_the_calibration_of_another_network_is_refused(
+    loaded: Loaded, sample: Path, out: Path, tmp_path: Path
+) -> None:
+    known = Calibration.load(out / "calibration.json")
+    strange = replace(known, tensors={"of_another": next(iter(known.tensors.values()))})
+    with pytest.raises(PocketError, match="of_another"):
+        exported(loaded, sample, tmp_path / "o", calibration=strange, precisions=("int8",))
+    assert not (tmp_path / "o" / "manifest.json").exists()
 
 
 def test_a_free_kernel_stops_the_export_unless_allowed(tmp_path: Path, sample: Path) -> None:
