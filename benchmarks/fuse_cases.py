@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+import tempfile
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,19 +30,29 @@ from pockethdr.runtime.tiling import tiles
 from pockethdr.runtime.write import save_hdr
 
 THREADS = 2
+# Seconds after which no further round of the runtimes begins.
+_PATIENCE = 45.0
+# Compilers quote the whole operator that they refuse: so much of it says what it is.
+_REASON = 200
 
 
 def whole(artifact: str, bracket: str, work: str, rounds: str) -> dict[str, Any]:
-    """A bracket to an Ultra HDR file, between runs of the bare interpreter."""
-    measured = [_once(Path(artifact), Path(bracket), Path(work)) for _ in range(int(rounds))]
+    """A bracket to an Ultra HDR file, in turn with runs of the bare interpreter."""
+    places = Path(artifact), Path(bracket), Path(work)
+    measured = [_once(*places)]
     peak = peak_memory_mb()  # before a second interpreter is made to compare with
-    bare = _bare_seconds(Path(artifact), 2 + int(rounds))
+    bare = _bare(Path(artifact))
+    alone = [_seconds(bare) for _ in range(3)]
+    for turn in range(1, int(rounds)):
+        _say(f"round {turn} of {rounds}: {sum(measured[-1][0].values()):.1f} s")
+        measured.append(_once(*places))
+        alone += [_seconds(bare) for _ in range(3)]
     stages, count = sorted(measured, key=lambda m: sum(m[0].values()))[len(measured) // 2]
-    seconds = sum(stages.values())
+    seconds, interpreter = sum(stages.values()), count * statistics.median(alone)
     return {
         "seconds": seconds,
-        "interpreter_seconds": bare * count,
-        "ratio_to_interpreter": seconds / (bare * count),
+        "interpreter_seconds": interpreter,
+        "ratio_to_interpreter": seconds / interpreter,
         "outside_share": 1 - stages["run"] / seconds,
         "peak_memory_mb": peak,
         "tiles": count,
@@ -58,8 +70,8 @@ def _once(artifact: Path, bracket: Path, work: Path) -> tuple[dict[str, float], 
     return {**image.seconds, "develop and write": time.perf_counter() - begin}, image.tiles
 
 
-def _bare_seconds(artifact: Path, runs: int) -> float:
-    """One tile through the interpreter alone, as a TFLite user would call it."""
+def _bare(artifact: Path) -> Callable[[], object]:
+    """One tile through the interpreter alone, as a TFLite user would call it; warm."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(artifact), num_threads=THREADS)
@@ -68,7 +80,7 @@ def _bare_seconds(artifact: Path, runs: int) -> float:
     for detail in interpreter.get_input_details():
         interpreter.set_tensor(detail["index"], random.random(detail["shape"], np.float32))
     interpreter.invoke()
-    return statistics.median(_seconds(interpreter.invoke) for _ in range(runs))
+    return interpreter.invoke
 
 
 def halo_share(manifest: Manifest, size: tuple[int, int]) -> float:
@@ -82,7 +94,6 @@ def runtimes(export: str, rounds: str) -> dict[str, Any]:
     """One tile in every runtime, in turn: median milliseconds, or why there are none."""
     import torch
 
-    from pockethdr.export.trace import traced
     from pockethdr.models.load import load_model
 
     torch.set_num_threads(THREADS)
@@ -100,16 +111,6 @@ def runtimes(export: str, rounds: str) -> dict[str, Any]:
         runner = open_runner(folder / str(name), target, threads=THREADS)
         return lambda: runner.run(frames)
 
-    def untouched() -> Callable[[], object]:
-        from ai_edge_litert.interpreter import Interpreter
-
-        from pockethdr.export.tflite import tflite_from_program
-
-        data = tflite_from_program(traced(module, tensors), tensors, integer=False)
-        interpreter = Interpreter(model_content=data, num_threads=THREADS)
-        interpreter.allocate_tensors()
-        return interpreter.invoke
-
     makers: dict[str, Callable[[], Callable[[], object]]] = {
         "LiteRT INT8": lambda: artifact("tflite", "int8"),
         "LiteRT FP32": lambda: artifact("tflite", "fp32"),
@@ -117,10 +118,16 @@ def runtimes(export: str, rounds: str) -> dict[str, Any]:
         "ONNX Runtime FP32": lambda: artifact("onnx", "fp32"),
         "PyTorch eager FP32": lambda: lambda: module(*tensors),
         "torch.compile FP32": lambda: _compiled(module, tensors),
-        "LiteRT FP32, graph as traced": untouched,
+        "ONNX Runtime FP32, graph as traced": lambda: _untouched(module, tensors, "onnx"),
+        "LiteRT FP32, graph as traced": lambda: _untouched(module, tensors, "tflite"),
     }
     with torch.no_grad():
-        return _in_turn(makers, int(rounds))
+        medians, done = _in_turn(makers, int(rounds))
+    for name, row in medians.items():
+        base = medians["LiteRT INT8" if "INT8" in name else "LiteRT FP32"]
+        if "ms" in row and "ms" in base:
+            row["times"] = row["ms"] / base["ms"]
+    return {"rounds": done, "engines": medians}
 
 
 def _compiled(module: Any, tensors: Any) -> Callable[[], object]:
@@ -130,23 +137,43 @@ def _compiled(module: Any, tensors: Any) -> Callable[[], object]:
     return lambda: compiled(*tensors)
 
 
+def _untouched(module: Any, tensors: Any, target: str) -> Callable[[], object]:
+    """The network as it is traced: what a converter makes of it without our rewrites."""
+    from pockethdr.export.targets import target_of
+    from pockethdr.export.trace import traced
+
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / f"untouched{target_of(target).suffix}"
+        target_of(target).build(traced(module, tensors), tensors, "fp32", path)
+        runner = open_runner(path, target, threads=THREADS)
+        frames = [tensor.numpy() for tensor in tensors]
+        runner.run(frames)  # while the file is there
+    return lambda: runner.run(frames)
+
+
 def _in_turn(
     makers: dict[str, Callable[[], Callable[[], object]]], rounds: int
-) -> dict[str, float | str]:
-    found: dict[str, float | str] = {}
+) -> tuple[dict[str, dict[str, Any]], int]:
+    """Median milliseconds of each, run A B C A B C …; and the rounds that `_PATIENCE` allowed."""
+    found: dict[str, dict[str, Any]] = {}
     ready: dict[str, Callable[[], object]] = {}
     for name, make in makers.items():
         try:
-            ready[name] = make()
-            ready[name]()
+            run = make()
+            _say(f"{name}: first run {_seconds(run):.1f} s")
+            ready[name] = run
         except Exception as error:  # whatever a runtime says is the result
-            found[name] = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            ready.pop(name, None)
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            found[name] = {"reason": textwrap.shorten(lines[0], _REASON, placeholder=" …")}
     times: dict[str, list[float]] = {name: [] for name in ready}
-    for _ in range(rounds):
+    begin, done = time.perf_counter(), 0
+    while done < rounds and (done == 0 or time.perf_counter() - begin < _PATIENCE):
         for name, run in ready.items():
             times[name].append(1e3 * _seconds(run))
-    return {name: found.get(name) or statistics.median(times[name]) for name in makers}
+        done += 1
+        _say(f"round {done} of {rounds}")
+    measured = {name: {"ms": statistics.median(ms)} for name, ms in times.items()}
+    return {name: found.get(name) or measured[name] for name in makers}, done
 
 
 def blocks(rounds: str) -> dict[str, Any]:
@@ -166,9 +193,19 @@ def blocks(rounds: str) -> dict[str, Any]:
         rewritten = apply_rewrites(untouched, standard_rewrites(), [frames]).program
         plain = traced(stack.Stack(stack.STATIC).eval(), frames)
         engines = [stack.int8_engine(program, frames) for program in (rewritten, plain)]
+        _say(f"Φ per {name}: both graphs are ready")
         times = stack.in_turn(engines, int(rounds))
-        found[name] = {"rewritten_ms": times[0], "plain_ms": times[1]}
+        macs = _macs(rewritten, frames) / _macs(plain, frames)
+        found[name] = {"rewritten_ms": times[0], "plain_ms": times[1], "macs_ratio": macs}
     return found
+
+
+def _macs(program: Any, frames: Any) -> int:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        program(*frames)
+    return int(counter.get_total_flops()) // 2
 
 
 def merges(artifact: str, *brackets: str) -> dict[str, Any]:
@@ -235,6 +272,10 @@ def _debevec(bracket: Bracket) -> np.ndarray:
 def _mertens(bracket: Bracket) -> np.ndarray:
     fused = cv2.createMergeMertens().process(_photographs(bracket))
     return srgb_to_linear(np.clip(fused, 0, 1))
+
+
+def _say(what: str) -> None:
+    print(f"          {what}", file=sys.stderr, flush=True)
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -93,6 +93,8 @@ class Bracket:
         orientation: EXIF 1..8; pixels and ground truth are in sensor orientation.
         ground_truth: C×H×W float32 linear, 1.0 = clip level of the short frame, or None.
         flips: (vertical, horizontal) that were applied to the frames and the ground truth.
+        padding: rows and columns at the bottom and right of the sensor's own geometry that fill an
+            odd raw mosaic up to whole quads; they are no part of the picture.
         response: encoded rgb → linear, both in [0, 1].
         selection: how the three frames were chosen, for the manifest.
         exposure_source: where the ratios come from.
@@ -108,6 +110,7 @@ class Bracket:
     orientation: int = 1
     ground_truth: np.ndarray | None = None
     flips: tuple[bool, bool] = (False, False)
+    padding: tuple[int, int] = (0, 0)
     response: Callable[[np.ndarray], np.ndarray] = field(default_factory=lambda: srgb_to_linear)
     selection: str = "three frames given"
     exposure_source: str = "metadata"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ def read_codes(path: Path, camera: Camera | None) -> Coded:
     """One frame; `camera` is None for DNG, which carries its own.
 
     Raises:
-        BracketError: the pixels contradict the camera, are not a mosaic, or have an odd size.
+        BracketError: the pixels contradict the camera, or are not a mosaic.
         Unavailable: a DNG without rawpy.
     """
     stored: formats.Samples
@@ -60,6 +61,13 @@ def read_codes(path: Path, camera: Camera | None) -> Coded:
     return Coded(codes, np.clip(values, 0, 1), camera, orientation)
 
 
+def whole_quads(image: NDArray[Any]) -> NDArray[Any]:
+    """H×W[×C] with an odd last row or column followed by the one before it, whose colours are those
+    that the sensor would have had there."""
+    spare = [(0, side % 2) for side in image.shape[:2]] + [(0, 0)] * (image.ndim - 2)
+    return np.pad(image, spare, mode="reflect") if any(after for _, after in spare) else image
+
+
 def _check(path: Path, stored: formats.Samples, camera: Camera) -> None:
     if stored.ndim != 2:
         raise BracketError(
@@ -68,11 +76,9 @@ def _check(path: Path, stored: formats.Samples, camera: Camera) -> None:
             fix="take the raw fields out of metadata.json for a colour photograph",
         )
     height, width = stored.shape
-    if height % 2 or width % 2:
+    if min(height, width) < 2:
         raise BracketError(
-            f"{path}: a mosaic of {height}×{width}",
-            expected="even height and width, whole 2×2 quads",
-            fix="crop the last row or column of every frame and of the ground truth",
+            f"{path}: a mosaic of {height}×{width}", expected="at least one 2×2 quad"
         )
     brightest = int(stored.max())
     if brightest >= 2**camera.bit_depth:

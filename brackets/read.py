@@ -39,7 +39,7 @@ from pockethdr.brackets.burst import (
 )
 from pockethdr.brackets.choose import Choice, Shot
 from pockethdr.brackets.mobilehdr import read_npz
-from pockethdr.brackets.mosaic import read_codes, read_mosaic
+from pockethdr.brackets.mosaic import read_codes, read_mosaic, whole_quads
 from pockethdr.brackets.ratios import checked
 from pockethdr.brackets.response import FIXED, RESPONSES, Response, fit_debevec
 from pockethdr.brackets.stored import looked_up, stored, table_of
@@ -47,8 +47,10 @@ from pockethdr.brackets.truth import Truth, read_truth
 from pockethdr.errors import BracketError
 
 _LOG = logging.getLogger(__name__)
-# Decoders hold a whole frame. Above this many pixels one at a time is enough.
-_SIDE_BY_SIDE = 30_000_000
+# Decoders hold a whole frame. When two would hold more than this, one at a time is enough.
+_LITTLE = 400e6
+# Bytes a pixel while a frame is decoded, measured: its codes, turned, and what the library holds.
+_DECODING = {RAW: 6.5, RGB: 11.0}
 _T = TypeVar("_T")
 
 
@@ -75,6 +77,7 @@ def read_bracket(
     response: str = "auto",
     channel_order: str = "RGGB",
     stream: bool = False,
+    room: float = math.inf,
 ) -> Bracket:
     """Read one bracket: three exposures, float32, ordered short, mid, long.
 
@@ -88,9 +91,11 @@ def read_bracket(
         channel_order: of Mobile-HDR channels, see `mobilehdr.read_npz`.
         stream: keep the frames on disk, as the integers they were stored as, and leave the ground
             truth: for fusing frames of any size in little memory.
+        room: bytes that decoders may hold at once (DNG frames are not counted).
 
     Raises:
-        BracketError: anything about the folder or its files that makes the bracket unusable.
+        BracketError: anything about the folder or its files that makes the bracket unusable, or a
+            frame that does not fit into `room`.
         Unavailable: DNG frames without rawpy.
     """
     _check_options(domain, response)
@@ -103,35 +108,36 @@ def read_bracket(
     _check_domain(path, burst.domain, domain)
     choice = choose_triplet(burst, triplet, lambda file: _exposedness(burst, file))
     if burst.domain == RAW:
-        return checked(_raw(burst, choice, stream), assumed_response=False)
-    found = _rgb(burst, choice, response, stream)
+        return checked(_raw(burst, choice, stream, room), assumed_response=False)
+    found = _rgb(burst, choice, response, stream, room)
     return checked(found, assumed_response=response != "debevec")
 
 
-def _raw(burst: Burst, choice: Choice, stream: bool) -> Bracket:
-    def frame(shot: Shot) -> tuple[Pixels, Camera, int]:
+def _raw(burst: Burst, choice: Choice, stream: bool, room: float) -> Bracket:
+    def frame(shot: Shot) -> tuple[Pixels, Camera, int, tuple[int, ...]]:
         coded = read_codes(burst.folder / shot.name, burst.camera)
-        codes = flip(coded.codes, flips_of(coded.camera.cfa))
+        # Before the flip, which moves the red sites of an odd mosaic.
+        codes = flip(whole_quads(coded.codes), flips_of(coded.camera.cfa))
         pixels = _held(shot, codes, coded.values, stream)
-        return pixels, coded.camera, coded.orientation
+        return pixels, coded.camera, coded.orientation, coded.codes.shape
 
-    read = _each(burst, choice, frame)
-    frames = [pixels for pixels, _, _ in read]
-    _check_orientations(burst, choice, [orientation for _, _, orientation in read])
-    _, camera, orientation = read[1]
-    flips = flips_of(camera.cfa)
-    truth = _truth(burst, choice, frames, stream)
+    frames, cameras, orientations, sizes = zip(*_each(burst, choice, frame, room), strict=True)
+    _check_orientations(burst, choice, orientations)
+    height, width = _common_size(burst, choice, sizes)
+    flips = flips_of(cameras[1].cfa)
+    truth = _truth(burst, choice, (height, width), stream)
     return Bracket(
         domain=RAW,
-        camera=camera,
+        camera=cameras[1],
         flips=flips,
-        orientation=orientation,
-        ground_truth=None if truth.image is None else _packed(truth.image, flips),
+        padding=(height % 2, width % 2),
+        orientation=orientations[1],
+        ground_truth=None if truth.image is None else _packed(whole_quads(truth.image), flips),
         **_common(burst, choice, frames, truth),
     )
 
 
-def _rgb(burst: Burst, choice: Choice, curve: str, stream: bool) -> Bracket:
+def _rgb(burst: Burst, choice: Choice, curve: str, stream: bool, room: float) -> Bracket:
     def frame(shot: Shot) -> Pixels:
         codes = formats.colour_pixels(burst.folder / shot.name)
         largest = np.iinfo(codes.dtype).max
@@ -139,8 +145,9 @@ def _rgb(burst: Burst, choice: Choice, curve: str, stream: bool) -> Bracket:
             shot, codes, np.arange(largest + 1, dtype=np.float32) / np.float32(largest), stream
         )
 
-    frames = _each(burst, choice, frame)
-    truth = _truth(burst, choice, frames, stream)
+    frames = _each(burst, choice, frame, room)
+    size = _common_size(burst, choice, [pixels.shape for pixels in frames])
+    truth = _truth(burst, choice, size, stream)
     headers = [formats.read_header(burst.folder / shot.name) for shot in choice.shots]
     _check_orientations(burst, choice, [header.orientation for header in headers])
     return Bracket(
@@ -172,18 +179,32 @@ def _held(shot: Shot, codes: NDArray[Any], values: NDArray[np.float32], stream: 
     return looked_up(codes, table_of(values, codes.dtype))
 
 
-def _each(burst: Burst, choice: Choice, read: Callable[[Shot], _T]) -> list[_T]:
+def _each(burst: Burst, choice: Choice, read: Callable[[Shot], _T], room: float) -> list[_T]:
     """The three frames, read side by side where the memory of two decoders is small."""
-    alone = (
-        burst.layout == layout.DNG
-        or math.prod(formats.read_header(burst.folder / choice.shots[0].name).size) > _SIDE_BY_SIDE
-    )
+    alone = burst.layout == layout.DNG or _decoding(burst, choice, room) > min(room, _LITTLE) / 2
     with ThreadPoolExecutor(1 if alone else 2) as pool:
         return list(pool.map(read, choice.shots))
 
 
-def _truth(burst: Burst, choice: Choice, frames: Sequence[Pixels], stream: bool) -> Truth:
-    size = _common_size(burst, choice, frames)
+def _decoding(burst: Burst, choice: Choice, room: float) -> float:
+    """Bytes that decoding one frame takes.
+
+    Raises:
+        BracketError: more than `room`.
+    """
+    name = choice.shots[0].name
+    pixels = math.prod(formats.read_header(burst.folder / name).size)
+    needed = pixels * _DECODING[burst.domain]
+    if needed > room:
+        raise BracketError(
+            f"{name}: decoding its {pixels / 1e6:.1f} MP takes about {needed / 2**20:.0f} MB",
+            expected=f"frames that can be decoded in {room / 2**20:.0f} MB",
+            fix=f"raise the budget by {math.ceil((needed - room) / 2**20)} MB",
+        )
+    return needed
+
+
+def _truth(burst: Burst, choice: Choice, size: tuple[int, int], stream: bool) -> Truth:
     return Truth(None) if stream else read_truth(burst, choice, size)
 
 
@@ -226,8 +247,10 @@ def _exposedness(burst: Burst, file: Path) -> float:
     return well_exposed(formats.read_small(file) / np.float32(255))
 
 
-def _common_size(burst: Burst, choice: Choice, frames: Sequence[Pixels]) -> tuple[int, int]:
-    sizes = [frame.shape[:2] for frame in frames]
+def _common_size(
+    burst: Burst, choice: Choice, shapes: Sequence[tuple[int, ...]]
+) -> tuple[int, int]:
+    sizes = [shape[:2] for shape in shapes]
     if len(set(sizes)) > 1:
         listed = ", ".join(
             f"{shot.name} {height}×{width}"

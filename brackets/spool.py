@@ -33,7 +33,7 @@ class Spool:
         for offset, run in self._runs(row, column, block):
             written = 0
             while written < len(run):
-                written += os.pwrite(self._handle, run[written:], offset + written)
+                written += self._put(run[written:], offset + written)
 
     def read(self, rows: slice, columns: slice = slice(None)) -> NDArray[Any]:
         """A copy of a window; what was never written is zero."""
@@ -43,6 +43,13 @@ class Spool:
         for offset, run in self._runs(row, column, block):
             os.preadv(self._handle, [run], offset)
         return block
+
+    def _put(self, data: memoryview, offset: int) -> int:
+        try:
+            return os.pwrite(self._handle, data, offset)
+        except OSError as error:  # of a file without a name: say where it lies
+            said = f"{error.strerror} for temporary files, which TMPDIR can move"
+            raise OSError(error.errno, said, tempfile.gettempdir()) from error
 
     def _runs(self, row: int, column: int, block: NDArray[Any]) -> Iterator[tuple[int, memoryview]]:
         """(offset in the file, bytes of the block) of each stretch that is contiguous in both."""

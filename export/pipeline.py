@@ -22,7 +22,7 @@ from torch import Tensor, fx
 
 from pockethdr.brackets.bracket import Bracket
 from pockethdr.brackets.read import read_bracket
-from pockethdr.calibration.calibration import Calibration
+from pockethdr.calibration.calibration import Calibration, CalibrationError
 from pockethdr.calibration.observe import calibrate, program_sha256
 from pockethdr.calibration.spread import calibrate_on_ray
 from pockethdr.errors import ArtifactError, PocketError, Unavailable
@@ -47,6 +47,7 @@ from pockethdr.export.recipe import Recipe
 from pockethdr.export.rewrite import Rewritten
 from pockethdr.export.static import size_multiple, static_program
 from pockethdr.export.targets import Target, target_of
+from pockethdr.export.tile import check_tile
 from pockethdr.export.tuned import Tuned, state_sha256
 from pockethdr.models.load import Loaded, example_frames
 from pockethdr.models.receptive import halo_of
@@ -79,6 +80,7 @@ class Settings:
     allow_dynamic: bool = False
     tuned: Tuned | None = None
     ray: str | None = None
+    calibration: Calibration | None = None
 
 
 def export_model(
@@ -97,6 +99,7 @@ def export_model(
     allow_dynamic: bool = False,
     tuned: Tuned | None = None,
     ray: str | None = None,
+    calibration: Calibration | None = None,
     command: str = "",
     progress: Callable[[str], None] | None = None,
 ) -> Manifest:
@@ -115,6 +118,8 @@ def export_model(
         allow_dynamic: go on although a convolution keeps a run-time kernel.
         tuned: weights and ranges for the INT8 artifacts, tuned for `recipe`.
         ray: calibrate on this Ray cluster, see `calibration.spread`; the result is the same.
+        calibration: of this network at any size, instead of calibrating: INT8 artifacts of several
+            sizes then compute the same.
         command: how to do this again, for the manifest.
         progress: called with a sentence before each stage.
 
@@ -123,7 +128,7 @@ def export_model(
     """
     settings = Settings(
         tuple(targets), tuple(precisions), tuple(bracket_folders),
-        size, recipe, seed, patches, form, allow_dynamic, tuned, ray,
+        size, recipe, seed, patches, form, allow_dynamic, tuned, ray, calibration,
     )  # fmt: skip
     export = _Export(loaded, settings, out, progress or (lambda _: None))
     return export.run(overwrite=overwrite, command=command)
@@ -153,10 +158,16 @@ class _Export:
         before = self._earlier(overwrite)
         if before is not None and self._complete(before, cells):
             return before
+        if self.halo is not None:
+            self._check_tile(self.halo)
         artifacts = tuple(self._cell(target, precision) for target, precision in cells)
         manifest = self._manifest(artifacts, command)
         write_manifest(manifest, self.out, overwrite=True)
         return manifest
+
+    def _check_tile(self, halo: int) -> None:
+        """Refuse a size that leaves no tile, as soon as its halo is known."""
+        check_tile(self.loaded.spec, self.settings.size, halo, self.multiple)
 
     # ---- what was there before
 
@@ -212,7 +223,7 @@ class _Export:
             "size": s.size,
             "recipe": s.recipe.to_json(),
             "tuned": self._tuned,
-            "calibration": [s.seed, s.patches],
+            "calibration": [s.seed, s.patches, _sha256_of(s.calibration)],
             "form": s.form,
             "versions": versions(),
             "code": code_sha256(),
@@ -250,12 +261,20 @@ class _Export:
         return halo_of(self.loaded.module, self.frames)
 
     @cached_property
+    def multiple(self) -> int:
+        """What height and width of its frames must be multiples of."""
+        return size_multiple(self.loaded.module, self.loaded.domain)
+
+    @cached_property
     def cut(self) -> Cut | None:
         """Where a network without a halo is cut in two; None for any other."""
         if self.halo is not None:
             return None
         self.say("cutting off what describes the whole image")
-        return find_cut(self.loaded)
+        found = find_cut(self.loaded)
+        if found is not None:
+            self._check_tile(found.halo)
+        return found
 
     @cached_property
     def graph_sha256(self) -> str:
@@ -267,9 +286,17 @@ class _Export:
         path, s = self.out / CALIBRATION_NAME, self.settings
         if path.exists() and self._journal().get("calibration") == [self.key, sha256_of(path)]:
             return Calibration.load(path)
+        found = s.calibration or self._calibrated()
+        _check_fits(found, self.integer)
+        found.save(path, overwrite=True)
+        self._remember(calibration=[self.key, sha256_of(path)])
+        return found
+
+    def _calibrated(self) -> Calibration:
+        s = self.settings
         self.say(f"calibrating on {len(s.brackets)} brackets")
         run = partial(calibrate_on_ray, address=s.ray) if s.ray else calibrate
-        found = run(
+        return run(
             self.integer,
             s.brackets,
             seed=s.seed,
@@ -278,9 +305,6 @@ class _Export:
             read=partial(read_bracket, domain=self.loaded.domain) if s.ray else self._read,
             progress=lambda name: self.say(f"calibrated on {name}"),
         )
-        found.save(path, overwrite=True)
-        self._remember(calibration=[self.key, sha256_of(path)])
-        return found
 
     def _read(self, folder: Path) -> Bracket:
         """A bracket, saying which of its frames are used."""
@@ -373,7 +397,7 @@ class _Export:
             domain=loaded.domain,
             size=self.settings.size,
             halo=self.cut.halo if self.cut else self.halo,
-            multiple=size_multiple(loaded.module, loaded.domain),
+            multiple=self.multiple,
             channels=channels,
             output_channels=output.meta["val"].shape[1],
             weights=self._record(WEIGHTS_NAME),
@@ -391,6 +415,22 @@ class _Export:
 
     def _record(self, name: str) -> FileRecord:
         return FileRecord(name, sha256_of(self.out / name))
+
+
+def _sha256_of(calibration: Calibration | None) -> str | None:
+    return hashlib.sha256(calibration.to_json().encode()).hexdigest() if calibration else None
+
+
+def _check_fits(calibration: Calibration, program: fx.GraphModule) -> None:
+    """Refuse the calibration of another network: its ranges would be put on whatever is alike."""
+    nodes = {node.name for node in program.graph.nodes}
+    strange = sorted(set(calibration.tensors) - nodes)
+    if strange:
+        raise CalibrationError(
+            f"the calibration knows tensors that this network lacks ({', '.join(strange[:3])} …)",
+            expected="a calibration of the same network, at any size",
+            fix="leave --calibration out, or name the file of this network",
+        )
 
 
 def _buildable(target: Target) -> bool:

@@ -28,6 +28,7 @@ from pockethdr.export.rewrite import (
 from pockethdr.export.rewrites import ExplicitPadding, RemoveIdentities, default_rewrites
 from pockethdr.export.trace import traced
 from pockethdr.models.load import Loaded, example_frames
+from pockethdr.models.network import Network
 
 #: Places are proved at no more than this height and width.
 PROOF_SIZE = 64
@@ -128,7 +129,9 @@ def proof_frames(domain: str, size: tuple[int, int], bracket: Bracket | None) ->
 
 
 def size_multiple(module: nn.Module, domain: str) -> int:
-    """The smallest power of two of which H and W must be multiples."""
+    """The smallest power of two of which H and W must be multiples; the zoo's networks know it."""
+    if isinstance(module, Network):
+        return module.config.multiple
     for multiple in (1, 2, 4, 8, 16, 32, 64):
         side = 64 + multiple
         try:

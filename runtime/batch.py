@@ -22,7 +22,7 @@ def fuse_many(
         pending = None
         for index, folder in enumerate(folders):
             current = pending or reader.submit(fuser.read, folder)
-            following = folders[index + 1 : index + 2]
+            following = folders[index + 1 : index + 2] if fuser.reads_ahead else []
             pending = reader.submit(fuser.read, following[0]) if following else None
             try:
                 yield folder, save(folder, fuser.fuse(current.result()))

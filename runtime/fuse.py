@@ -9,6 +9,7 @@ the artifact's tile and hardly on the size of the picture.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -22,10 +23,12 @@ from pockethdr.brackets.bracket import OUTPUT_CHANNELS, Bracket
 from pockethdr.brackets.read import read_bracket
 from pockethdr.brackets.spool import Spool
 from pockethdr.errors import ArtifactError
+from pockethdr.export.manifest import read_manifest
 from pockethdr.runtime.artifact import Deployed, deployed
 from pockethdr.runtime.context import Context, context_of
 from pockethdr.runtime.feed import Feed
 from pockethdr.runtime.image import HDRImage
+from pockethdr.runtime.memory import parsed, within
 from pockethdr.runtime.runner import Array, Runner, open_runner
 from pockethdr.runtime.tiling import Progress, Tile, tiles
 
@@ -41,9 +44,12 @@ class Fuser:
         threads: CPU threads, of the runtime and of what is done around it.
         align: lay hand-held frames over each other first, see `brackets.align`.
         response: how encoded rgb becomes linear, see `read_bracket`.
+        memory: what the process may take, such as 512MB: the artifact is then the largest that fits
+            among those of its name beside it, see `memory.within`.
 
     Raises:
         ArtifactError: the artifact is damaged, stale, or not listed in its manifest.
+        PocketError: nothing fits into `memory`.
         Unavailable: this host cannot run it.
     """
 
@@ -54,10 +60,16 @@ class Fuser:
         threads: int = 2,
         align: bool = False,
         response: str = "auto",
+        memory: str | None = None,
     ) -> None:
         self._clock = _Clock()
+        self._notes: tuple[str, ...] = ()
+        self._room = math.inf
         with self._clock.stage("load"):
-            self._found = deployed(Path(artifact))
+            path = Path(artifact)
+            if memory is not None:
+                path = self._within(path, parsed(memory), threads)
+            self._found = deployed(path)
             self._runner: Runner | None = open_runner(
                 self._found.path, self._found.record.target, threads=threads
             )
@@ -69,6 +81,11 @@ class Fuser:
         """Of the brackets it takes: raw or rgb."""
         return self._found.manifest.domain
 
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether there is memory to read a bracket while another one is fused."""
+        return math.isinf(self._room)
+
     def read(self, folder: str | Path) -> Bracket:
         """A bracket of the artifact's domain, its frames kept on disk.
 
@@ -76,7 +93,9 @@ class Fuser:
             BracketError: the folder cannot be used.
         """
         path, response = Path(folder), self._response
-        bracket = read_bracket(path, domain=self.domain, response=response, stream=True)
+        bracket = read_bracket(
+            path, domain=self.domain, response=response, stream=True, room=self._room
+        )
         return aligned(bracket) if self._align else bracket
 
     def fuse(self, bracket: str | Path | Bracket, *, progress: Progress | None = None) -> HDRImage:
@@ -112,6 +131,16 @@ class Fuser:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _within(self, path: Path, budget: float, threads: int) -> Path:
+        """The artifact with the largest tile that fits `budget` MiB, and what is left to decode."""
+        chosen, usage = within(path, budget, threads=threads)
+        size = read_manifest(chosen.parent).size
+        self._room = (budget - usage.modules) * 2**20
+        self._notes = (
+            f"tiles of {size[0]}×{size[1]}, for which {usage.at(size):.0f} MB are predicted",
+        )
+        return chosen
+
     def _open(self) -> Runner:
         if self._runner is None:
             raise ArtifactError("this Fuser is closed", fix="make another one")
@@ -140,10 +169,16 @@ class Fuser:
             bracket.camera,
             bracket.orientation,
             bracket.flips,
+            bracket.padding,
             runner.name,
             len(plan),
             dict(clock.seconds),
-            (f"exposure ratios from {bracket.exposure_source}", *bracket.notes, *notes),
+            (
+                f"exposure ratios from {bracket.exposure_source}",
+                *bracket.notes,
+                *self._notes,
+                *notes,
+            ),
             bracket.frames[1].path,
         )
 

@@ -54,6 +54,7 @@ class HDRImage:
         camera: of the bracket; None for rgb.
         orientation: EXIF 1..8 of the frames. All methods return pixels turned upright.
         flips: (vertical, horizontal) to undo.
+        padding: rows and columns at the bottom and right of the sensor's geometry to leave out.
         runner: precisely what ran the artifact.
         tiles: how many runs made the image.
         seconds: wall time per stage.
@@ -66,6 +67,7 @@ class HDRImage:
     camera: Camera | None
     orientation: int = 1
     flips: tuple[bool, bool] = (False, False)
+    padding: tuple[int, int] = (0, 0)
     runner: str = ""
     tiles: int = 1
     seconds: dict[str, float] = field(default_factory=dict)
@@ -81,8 +83,9 @@ class HDRImage:
     @property
     def size(self) -> tuple[int, int]:
         """H, W of the upright picture, in pixels of the sensor."""
-        height, width = (side * self._quad for side in self.planes.shape[:2])
-        return (width, height) if self._transposed else (height, width)
+        (top, bottom), (left, right) = self._spare
+        height, width = self._stored_size
+        return height - top - bottom, width - left - right
 
     def strips(self) -> Iterator[slice]:
         """Rows of the upright picture, some at a time, top to bottom."""
@@ -92,12 +95,13 @@ class HDRImage:
 
     def strip(self, rows: slice) -> Array:
         """Rows of the upright picture, linear sRGB 3×H×W; white-balanced raw may exceed 1."""
-        start, stop = rows.start, rows.stop
+        (top, _), (left, _) = self._spare
+        start, stop = rows.start + top, rows.stop + top
         if self._reversed:
-            height = self.size[0]
+            height = self._stored_size[0]
             start, stop = height - stop, height - start
-        window = self._window(start, stop)
-        return np.ascontiguousarray(self._turned(window))
+        window = self._turned(self._window(start, stop))
+        return np.ascontiguousarray(window[:, :, left : left + self.size[1]])
 
     def rgb(self) -> Array:
         """The whole picture upright, H×W×3 linear sRGB."""
@@ -143,6 +147,21 @@ class HDRImage:
         """Which corner of the stored planes is top left: 0 and 1 at the top, 2 and 3 below."""
         corners = np.arange(4).reshape(1, 2, 2)
         return int(self._turned(corners)[0, 0, 0])
+
+    @property
+    def _stored_size(self) -> tuple[int, int]:
+        """H, W of all that is stored, turned upright."""
+        height, width = (side * self._quad for side in self.planes.shape[:2])
+        return (width, height) if self._transposed else (height, width)
+
+    @cached_property
+    def _spare(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(top, bottom), (left, right) of what is stored, turned upright, that is padding."""
+        sides = np.zeros((1, 3, 3), int)
+        sides[0, 2, 1], sides[0, 1, 2] = self.padding
+        upright = turned(sides, (False, False), self.orientation)[0]
+        top, left, right, bottom = upright.ravel()[1::2].tolist()
+        return (top, bottom), (left, right)
 
     @property
     def _transposed(self) -> bool:

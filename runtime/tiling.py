@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pockethdr.errors import PocketError
+from pockethdr.export.tile import least_tile
 from pockethdr.runtime.runner import Array, Frames
 
 Progress = Callable[[int, int], None]
@@ -157,7 +158,7 @@ def _starts(size: int, tile: int, halo: int, multiple: int) -> list[int]:
     if step <= 0:
         raise PocketError(
             f"tile of {tile} pixels with a halo of {halo} on each side",
-            expected=f"a tile of at least {2 * halo + multiple}",
+            expected=f"a tile of at least {least_tile(halo, multiple)}",
             fix="export the model again with a larger --size",
         )
     return [*range(0, last, step), last]

@@ -42,15 +42,24 @@ def write_photographs(folder: Path, times: dict[str, float], orientation: int = 
     return folder
 
 
-def write_raw(folder: Path, truth: np.ndarray, cfa: str = "BGGR", bits: int = 10) -> Path:
-    """A noiseless mosaic bracket of a full-resolution RGB image, and its ground truth."""
+def write_raw(
+    folder: Path,
+    truth: np.ndarray,
+    cfa: str = "BGGR",
+    bits: int = 10,
+    *,
+    size: tuple[int | None, int | None] = (None, None),
+) -> Path:
+    """A noiseless mosaic bracket of a full-resolution RGB image, and its ground truth, of which
+    `size` rows and columns are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     white, black = 2**bits - 1, 2 ** (bits - 4)
     mosaic = flip(sample(flip_image(truth, cfa)), FLIPS[cfa])
     for name, ratio in (("short", 1), ("mid", 4), ("long", 16)):
         numbers = np.round(np.clip(mosaic * ratio, 0, 1) * (white - black) + black)
-        Image.fromarray(numbers.astype(np.uint16)).save(folder / f"{name}.png")
-    write_exr(folder / "gt.exr", truth, half=False)
+        kept = np.ascontiguousarray(numbers.astype(np.uint16)[: size[0], : size[1]])
+        Image.fromarray(kept).save(folder / f"{name}.png")
+    write_exr(folder / "gt.exr", truth[: size[0], : size[1]], half=False)
     fields = {
         "files": ["long.png", "short.png", "mid.png"],
         "exposure_times_s": [0.16, 0.01, 0.04],
@@ -158,6 +167,30 @@ def test_raw_bracket_of_any_pattern(tmp_path: Path, cfa: str, bits: int) -> None
     red_site = unflipped[::2, ::2][0, 0] if cfa == "RGGB" else None
     assert red_site in (None, truth[0, 0, 0])
     assert {"gt.exr", "metadata.json"} < bracket.sha256.keys()
+
+
+@pytest.mark.parametrize("cfa", list(FLIPS))
+@pytest.mark.parametrize("size", [(11, 16), (12, 15), (11, 15)])
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_odd_mosaic_is_filled_up_to_whole_quads(
+    tmp_path: Path, cfa: str, size: tuple[int, int], stream: bool
+) -> None:
+    even = read_bracket(write_raw(tmp_path / "even", scene(), cfa))
+    odd = read_bracket(write_raw(tmp_path / "odd", scene(), cfa, size=size), stream=stream)
+    assert odd.padding == (size[0] % 2, size[1] % 2)
+    assert odd.size() == even.size() == (6, 8)
+    for frame, whole in zip(odd.frames, even.frames, strict=True):
+        found, expected = (flip(np.asarray(f.pixels), odd.flips) for f in (frame, whole))
+        shown = np.s_[: size[0], : size[1]]
+        np.testing.assert_array_equal(found[shown], expected[shown])
+        if size[0] % 2:
+            np.testing.assert_array_equal(found[-1], found[-3])
+        if size[1] % 2:
+            np.testing.assert_array_equal(found[:, -1], found[:, -3])
+    if not stream:
+        assert odd.ground_truth is not None
+        short = pack(np.asarray(odd.frames[0].pixels))
+        np.testing.assert_allclose(short, odd.ground_truth, atol=0.6 / 2**10 / (15 / 16))
 
 
 def test_wrong_pattern_would_be_seen(tmp_path: Path) -> None:

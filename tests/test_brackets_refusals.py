@@ -192,8 +192,14 @@ def test_ten_bits_that_are_sixteen(tmp_path: Path) -> None:
     assert error.expected == "at most 1023"
 
 
-def test_odd_mosaic(tmp_path: Path) -> None:
-    refused(raw(tmp_path, size=(9, 12)), r"short\.png: a mosaic of 9×12")
+def test_a_mosaic_below_one_quad(tmp_path: Path) -> None:
+    refused(raw(tmp_path, size=(1, 12)), r"short\.png: a mosaic of 1×12")
+
+
+def test_mosaics_of_sizes_that_fill_up_alike(tmp_path: Path) -> None:
+    folder = raw(tmp_path, size=(9, 12))
+    Image.fromarray(np.full((10, 12), 900, np.uint16)).save(folder / "mid.png")
+    refused(folder, r"different sizes \(short\.png 9×12, mid\.png 10×12")
 
 
 def test_wrong_domain(tmp_path: Path) -> None:

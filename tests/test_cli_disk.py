@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from fuse_toy import exported
 
 SAMPLE = str(files("pockethdr.brackets") / "sample")
 
@@ -34,9 +35,19 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 
 def export(out: Path) -> subprocess.CompletedProcess[str]:
-    command = "-m pockethdr.cli export dsan-m16 --targets onnx --precisions fp32 --size 32x32"
+    command = "-m pockethdr.cli export dsan-m16 --targets onnx --precisions fp32 --size 64x64"
     arguments = [*command.split(), "--brackets", SAMPLE, "--out", str(out)]
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+
+
+def fuse(artifact: Path, out: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pockethdr.cli", "fuse", str(artifact), SAMPLE]
+    return subprocess.run(
+        [*command, "--out", str(out)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
 
 
 def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -50,6 +61,29 @@ def test_a_full_disk(mounted: Callable[[str], Path]) -> None:
     refused(export(out), "full")
     left = [path for path in out.rglob("*") if path.is_file() and "partial" in path.name]
     assert not left
+
+
+@pytest.mark.parametrize("suffix", ["exr", "jpg", "tif"])
+def test_a_disk_too_full_for_the_picture(
+    mounted: Callable[[str], Path], tmp_path: Path, suffix: str
+) -> None:
+    pytest.importorskip("onnx")
+    place = mounted("size=12k")
+    done = fuse(exported(tmp_path / "export", "raw", (64, 64)), place / f"a.{suffix}")
+    refused(done, "full", f"a.{suffix}")
+    assert not list(place.iterdir())
+
+
+def test_a_disk_too_full_for_what_is_kept_meanwhile(
+    mounted: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Frames and result lie in unnamed files where TMPDIR says, which vanish with the process."""
+    pytest.importorskip("onnx")
+    place, out = mounted("size=512k"), tmp_path / "out" / "a.exr"
+    done = fuse(exported(tmp_path / "export", "raw", (64, 64)), out, TMPDIR=str(place))
+    refused(done, "No space left", "TMPDIR", str(place))
+    assert not list(place.glob("pockethdr-*"))
+    assert not out.exists()
 
 
 def test_a_read_only_disk(mounted: Callable[[str], Path]) -> None:

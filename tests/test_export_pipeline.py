@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,18 @@ import pytest
 import torch
 
 from pockethdr.brackets.read import read_bracket
+from pockethdr.calibration.calibration import Calibration
 from pockethdr.errors import ArtifactError, ModelError, PocketError, RefusedError
+from pockethdr.export.context import Cut
 from pockethdr.export.lowrank import dynamic_convolutions
-from pockethdr.export.manifest import Manifest, read_manifest, sha256_of
+from pockethdr.export.manifest import ContextRecord, Manifest, read_manifest, sha256_of
 from pockethdr.export.pipeline import export_model
 from pockethdr.export.recipe import named_recipe
+from pockethdr.export.rewrite import Proof
 from pockethdr.export.static import static_program
+from pockethdr.export.tile import check_tile, least_tile
 from pockethdr.models.load import Loaded, load_model
+from pockethdr.runtime.tiling import tiles
 
 FREE_KERNEL = '''
 import torch
@@ -139,6 +145,69 @@ def test_no_pair_of_target_and_precision(loaded: Loaded, sample: Path, tmp_path:
 def test_a_size_that_the_network_does_not_take(loaded: Loaded, sample: Path) -> None:
     with pytest.raises(ModelError, match="multiple of 2"):
         static_program(loaded, size=(65, 64), bracket=read_bracket(sample))
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [("ahdrnet-mobile", 174), ("deephdr-mobile", 200), ("deephdr-paper", 360)],
+)
+def test_a_tile_that_is_all_halo_is_refused_before_the_work(
+    name: str, least: int, sample: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    large = load_model(name, domain="raw")
+    with pytest.raises(PocketError, match=rf"--size {least}x800") as refused:
+        exported(large, sample, tmp_path / "o", size=(16, 800), progress=said.append)
+    assert refused.value.expected == f"at least {least}x{least}"
+    assert said == []
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_least_tile_that_export_takes_is_the_least_that_tiles() -> None:
+    for halo, multiple in [(0, 1), (3, 1), (5, 2), (6, 4), (26, 2), (174, 8)]:
+        least = least_tile(halo, multiple)
+        check_tile("net", (least, least), halo, multiple)
+        assert len(tiles((2 * least, least), (least, least), halo, multiple)) > 1
+        with pytest.raises(PocketError, match="too small"):
+            check_tile("net", (least, least - multiple), halo, multiple)
+        if least > multiple:
+            with pytest.raises(PocketError, match=f"at least {least}"):
+                tiles((2 * least, least), (least - multiple, least), halo, multiple)
+
+
+def test_a_cut_network_is_held_to_the_halo_of_its_tiles(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is known only once it is cut."""
+    cut = Cut(ContextRecord(1, ()), 40, Proof("context", "", "", "", 0.0))
+    monkeypatch.setattr("pockethdr.export.pipeline.find_cut", lambda _: cut)
+    monkeypatch.setattr("pockethdr.export.pipeline.halo_of", lambda *_: None)
+    whole = load_model("dsan-m16-global", domain="raw")
+    with pytest.raises(PocketError, match="at least 82x82"):
+        exported(whole, sample, tmp_path / "o", precisions=("fp32",))
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_calibration_serves_every_size(
+    loaded: Loaded, sample: Path, out: Path, tmp_path: Path
+) -> None:
+    known = Calibration.load(out / "calibration.json")
+    said: list[str] = []
+    other = {"size": (80, 64), "precisions": ("int8",), "progress": said.append}
+    (artifact,) = exported(loaded, sample, tmp_path / "o", calibration=known, **other).artifacts
+    assert artifact.checks["ranges"]["foreign"] == []
+    assert not any("calibrating" in sentence for sentence in said)
+    assert (tmp_path / "o/calibration.json").read_bytes() == (out / "calibration.json").read_bytes()
+
+
+def test_the_calibration_of_another_network_is_refused(
+    loaded: Loaded, sample: Path, out: Path, tmp_path: Path
+) -> None:
+    known = Calibration.load(out / "calibration.json")
+    strange = replace(known, tensors={"of_another": next(iter(known.tensors.values()))})
+    with pytest.raises(PocketError, match="of_another"):
+        exported(loaded, sample, tmp_path / "o", calibration=strange, precisions=("int8",))
+    assert not (tmp_path / "o" / "manifest.json").exists()
 
 
 def test_a_free_kernel_stops_the_export_unless_allowed(tmp_path: Path, sample: Path) -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from fuse_toy import exported
@@ -73,6 +74,16 @@ def test_a_second_run_goes_on(artifact, folders, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "2 of 3 are there already" in done.stdout
     assert (tmp_path / "out" / "a.jpg").stat().st_mtime_ns == before
+
+
+def test_an_odd_mosaic_comes_back_in_its_own_size(artifact, folders, tmp_path):
+    for file in ("short.png", "mid.png", "long.png"):
+        frame = cv2.imread(str(SAMPLE / file), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(folders[0] / file), frame[:333, :407])
+    done = cli(artifact, folders[0], "--out", tmp_path / "a.jpg", "--preview", tmp_path / "a.png")
+    assert done.returncode == 0, done.stderr
+    for file in ("a.jpg", "a.png"):
+        assert cv2.imread(str(tmp_path / file)).shape == (333, 407, 3)
 
 
 def test_existing_files_are_refused_before_the_work(artifact, tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pockethdr.brackets.bracket import Camera
+from pockethdr.brackets.bracket import Camera, flips_of
 from pockethdr.brackets.exr import read_exr
 from pockethdr.errors import PocketError
 from pockethdr.runtime.image import InMemory, image_of, upright
@@ -37,6 +37,21 @@ def _smooth(orientation=1, size=(400, 300)):
     levels = np.exp2(10 * (rows / size[0] - 1))
     planes = np.stack([levels, levels * (1 - 0.3 * columns / size[1]), levels * 0.8])
     return image_of(planes, "rgb", orientation=orientation)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("padding", [(1, 0), (0, 1), (1, 1)])
+@pytest.mark.parametrize("cfa", ["RGGB", "GBRG", "GRBG", "BGGR"])
+def test_what_filled_an_odd_mosaic_is_not_shown(orientation, padding, cfa):
+    packed = np.random.default_rng(0).random((4, 70, 20), dtype=np.float32)
+    turns = {"flips": flips_of(cfa), "orientation": orientation}
+    shown = image_of(packed, "raw", Camera(cfa), padding=padding, **turns)
+    whole = image_of(packed, "raw", Camera(cfa), flips=flips_of(cfa)).rgb()
+    cropped = whole[: 140 - padding[0], : 40 - padding[1]]
+    expected = upright(cropped, orientation)
+    assert shown.size == expected.shape[:2]
+    strips = [shown.strip(rows) for rows in shown.strips()]
+    np.testing.assert_allclose(np.concatenate(strips, axis=1), expected.transpose(2, 0, 1))
 
 
 def _expected(image):

@@ -164,7 +164,22 @@ def calibrate(
     help="Search the recipe whose INT8 loses at most this many dB against ground truth, in PSNR-µ "
     "and in PSNR-ℓ; writes OUT/recipe.json. Exits with 1 when none does.",
 )
-@_size
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="A file of `calibrate` or of an earlier export of this network, at any size; "
+    "without it, INT8 is calibrated on the brackets.",
+)
+@click.option(
+    "--size",
+    "sizes",
+    type=Size(),
+    multiple=True,
+    default=["256x256"],
+    show_default="256x256",
+    help="Of the network's grid; for raw that is half the sensor's rows and columns. Given several "
+    "times, each size is exported into a folder HxW of --out, all with one calibration.",
+)
 @_patches
 @_seed
 @_ray
@@ -183,7 +198,8 @@ def export(
     recipe: str | None,
     tuned: Path | None,
     max_loss: float | None,
-    size: tuple[int, int],
+    calibration: Path | None,
+    sizes: tuple[tuple[int, int], ...],
     max_patches: int,
     seed: int,
     ray: str | None,
@@ -202,10 +218,12 @@ def export(
           --targets tflite,coreml --precisions fp16,int8 --brackets photos --out out/mynet
       pockethdr export ahdrnet-mobile --max-loss 0.1 --brackets photos --out out/ahdrnet
       pockethdr export ahdrnet-mobile --recipe out/ahdrnet/recipe.json --brackets photos --out b
+      pockethdr export dsan-m32 --brackets photos --size 256x256 --size 552x720 --out out/m32
     """
     from pockethdr.brackets.read import find_brackets
+    from pockethdr.calibration.calibration import Calibration
     from pockethdr.export.max_loss import recipe_for_loss
-    from pockethdr.export.pipeline import export_model
+    from pockethdr.export.pipeline import CALIBRATION_NAME, export_model
     from pockethdr.export.tuned import chosen_recipe
     from pockethdr.models.load import load_model
 
@@ -215,39 +233,48 @@ def export(
     wanted = named_or_file(recipe) if recipe else None
     chosen, tuning = chosen_recipe(loaded, wanted, tuned)
     folders = find_brackets(brackets, domain=domain)
+    # Smallest first: a size that is too small is refused before anything is made.
+    sizes = tuple(sorted(set(sizes), key=lambda size: (min(size), size)))
+    places = {size: out / f"{size[0]}x{size[1]}" if len(sizes) > 1 else out for size in sizes}
+    known = Calibration.load(calibration) if calibration else None
     found: Found | None = None
-    with stages("exporting") as stage:
-        if max_loss is not None:
+    if max_loss is not None:
+        with stages("searching") as stage:
             found = recipe_for_loss(
                 loaded,
                 max_loss=max_loss,
                 brackets=folders,
-                size=size,
+                size=sizes[0],
                 cache=out / ".cache" / "search.json",
                 base=wanted,
                 tuned=tuning,
                 allow_dynamic=allow_dynamic,
                 say=stage,
             )
-            chosen = found.recipe
-        manifest = export_model(
-            loaded,
-            targets=targets,
-            precisions=precisions,
-            bracket_folders=folders,
-            out=out,
-            size=size,
-            recipe=chosen,
-            seed=seed,
-            patches=max_patches,
-            overwrite=overwrite,
-            allow_dynamic=allow_dynamic,
-            tuned=tuning,
-            ray=ray,
-            command=command_line(context),
-            progress=stage,
-        )
-    print_manifest(manifest, out)
+        chosen = found.recipe
+    for size, place in places.items():
+        with stages("exporting") as stage:
+            manifest = export_model(
+                loaded,
+                targets=targets,
+                precisions=precisions,
+                bracket_folders=folders,
+                out=place,
+                size=size,
+                recipe=chosen,
+                seed=seed,
+                patches=max_patches,
+                overwrite=overwrite,
+                allow_dynamic=allow_dynamic,
+                tuned=tuning,
+                ray=ray,
+                calibration=known,
+                command=command_line(context),
+                progress=stage,
+            )
+        print_manifest(manifest, place)
+        if known is None and manifest.calibration:
+            known = Calibration.load(place / CALIBRATION_NAME)
     if found is not None:
         write_found(found, out)
         context.exit(0 if found.met else 1)

@@ -44,6 +44,12 @@ _RESPONSES = ("auto", "srgb", "gamma22", "linear", "debevec")
 )
 @click.option("--exposure", default=0.0, show_default=True, help="Stops, of what displays show.")
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
+@click.option(
+    "--memory",
+    metavar="512MB",
+    help="What the process may take: the largest tile that fits, of the sizes that lie beside "
+    "ARTIFACT (see `export --size`). Refused, with the least that would do, where none fits.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.pass_context
 def fuse(
@@ -58,6 +64,7 @@ def fuse(
     response: str,
     exposure: float,
     threads: int,
+    memory: str | None,
     overwrite: bool,
 ) -> None:
     """Fuse the three exposures of BRACKET_DIR with ARTIFACT, tile by tile.
@@ -69,6 +76,8 @@ def fuse(
     Examples:
       pockethdr fuse out/m32/dsan-m32_rgb_int8.tflite photos/garden --out garden.jpg
       pockethdr fuse out/m32/dsan-m32_raw_int8.tflite --batch photos --out fused --format exr
+      pockethdr fuse out/m32/552x720/dsan-m32_raw_int8.tflite photos/garden --out garden.jpg \\
+          --memory 256MB
     """
     from pockethdr.runtime.fuse import Fuser
 
@@ -76,6 +85,7 @@ def fuse(
         raise click.UsageError("give BRACKET_DIR, or --batch FOLDER without --preview")
     save = {"overwrite": overwrite, "exposure": exposure, "threads": threads}
     options: dict[str, Any] = {"threads": threads, "align": align, "response": response}
+    options["memory"] = memory
     if bracket is not None:
         _check(out, preview, overwrite)
         with Fuser(artifact, **options) as fuser:
