@@ -26,6 +26,7 @@ from pockethdr.brackets.sources import HELD_OUT, TRAIN, digest, scenes
 from pockethdr.calibration.histogram import Histogram
 from pockethdr.calibration.observe import Observer
 from pockethdr.calibration.ranges import range_of
+from pockethdr.errors import PocketError
 from pockethdr.export.coding import with_input_gains
 from pockethdr.export.fake_quant import learned_ranges, trainable
 from pockethdr.export.quantize import quantized
@@ -118,7 +119,20 @@ def _prepared(loaded: Loaded, recipe: Recipe, patches: Patches) -> fx.GraphModul
     short, *_ = patches.fixed(1)
     height, width = short.shape[2:]
     program = static_program(loaded, size=(height, width)).program
+    _check_takes_batches(program, patches, loaded.spec)
     return with_input_gains(program, recipe.input_gains)
+
+
+def _check_takes_batches(program: fx.GraphModule, patches: Patches, spec: str) -> None:
+    try:
+        with torch.no_grad():
+            program(*patches.get(0)[:3])
+    except RuntimeError as error:
+        raise PocketError(
+            f"{spec}: its graph holds sizes, and does not take a batch ({error})",
+            expected="a network of convolutions, whose graph suits every batch and frame",
+            fix="pockethdr export --max-loss finds a recipe that needs no tuning",
+        ) from error
 
 
 def _starting_ranges(
