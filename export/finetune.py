@@ -2,10 +2,9 @@
 
 The objective is what a user sees, decibels, so every scene counts alike, dark or bright:
 
-    loss = D(H, H_float) + a · D(H, H*)       D(x, y) = ln mse(µ(x), µ(y)) + ½ ln mse(x, y)
+    loss = D(H, H*) + a · D(H, H_float)       D(x, y) = ln mse(µ(x), µ(y)) + ½ ln mse(x, y)
 
-with the float network's output and the ground truth H*, each mean over one image. An artifact has
-to be the network that was exported, not another one that scores as well.
+with the ground truth H* and the float network's output, each mean over one image.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class FinetuneConfig:
     Attributes:
         minutes: time budget; the learning rate's cosine spans it, or `steps` when that is given.
         patch: side in sensor pixels; None for 128 (raw) or 64 (rgb).
-        truth: weight a of the ground truth as a second target.
+        teacher: weight a of the float network's output as a second target.
         clip: bound on the norm of the gradient, since one dark image can have a steep one.
     """
 
@@ -60,7 +59,7 @@ class FinetuneConfig:
     patch: int | None = None
     lr: float = 1e-3
     warmup: int = 50
-    truth: float = 0.1
+    teacher: float = 0.3
     clip: float = 1.0
     seed: int = 0
     threads: int = 1
@@ -166,7 +165,7 @@ def _train(
         with torch.no_grad():
             floats = teacher(*frames)
         found = network(*frames)
-        loss = _distance(found, floats) + config.truth * _distance(found, truth)
+        loss = _distance(found, truth) + config.teacher * _distance(found, floats)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), config.clip)

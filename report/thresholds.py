@@ -15,12 +15,13 @@ class Thresholds:
     Attributes:
         fp32, fp16, int8: least PSNR-µ against the PyTorch reference, on the worst bracket.
         loss: most that PSNR-µ and PSNR-ℓ against ground truth may lose on the mean of the brackets
-            that have one: 40 dB from a good network may still cost it ten.
+            that have one. For INT8 this is the stricter one: weights tuned for it are those of
+            another network, which scores as well (docs/decisions/009-int8-by-fine-tuning.md).
     """
 
     fp32: float = 60.0
     fp16: float = 60.0
-    int8: float = 40.0
+    int8: float = 35.0
     loss: float = 0.5
 
     def of(self, precision: str) -> float:

@@ -1,6 +1,6 @@
 """The INT8 gate lets the shipped network through, and none of three that were broken on purpose.
 
-A factor of 1.02 on every weight's scale leaves 42.8 dB on this bracket, and so passes 40 dB. Such a
+A factor of 1.02 on every weight's scale leaves 42.8 dB on this bracket, and so passes. Such a
 factor on activations is found by `imposed`, and on a layer by `debug`, in the tests of those.
 """
 

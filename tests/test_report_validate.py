@@ -118,8 +118,10 @@ def test_json_holds_rows_details_host_and_bounds(
 ) -> None:
     rows = validate(exported.out, scenes, threads=1, json_path=tmp_path / "judged.json")
     data = json.loads((tmp_path / "judged.json").read_text())
-    assert set(data) == {"rows", "details", "host", "manifest", "thresholds", "command"}
-    assert data["thresholds"] == {"fp32": 60, "fp16": 60, "int8": 40, "loss": 0.5}
+    assert set(data) == {
+        *("rows", "devices", "details", "host", "manifest", "thresholds", "command")
+    }
+    assert data["thresholds"] == {"fp32": 60, "fp16": 60, "int8": 35, "loss": 0.5}
     assert len(data["details"]) == 6
     assert data["rows"][0]["psnr_mu_vs_reference"] == rows[0].psnr_mu_vs_reference
     assert data["rows"][0]["latency_ms"] is None
