@@ -45,7 +45,7 @@ ABLATION = (
     *("dsan-m32-static", "dsan-m32-global", "dsan-m32-grid", "dsan-m32-pixel"),
     *("dsan-m32-l4", "dsan-m32-free"),
 )
-SHIPPED = "dsan-m32"
+SHIPPED = ("dsan-m32", "dsan-m16")
 REFERENCE, MERGE = "noisy reference frame", "weighted merge"
 METRICS = ("psnr_mu", "ssim_mu", "psnr_l", "ssim_l")
 # Of the paper's Table I: 1024×768 on the network's grid.
@@ -112,7 +112,7 @@ def _steps(weights: Path) -> int | None:
 
 def compared(runs: Path | None) -> dict[str, Path | None]:
     """Name → weights of the equal budget, and the default."""
-    shipped = {name: zoo.shipped_weights(name, RAW) for name in (*FOUR, SHIPPED)}
+    shipped = {name: zoo.shipped_weights(name, RAW) for name in (*FOUR, *SHIPPED)}
     return shipped | {name: runs / name / "ema.safetensors" for name in FOUR if runs}
 
 
