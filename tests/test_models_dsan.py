@@ -165,5 +165,5 @@ def test_unknown_names_list_the_known() -> None:
         zoo.variant("dsan-m99")
     with pytest.raises(ModelError, match="no field"):
         DsanConfig.from_dict({"width": 3})
-    assert len(zoo.names()) == len(set(zoo.names())) == 34
+    assert len(zoo.names()) == len(set(zoo.names())) == 44
     assert zoo.variant("dsan-m32").config == zoo.variant("dsan-m32-pixel").config
