@@ -28,6 +28,7 @@ apk: $(STAMP)
 
 android-test: $(STAMP)
 	$(BIN)/python -W ignore -m android_demo.ci.android_test
+	$(BIN)/python -m pytest tests/test_android_parity.py
 
 # mypy cannot follow an editable install, and what users import is the built package anyway.
 lint: $(STAMP)
