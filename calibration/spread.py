@@ -7,9 +7,11 @@ gives its bracket to another.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,11 @@ from pockethdr.errors import PocketError, Unavailable
 
 #: Instead of an address: processes of this machine, one a core, gone when calibration is done.
 LOCAL = "local"
+
+
+def calibrator(address: str | None) -> Callable[..., Calibration]:
+    """`calibrate`, or with the address of a cluster the same on Ray."""
+    return partial(calibrate_on_ray, address=address) if address else calibrate
 
 
 def calibrate_on_ray(
@@ -116,10 +123,16 @@ def _connected(address: str) -> Iterator[Any]:
 
 
 def _packed(program: fx.GraphModule) -> bytes:
-    """A program with its node names and shapes, which plain pickling would lose."""
+    """A program with its node names and shapes, which plain pickling would lose, and no more.
+
+    What else a trace notes refers to modules of this process, which a worker need not have.
+    """
     from torch.fx._graph_pickler import GraphPickler
 
-    return GraphPickler.dumps(fx.GraphModule(program, program.graph))  # of no subclass
+    plain = fx.GraphModule(program, copy.deepcopy(program.graph))  # of no subclass
+    for node in plain.graph.nodes:
+        node.meta = {key: value for key, value in node.meta.items() if key == "val"}
+    return GraphPickler.dumps(plain)
 
 
 def _unpacked(packed: bytes, sha256: str) -> fx.GraphModule:
