@@ -41,9 +41,8 @@ from pockethdr.models.load import example_frames, load_model
 from pockethdr.models.weights import read_header
 
 FOUR = ("deephdr-mobile", "ahdrnet-mobile", "nhdrrnet-mobile", "dsan-m32-pixel")
-ABLATION = (
-    *("dsan-m32-static", "dsan-m32-global", "dsan-m32-grid", "dsan-m32-pixel"),
-    *("dsan-m32-l4", "dsan-m32-free"),
+ABLATION = tuple(
+    f"dsan-m32-{change}" for change in ("static", "global", "grid", "pixel", "l4", "free")
 )
 SHIPPED = ("dsan-m32", "dsan-m16")
 REFERENCE, MERGE = "noisy reference frame", "weighted merge"

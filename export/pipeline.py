@@ -23,8 +23,8 @@ from torch import Tensor, fx
 from pockethdr.brackets.bracket import Bracket
 from pockethdr.brackets.read import read_bracket
 from pockethdr.calibration.calibration import Calibration, CalibrationError
-from pockethdr.calibration.observe import calibrate, program_sha256
-from pockethdr.calibration.spread import calibrate_on_ray
+from pockethdr.calibration.observe import program_sha256
+from pockethdr.calibration.spread import calibrator
 from pockethdr.errors import ArtifactError, PocketError, Unavailable
 from pockethdr.export.coding import with_input_gains
 from pockethdr.export.context import Cut, context_example, find_cut, split
@@ -295,8 +295,7 @@ class _Export:
     def _calibrated(self) -> Calibration:
         s = self.settings
         self.say(f"calibrating on {len(s.brackets)} brackets")
-        run = partial(calibrate_on_ray, address=s.ray) if s.ray else calibrate
-        return run(
+        return calibrator(s.ray)(
             self.integer,
             s.brackets,
             seed=s.seed,

@@ -6,7 +6,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from pockethdr.report.bars import Bar, bars
-from pockethdr.report.layers import EQUAL_DB, Layer, Layers
+from pockethdr.report.layers import Layer, Layers
+from pockethdr.report.row import IDENTICAL_DB
 
 _MOST_DB = 80.0
 
@@ -69,13 +70,13 @@ def _caption(found: Layers, shown: int) -> str:
 
 
 def _note(layer: Layer) -> str:
-    shown = layer.own_db < EQUAL_DB and (layer.clipped or 0) > 0.0005
+    shown = layer.own_db < IDENTICAL_DB and (layer.clipped or 0) > 0.0005
     clipped = f", {layer.clipped:.1%} clipped" if shown else ""
     return _decibel(layer.own_db) + clipped
 
 
 def _decibel(value: float) -> str:
-    return "equal" if value >= EQUAL_DB else f"{value:.1f}"
+    return "equal" if value >= IDENTICAL_DB else f"{value:.1f}"
 
 
 def _share(value: float | None, digits: int) -> str:

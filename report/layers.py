@@ -29,15 +29,13 @@ from pockethdr.export.tuned import read_tuned, shipped_tuning
 from pockethdr.models.load import Loaded, load_model
 from pockethdr.report.matching import Match, matched
 from pockethdr.report.reference import exported_weights
+from pockethdr.report.row import IDENTICAL_DB
 from pockethdr.runtime.artifact import deployed
 from pockethdr.runtime.context import Context
 from pockethdr.runtime.feed import Feed
 from pockethdr.runtime.runner import Array
 from pockethdr.runtime.taps import Tap, Taps, open_taps
 from pockethdr.runtime.tiling import Span, Tile
-
-#: Stands for the SQNR of equal tensors, which is infinite and cannot be written as JSON.
-EQUAL_DB = 200.0
 
 
 @dataclass(frozen=True)
@@ -281,8 +279,8 @@ class _Score:
     def over(self, noise: float) -> float:
         """The signal over `noise`, in dB."""
         if noise == 0:
-            return EQUAL_DB
-        return min(EQUAL_DB, 10 * math.log10(max(self.signal, 1e-30) / noise))
+            return IDENTICAL_DB
+        return min(IDENTICAL_DB, 10 * math.log10(max(self.signal, 1e-30) / noise))
 
     @property
     def cosine(self) -> float:

@@ -33,7 +33,7 @@ def open_tflite(artifact: Path, threads: int, layout: str | None) -> LiteRunner:
         ArtifactError: not a TFLite network of three inputs and one output.
         Unavailable: LiteRT is not installed.
     """
-    return LiteRunner(_interpreter(artifact, threads, allocate=False), artifact, layout)
+    return LiteRunner(interpreter_of(artifact, threads, allocate=False), artifact, layout)
 
 
 class LiteRunner(HostFrames):
@@ -123,7 +123,7 @@ def undelegated(artifact: Path) -> dict[str, int]:
     The execution plan lists every operator and, as DELEGATE, each partition that XNNPACK took. An
     operator is taken when a partition's outputs depend on it without passing through its inputs.
     """
-    details = _interpreter(artifact, 1)._get_ops_details()
+    details = interpreter_of(artifact, 1)._get_ops_details()
     partitions = [op for op in details if op["op_name"] == "DELEGATE"]
     ops = [op for op in details if op["op_name"] != "DELEGATE"]
     producer = {int(tensor): index for index, op in enumerate(ops) for tensor in op["outputs"]}
@@ -150,7 +150,19 @@ def _covered(
     return found
 
 
-def _interpreter(artifact: Path, threads: int, *, allocate: bool = True) -> Any:
+def interpreter_of(
+    artifact: Path, threads: int, *, allocate: bool = True, keep_all: bool = False
+) -> Any:
+    """LiteRT's interpreter of a .tflite file.
+
+    Args:
+        allocate: its tensors, at once.
+        keep_all: inner tensors too stay readable after a run, which takes their memory.
+
+    Raises:
+        ArtifactError: LiteRT cannot load it.
+        Unavailable: LiteRT is not installed.
+    """
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
@@ -159,7 +171,9 @@ def _interpreter(artifact: Path, threads: int, *, allocate: bool = True) -> Any:
         ) from error
     try:
         with quiet():
-            interpreter = Interpreter(str(artifact), num_threads=threads)
+            interpreter = Interpreter(
+                str(artifact), num_threads=threads, experimental_preserve_all_tensors=keep_all
+            )
             if allocate:
                 interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pockethdr.errors import ArtifactError, Unavailable
-from pockethdr.export.quiet import quiet
+from pockethdr.runtime.litert import interpreter_of
 from pockethdr.runtime.runner import Array, Frames, order_inputs
 
 _CLAMPS = frozenset({"Relu", "Clip", "relu", "relu6", "clip"})
@@ -88,18 +88,9 @@ class LiteTaps:
     channels_last = True
 
     def __init__(self, artifact: Path) -> None:
-        try:
-            from ai_edge_litert.interpreter import Interpreter
-        except ImportError as error:
-            raise Unavailable(
-                "LiteRT is not installed", install="pip install 'pockethdr[tflite]'"
-            ) from error
-        with quiet(), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it needs memory is why it is not the default
-            self._interpreter = Interpreter(
-                str(artifact), num_threads=1, experimental_preserve_all_tensors=True
-            )
-            self._interpreter.allocate_tensors()
+            self._interpreter = interpreter_of(artifact, 1, keep_all=True)
         self.runtime = "LiteRT with XNNPACK, all tensors kept"
         details = self._interpreter.get_input_details()
         self._inputs = [details[i] for i in order_inputs([d["name"] for d in details], artifact)]

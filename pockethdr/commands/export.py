@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,8 +102,7 @@ def calibrate(
       pockethdr calibrate dsan-m32 --brackets photos --out calibration.json --method percentile
     """
     from pockethdr.brackets.read import find_brackets
-    from pockethdr.calibration.observe import calibrate as calibrated
-    from pockethdr.calibration.spread import calibrate_on_ray
+    from pockethdr.calibration.spread import calibrator
     from pockethdr.export.static import static_program
     from pockethdr.models.load import load_model
 
@@ -113,8 +111,7 @@ def calibrate(
     with stages("calibrating") as stage:
         stage("tracing and rewriting")
         program = static_program(loaded, size=size, allow_dynamic=allow_dynamic).program
-        run = partial(calibrate_on_ray, address=ray) if ray else calibrated
-        found = run(
+        found = calibrator(ray)(
             program,
             folders,
             seed=seed,
