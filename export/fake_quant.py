@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from pockethdr.export.quantize import QMAX, QMIN, RANGE_OF, weight_scales
+from pockethdr.export.rewrite import constants_of_size
 
 _OPS = torch.ops.quantized_decomposed
 
@@ -139,6 +140,7 @@ def _unrounded(dequantize: fx.Node) -> fx.Node:
 
 def _constants_to_parameters(program: fx.GraphModule) -> None:
     read = {str(node.target) for node in program.graph.nodes if node.op == "get_attr"}
+    read -= constants_of_size(program)
     for name, value in list(program.named_buffers()):
         if name in read and value.is_floating_point():
             owner, _, last = name.rpartition(".")

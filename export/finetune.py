@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,7 +25,6 @@ from pockethdr.brackets.sources import HELD_OUT, TRAIN, digest, scenes
 from pockethdr.calibration.histogram import Histogram
 from pockethdr.calibration.observe import Observer
 from pockethdr.calibration.ranges import range_of
-from pockethdr.errors import PocketError
 from pockethdr.export.coding import with_input_gains
 from pockethdr.export.fake_quant import learned_ranges, trainable
 from pockethdr.export.quantize import quantized
@@ -92,7 +91,8 @@ def finetune(
     placed = quantized(prepared, ranges, recipe, LITERT_INT8)
     say(f"{placed.summary.int8_mac_share:.0%} of the multiplications are integer")
     network = trainable(placed.program, weights=recipe.weights)
-    steps = _train(network, loaded.module, patches, config, say)
+    at_once = config.batch if _takes_batches(prepared, patches) else 1
+    steps = _train(network, loaded.module, patches, at_once, config, say)
     _copy_constants(network, prepared)
     training = {
         **asdict(config),
@@ -118,20 +118,22 @@ def _prepared(loaded: Loaded, recipe: Recipe, patches: Patches) -> fx.GraphModul
     short, *_ = patches.fixed(1)
     height, width = short.shape[2:]
     program = static_program(loaded, size=(height, width)).program
-    _check_takes_batches(program, patches, loaded.spec)
     return with_input_gains(program, recipe.input_gains)
 
 
-def _check_takes_batches(program: fx.GraphModule, patches: Patches, spec: str) -> None:
+def _takes_batches(program: fx.GraphModule, patches: Patches) -> bool:
+    """A graph of more than convolutions may hold the one image that it was traced with."""
     try:
         with torch.no_grad():
             program(*patches.get(0)[:3])
-    except RuntimeError as error:
-        raise PocketError(
-            f"{spec}: its graph holds sizes, and does not take a batch ({error})",
-            expected="a network of convolutions, whose graph suits every batch and frame",
-            fix="pockethdr export --max-loss finds a recipe that needs no tuning",
-        ) from error
+    except RuntimeError:
+        return False
+    return True
+
+
+def _parts(frames: Sequence[Tensor], images: int) -> list[tuple[Tensor, ...]]:
+    """A batch in parts of so many images."""
+    return list(zip(*(frame.split(images) for frame in frames), strict=True))
 
 
 def _starting_ranges(
@@ -142,7 +144,8 @@ def _starting_ranges(
     with torch.no_grad():
         for step in range(_CALIBRATION_BATCHES):
             *frames, _ = patches.get(step)
-            observer.run(*frames)
+            for image in _parts(frames, 1):
+                observer.run(*image)
     found = {name: range_of(h, recipe.method) for name, h in tensors.items() if h.count}
     return {name: (chosen.low, chosen.high) for name, chosen in found.items()}
 
@@ -151,10 +154,11 @@ def _train(
     network: fx.GraphModule,
     teacher: nn.Module,
     patches: Patches,
+    at_once: int,
     config: FinetuneConfig,
     say: Callable[[str], None],
 ) -> int:
-    """Train `network` in place; return the number of steps."""
+    """Train `network`, which takes `at_once` images, in place; return the number of steps."""
     optimiser = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=0.0)
     started, step, running = time.monotonic(), 0, math.nan
     while (done := _share_done(config, step, time.monotonic() - started)) < 1:
@@ -164,7 +168,7 @@ def _train(
         *frames, truth = patches.get(step)
         with torch.no_grad():
             floats = teacher(*frames)
-        found = network(*frames)
+        found = torch.cat([network(*part) for part in _parts(frames, at_once)])
         loss = _distance(found, truth) + config.teacher * _distance(found, floats)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -23,6 +23,8 @@ from pockethdr.errors import PocketError
 #: A proof holds when the largest difference over the largest magnitude at its place is below this.
 PROOF_TOLERANCE = 1e-10
 
+_OF_SIZE = "size_"
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -247,12 +249,19 @@ def relative_error(value: Tensor, expected: Tensor) -> float:
     return float("inf") if math.isnan(error) else error
 
 
-def add_constant(program: fx.GraphModule, hint: str, value: Tensor) -> fx.Node:
-    """A buffer of `program` holding `value`, as a node at the current insertion point."""
-    name, count = f"const_{hint}", 0
+def add_constant(
+    program: fx.GraphModule, hint: str, value: Tensor, *, of_size: bool = False
+) -> fx.Node:
+    """A buffer of `program` holding `value`, as a node at the current insertion point.
+
+    Args:
+        of_size: it follows from the size of the frames alone, see `constants_of_size`.
+    """
+    stem, count = f"{_OF_SIZE if of_size else 'const_'}{hint}", 0
+    name = stem
     while hasattr(program, name):
         count += 1
-        name = f"const_{hint}_{count}"
+        name = f"{stem}_{count}"
     program.register_buffer(name, value.detach().clone().contiguous())
     node = program.graph.get_attr(name)
     node.meta["val"] = value.detach()
@@ -267,6 +276,11 @@ def constant_of(node: Any, program: fx.GraphModule) -> Tensor | None:
             value = getattr(value, part)
         return value if isinstance(value, Tensor) else None
     return None
+
+
+def constants_of_size(program: fx.GraphModule) -> set[str]:
+    """Names of the constants that another size of frames has not, or has other values of."""
+    return {name for name, _ in program.named_buffers() if name.startswith(_OF_SIZE)}
 
 
 def drop_unused_constants(program: fx.GraphModule) -> None:

@@ -19,6 +19,7 @@ from torch import fx
 from pockethdr.errors import WeightsError
 from pockethdr.export.coding import with_input_gains
 from pockethdr.export.recipe import DEFAULT_RECIPE, Recipe, named_recipe, recipe_from_json
+from pockethdr.export.rewrite import constants_of_size
 from pockethdr.models import zoo
 from pockethdr.models.load import Loaded
 from pockethdr.models.weights import load_weights, read_header, save_weights
@@ -48,7 +49,7 @@ class Tuned:
             WeightsError: the program has other constants than the one that was tuned.
         """
         prepared = with_input_gains(program, self.recipe.input_gains)
-        load_weights(self.path, prepared)
+        load_weights(self.path, prepared, besides=constants_of_size(prepared))
         return prepared
 
     def to_json(self) -> dict[str, Any]:
@@ -141,7 +142,7 @@ def write_tuned(
         "ranges": {name: list(ends) for name, ends in sorted(ranges.items())},
         "training": dict(training),
     }
-    save_weights(path, program, header)
+    save_weights(path, program, header, besides=constants_of_size(program))
     return read_tuned(path)
 
 

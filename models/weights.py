@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,20 @@ _LISTED = 5
 _CONVERT = "save the tensors with safetensors.torch.save_file(model.state_dict(), path)"
 
 
-def save_weights(path: Path, module: nn.Module, header: Mapping[str, Any]) -> None:
+def save_weights(
+    path: Path, module: nn.Module, header: Mapping[str, Any], *, besides: Collection[str] = ()
+) -> None:
     """Write the module's state by temporary file and rename.
 
     Args:
         header: JSON-able facts (architecture, config, training); read back by `read_header`.
+        besides: names that are left out.
 
     Raises:
         WeightsError: a tensor holds NaN or infinity.
         PocketError: the folder cannot be written.
     """
-    state = {name: tensor.detach().contiguous() for name, tensor in _state(module).items()}
+    state = {name: tensor.detach().contiguous() for name, tensor in _state(module, besides).items()}
     _check_finite(path, state)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     _make_folder(path.parent)
@@ -48,15 +51,19 @@ def save_weights(path: Path, module: nn.Module, header: Mapping[str, Any]) -> No
         temporary.unlink(missing_ok=True)
 
 
-def load_weights(path: Path, module: nn.Module) -> dict[str, Any]:
+def load_weights(path: Path, module: nn.Module, *, besides: Collection[str] = ()) -> dict[str, Any]:
     """Put the file's tensors into the module, all or none, and return the header.
+
+    Args:
+        besides: names that the file does not hold, and that stay as they are.
 
     Raises:
         WeightsError: missing, a pickle, damaged, of another architecture, or not finite.
     """
     state, header = _read(path)
-    _check_names(path, state, module)
-    _check_shapes(path, state, module)
+    own = _state(module, besides)
+    _check_names(path, state, own, type(module).__name__)
+    _check_shapes(path, state, own, type(module).__name__)
     _check_finite(path, state)
     module.load_state_dict(state, strict=False)
     return header
@@ -78,12 +85,12 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _state(module: nn.Module) -> dict[str, Tensor]:
+def _state(module: nn.Module, besides: Collection[str]) -> dict[str, Tensor]:
     """The state without second names of one tensor (shared layers), which safetensors refuses."""
     kept: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in module.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
+        if id(tensor) not in seen and name not in besides:
             seen.add(id(tensor))
             kept[name] = tensor
     return kept
@@ -137,28 +144,32 @@ def _plausible_header(start: bytes, size: int) -> bool:
     return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size
 
 
-def _check_names(path: Path, state: Mapping[str, Tensor], module: nn.Module) -> None:
-    expected = set(_state(module))
+def _check_names(
+    path: Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor], kind: str
+) -> None:
+    expected = set(own)
     missing, unexpected = sorted(expected - set(state)), sorted(set(state) - expected)
     if missing or unexpected:
         raise WeightsError(
             f"{path}: weights of another network; missing: {_first(missing)}; "
             f"unexpected: {_first(unexpected)}",
-            expected=f"the {len(expected)} tensors of {type(module).__name__}",
+            expected=f"the {len(expected)} tensors of {kind}",
             fix="name the network that these weights were trained for",
         )
 
 
-def _check_shapes(path: Path, state: Mapping[str, Tensor], module: nn.Module) -> None:
+def _check_shapes(
+    path: Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor], kind: str
+) -> None:
     wrong = [
-        f"{name} is {tuple(state[name].shape)}, not {tuple(own.shape)}"
-        for name, own in _state(module).items()
-        if state[name].shape != own.shape
+        f"{name} is {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in own.items()
+        if state[name].shape != tensor.shape
     ]
     if wrong:
         raise WeightsError(
             f"{path}: weights of another size: {_first(wrong)}",
-            expected=f"the sizes of this {type(module).__name__}",
+            expected=f"the sizes of this {kind}",
             fix="name the variant that these weights were trained for",
         )
 

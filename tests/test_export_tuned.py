@@ -16,6 +16,7 @@ from pockethdr.errors import PocketError, WeightsError
 from pockethdr.export.finetune import FinetuneConfig, finetune
 from pockethdr.export.pipeline import export_model
 from pockethdr.export.recipe import RECIPES, named_recipe
+from pockethdr.export.rewrite import constants_of_size
 from pockethdr.export.static import static_program
 from pockethdr.export.tuned import Tuned, chosen_recipe, read_tuned
 from pockethdr.models.load import Loaded, load_model
@@ -64,6 +65,21 @@ def test_it_fits_the_program_of_any_size(loaded: Loaded, tuned: Tuned) -> None:
     after = tuned.program(before)
     frames = [torch.rand(1, 8, 96, 64) for _ in range(3)]
     assert not torch.equal(after(*frames), before(*frames))
+
+
+def test_a_graph_that_holds_one_image_is_tuned_image_by_image(
+    sources: Path, tmp_path: Path
+) -> None:
+    nhdrrnet = load_model("nhdrrnet-mobile", domain="raw")
+    config = replace(CONFIG, steps=2)
+    found = finetune(
+        nhdrrnet, sources=sources, recipe=RECIPE, out=tmp_path / "n.safetensors", config=config
+    )
+    # Pooling a frame of 96 to a grid of 16 takes constants that the tuned program had no use for.
+    before = static_program(nhdrrnet, size=(96, 96)).program
+    frames = [torch.rand(1, 8, 96, 96) for _ in range(3)]
+    assert constants_of_size(before)
+    assert not torch.equal(found.program(before)(*frames), before(*frames))
 
 
 def test_it_is_refused_for_another_network_or_recipe(loaded: Loaded, tuned: Tuned) -> None:

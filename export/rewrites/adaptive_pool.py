@@ -89,7 +89,8 @@ def _multiplied(
     new, how = source, []
     for axis, n, c in ((0, pixels[0], cells[0]), (1, pixels[1], cells[1])):
         if n % c and c % n:
-            matrix = add_constant(program, "pool", _means(n, c) if axis == 0 else _means(n, c).T)
+            means = _means(n, c) if axis == 0 else _means(n, c).T
+            matrix = add_constant(program, "pool", means, of_size=True)
             pair = (matrix, new) if axis == 0 else (new, matrix)
             new = emit(program, aten.matmul.default, *pair)
             how.append(f"product with the means of {n} pixels in {c} cells")
