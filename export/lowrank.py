@@ -25,16 +25,8 @@ from pockethdr.export import algebra
 from pockethdr.export.algebra import NotAligned, Patches, Value
 from pockethdr.export.aten import Conv, arguments, aten, is_conv, shape
 from pockethdr.export.expand import Constants, Expansion, window_of
-from pockethdr.export.lowering import (
-    MAX_LATENT,
-    Form,
-    Lowering,
-    Plan,
-    Roles,
-    feature_maps,
-    planned,
-    roles_of,
-)
+from pockethdr.export.lowering import Form, Lowering
+from pockethdr.export.planning import MAX_LATENT, Plan, Roles, feature_maps, planned, roles_of
 from pockethdr.export.rewrite import Replacement, op_name
 
 _CONVOLUTIONS = frozenset(
