@@ -40,11 +40,12 @@ from pockethdr.models.evaluate import Score, fused
 from pockethdr.models.load import example_frames, load_model
 from pockethdr.models.weights import read_header
 
-FOUR = ("deephdr-mobile", "ahdrnet-mobile", "nhdrrnet-mobile", "dsan-m32-pixel")
+DSAN = "dsan-m32"
+FOUR = ("deephdr-mobile", "ahdrnet-mobile", "nhdrrnet-mobile", DSAN)
 ABLATION = tuple(
     f"dsan-m32-{change}" for change in ("static", "global", "grid", "pixel", "l4", "free")
 )
-SHIPPED = ("dsan-m32", "dsan-m16")
+SMALLER = ("dsan-m16",)
 REFERENCE, MERGE = "noisy reference frame", "weighted merge"
 METRICS = ("psnr_mu", "ssim_mu", "psnr_l", "ssim_l")
 # Of the paper's Table I: 1024×768 on the network's grid.
@@ -110,8 +111,8 @@ def _steps(weights: Path) -> int | None:
 
 
 def compared(runs: Path | None) -> dict[str, Path | None]:
-    """Name → weights of the equal budget, and the default."""
-    shipped = {name: zoo.shipped_weights(name, RAW) for name in (*FOUR, *SHIPPED)}
+    """Name → weights of the equal budget, and of the small network."""
+    shipped = {name: zoo.shipped_weights(name, RAW) for name in (*FOUR, *SMALLER)}
     return shipped | {name: runs / name / "ema.safetensors" for name in FOUR if runs}
 
 
@@ -182,7 +183,7 @@ def lead(rows: Sequence[Row]) -> dict[str, Any] | None:
     four = {r.model: r for r in rows if r.model in FOUR}
     if set(four) != set(FOUR):
         return None
-    dsan = four.pop("dsan-m32-pixel")
+    dsan = four.pop(DSAN)
     best = max(four.values(), key=lambda r: r.psnr_mu)
     differences = {
         m: np.array(
@@ -213,7 +214,7 @@ def markdown(
     ]
     if ahead:
         lines += [
-            f"Bracket by bracket, dsan-m32-pixel less {ahead['best_other']}, the best other: "
+            f"Bracket by bracket, {DSAN} less {ahead['best_other']}, the best other: "
             f"{ahead['psnr_mu']:+.2f} ± {ahead['ci95']['psnr_mu']:.2f} dB PSNR-µ, "
             f"{ahead['psnr_l']:+.2f} ± {ahead['ci95']['psnr_l']:.2f} dB PSNR-ℓ.",
             "",

@@ -3,8 +3,10 @@
     python benchmarks/train_table.py --cache hdr_images --runs runs/table --steps 40000
 
 Same data, steps, schedule, batches and seed for each. What is finished is skipped, what was cut off
-is resumed. The networks of the ablation follow at a budget of their own. `--publish` puts finished
-weights where the package, and for the ablation benchmarks/results.py, looks for them.
+is resumed. `--more` goes on from there with other batches, warmed up again to a lower rate; the
+weights that ship are of `--steps 4000 --more 3600`. The networks of the ablation follow at a budget
+of their own. `--publish` puts finished weights where the package, and for the ablation
+benchmarks/results.py, looks for them.
 """
 
 from __future__ import annotations
@@ -25,27 +27,38 @@ from pockethdr.models.zoo import WEIGHTS
 @click.option("--cache", type=click.Path(path_type=Path), required=True)
 @click.option("--runs", type=click.Path(path_type=Path), required=True)
 @click.option("--steps", default=40_000, show_default=True)
+@click.option("--more", default=0, show_default=True, help="Steps of a second leg.")
 @click.option("--ablation-steps", default=10_000, show_default=True)
 @click.option("--publish", is_flag=True, help="Copy finished weights into the package.")
-def main(cache: Path, runs: Path, steps: int, ablation_steps: int, publish: bool) -> None:
+def main(
+    cache: Path, runs: Path, steps: int, more: int, ablation_steps: int, publish: bool
+) -> None:
     """Train what is not finished, one network after another."""
     for name in FOUR:
-        weights = trained(name, cache, runs / name, steps)
+        weights = trained(TrainConfig(name, RAW, cache, runs / name, steps=steps))
+        if more:
+            weights = trained(
+                TrainConfig(
+                    name, RAW, cache, runs / f"{name}-more", steps=more, seed=1, lr=7e-4,
+                    init=weights,
+                )
+            )  # fmt: skip
         if publish:
             shutil.copyfile(weights, WEIGHTS / f"{name}-{RAW}.safetensors")
     for name in ABLATION:
-        weights = trained(name, cache, runs / "ablation" / name, ablation_steps)
+        run = runs / "ablation" / name
+        weights = trained(TrainConfig(name, RAW, cache, run, steps=ablation_steps))
         if publish:
             shutil.copyfile(weights, ABLATION_WEIGHTS / f"{name}.safetensors")
 
 
-def trained(name: str, cache: Path, run: Path, steps: int) -> Path:
+def trained(config: TrainConfig) -> Path:
     """Train what the run still lacks; its weights."""
-    done = steps_done(run)
+    done, steps = steps_done(config.run), config.steps or 0
     if done < steps:
-        click.echo(f"{name}: {done} of {steps} steps done", err=True)
-        train(TrainConfig(name, RAW, cache, run, steps=steps), resume=done > 0)
-    return run / "ema.safetensors"
+        click.echo(f"{config.run}: {done} of {steps} steps done", err=True)
+        train(config, resume=done > 0)
+    return config.run / "ema.safetensors"
 
 
 if __name__ == "__main__":

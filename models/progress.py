@@ -24,13 +24,21 @@ class Progress:
         steps: of the whole run; None where time ends it.
         done: steps that an earlier process did.
         log: receives lines; None shows a bar on a terminal, and lines where there is none.
+        silent: for all but the main process of a run: no bar, no line, no log.
     """
 
     def __init__(
-        self, run: Path, steps: int | None, done: int, log: Callable[[str], None] | None
+        self,
+        run: Path,
+        steps: int | None,
+        done: int,
+        log: Callable[[str], None] | None,
+        *,
+        silent: bool = False,
     ) -> None:
         self.steps, self.first, self.running = steps, done, math.nan
-        self.board = _board(run, done)
+        self.board = None if silent else _board(run, done)
+        log = _nowhere if silent else log
         console = Console(stderr=True)
         self.bar = _bar(console) if log is None and console.is_terminal else None
         self.log = log or (self.bar.console.print if self.bar else _line_to_stderr)
@@ -101,6 +109,10 @@ def _board(run: Path, done: int) -> Any:
     except ImportError:
         return None
     return SummaryWriter(str(run / "tensorboard"), purge_step=done)
+
+
+def _nowhere(line: str) -> None:
+    pass
 
 
 def _line_to_stderr(line: str) -> None:

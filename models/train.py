@@ -19,6 +19,7 @@ from typing import Any
 import cv2
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor
 
 from pockethdr.brackets.bracket import RAW, RGB
@@ -100,7 +101,8 @@ def train(
     machine = Accelerator(mixed_precision=_precision())
     state = _state(config, machine.device, resume=resume)
     stages = _stages(config, machine.process_index)
-    with Progress(config.run, config.steps, state.step, log) as progress:
+    silent = not machine.is_main_process
+    with Progress(config.run, config.steps, state.step, log, silent=silent) as progress:
         _Run(config, machine, state, progress, stages).go()
     return config.run / "ema.safetensors"
 
@@ -132,7 +134,7 @@ class _Run:
         saved, started = state.elapsed, time.monotonic() - state.elapsed
         for batch in batches(self.stages, state.step, config.steps, workers=config.workers):
             loss, score = self.step(batch)
-            state.elapsed = time.monotonic() - started
+            state.elapsed = self._agreed(time.monotonic() - started)
             self.progress.step(state.step, loss, score, self.rate(), state.elapsed)
             if config.minutes is not None and state.elapsed >= 60 * config.minutes:
                 break
@@ -157,6 +159,13 @@ class _Run:
         state.step += 1
         state.average_in(min(self.config.ema, (1 + state.step) / (10 + state.step)))
         return loss.item(), _psnr(difference.detach())
+
+    def _agreed(self, elapsed: float) -> float:
+        """The main process's time, where time rules: all must stop, and slow down, alike."""
+        if self.config.minutes is None or self.machine.num_processes == 1:
+            return elapsed
+        clock = torch.tensor(elapsed, dtype=torch.float64, device=self.machine.device)
+        return float(broadcast(clock))
 
     def rate(self) -> float:
         """The learning rate of the next step."""
