@@ -113,7 +113,13 @@ def _steps(weights: Path) -> int | None:
 def compared(runs: Path | None) -> dict[str, Path | None]:
     """Name → weights of the equal budget, and of the small network."""
     shipped = {name: zoo.shipped_weights(name, RAW) for name in (*FOUR, *SMALLER)}
-    return shipped | {name: runs / name / "ema.safetensors" for name in FOUR if runs}
+    return shipped | {name: _newest(runs, name) for name in FOUR if runs}
+
+
+def _newest(runs: Path, name: str) -> Path:
+    """Of the second leg, where there is one."""
+    more, first = (runs / run / "ema.safetensors" for run in (f"{name}-more", name))
+    return more if more.exists() else first
 
 
 def varied(runs: Path | None) -> dict[str, Path | None]:
