@@ -1,130 +1,147 @@
-"""Proof that our ranges are in an artifact: its scales and zero-points, read back from the file.
+"""Proof that an artifact holds what was imposed on it: its integers and scales, read back.
 
-A converter may re-derive a range, merge two or drop a pair, and says nothing of it. So the
-activation parameters of the file are compared with those that the program was written with: none
-may be foreign.
+A converter may re-derive a range, merge two, round a weight its own way or drop a pair, and says
+nothing of it. So the codes of activations and the kernels in a file are compared, exactly, with
+those of the program that it was made of. None may be foreign. What was given is kept in the
+manifest, so that an artifact can be read again wherever it is judged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from pockethdr.errors import PocketError
+from pockethdr.errors import PocketError, Unavailable
+from pockethdr.export.kernels import Kernel, code, kernels_of_program
+from pockethdr.export.manifest import Artifact
 from pockethdr.export.quiet import quiet
+from pockethdr.export.read_back import READERS, stored_in
+from pockethdr.export.targets import target_of
 
 if TYPE_CHECKING:
     from torch import fx
 
 #: (scale, zero-point)
 Code = tuple[float, int]
-_FLOAT32_ERROR = 1e-6
-#: Core ML packages hold scales as float16, and of a sum the quotient of two of them.
-_FLOAT16_ERROR = 2.0**-9
 
 
 class RangesError(PocketError):
-    """An artifact holds activation ranges that were not given to its converter."""
+    """An artifact whose target does not tell what it holds."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a converter was given, as the files of one target have to hold it."""
+
+    codes: frozenset[str]
+    kernels: tuple[Kernel, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"codes": sorted(self.codes), "kernels": [k.to_json() for k in self.kernels]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Given:
+        """What `to_json` made."""
+        return cls(frozenset(data["codes"]), tuple(Kernel(**k) for k in data["kernels"]))
 
 
 @dataclass(frozen=True)
 class Imposed:
-    """Which codes of an artifact are ours; `foreign` ones are not."""
+    """How many codes and kernels of an artifact are ours; a sentence for each that is not."""
 
     ours: int
-    foreign: tuple[Code, ...]
+    foreign: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        return {"ours": self.ours, "foreign": [list(code) for code in self.foreign]}
+        return {"ours": self.ours, "foreign": list(self.foreign)}
 
 
-def imposed(artifact: Path, target: str, program: fx.GraphModule) -> Imposed:
-    """Compare the activation codes of an INT8 artifact with those of the program it was made of.
+def is_readable(target: str) -> bool:
+    """Whether the files of `target` tell what they hold."""
+    return target in READERS
+
+
+def given_of_program(program: fx.GraphModule, target: str) -> Given:
+    """What an artifact made of a Q/DQ program has to hold."""
+    codes = codes_of_program(program)
+    if target == "coreml":
+        codes |= set(_quotients(program))
+    return Given(
+        frozenset(code(scale, zero, target) for scale, zero in codes),
+        tuple(kernels_of_program(program, target)),
+    )
+
+
+def imposed(artifacts: Iterable[Path], target: str, given: Given) -> Imposed:
+    """Compare the files of one artifact with what their converter was given.
 
     Raises:
         RangesError: a target whose files cannot be read back.
     """
     if not is_readable(target):
-        raise RangesError(f"{target} files hold no ranges", expected=", ".join(_READERS))
-    with quiet():
-        found = sorted(set(_READERS[target](artifact)))
-    wanted = codes_of_program(program)
-    if target == "coreml":
-        wanted |= {(s / divisor, zero) for s, zero in wanted for divisor, _ in wanted}
-    allowed = _FLOAT16_ERROR if target == "coreml" else _FLOAT32_ERROR
-    foreign = tuple(code for code in found if not _is_among(code, wanted, allowed))
-    return Imposed(len(found) - len(foreign), foreign)
+        raise RangesError(f"{target} files hold no ranges", expected=", ".join(READERS))
+    ours, foreign = 0, []
+    for artifact in artifacts:
+        with quiet():
+            stored = stored_in(artifact, target)
+        verdicts = [_verdict_on_code(c, given) for c in sorted(set(stored.codes))]
+        verdicts += [_verdict_on_kernel(kernel, given) for kernel in stored.kernels]
+        foreign += [verdict for verdict in verdicts if verdict]
+        ours += verdicts.count("")
+    return Imposed(ours, tuple(foreign))
 
 
-def is_readable(target: str) -> bool:
-    """Whether the files of `target` tell their ranges."""
-    return target in _READERS
+def imposed_in(folder: Path, artifact: Artifact) -> Imposed | None:
+    """Read an artifact of an export again; None where the manifest keeps nothing to compare with.
+
+    Raises:
+        Unavailable: what reads the format is not installed.
+    """
+    given = artifact.checks.get("given")
+    if given is None or artifact.file is None:
+        return None
+    files = [artifact.file, *([artifact.context.file] if artifact.context else [])]
+    paths = [folder / file for file in files]
+    try:
+        return imposed(paths, artifact.target, Given.from_json(given))
+    except ModuleNotFoundError as missing:
+        raise Unavailable(
+            f"{missing.name} is not installed", install=target_of(artifact.target).install
+        ) from missing
 
 
 def codes_of_program(program: fx.GraphModule) -> set[Code]:
     """The scale and zero-point of every activation pair."""
-    return {
-        (float(node.args[1]), int(node.args[2]))
-        for node in program.graph.nodes
-        if "quantize_per_tensor" in str(node.target)
-    }
+    return {found for node in program.graph.nodes if (found := _code_of(node, "quantize"))}
 
 
-def _is_among(code: Code, wanted: set[Code], allowed: float) -> bool:
-    scale, zero = code
-    return any(zero == z and abs(scale - s) <= allowed * s for s, z in wanted)
+def _code_of(node: fx.Node, kind: str) -> Code | None:
+    if f".{kind}_per_tensor" not in str(node.target):
+        return None
+    return float(node.args[1]), int(node.args[2])  # type: ignore[arg-type]
 
 
-def _tflite_codes(artifact: Path) -> Iterable[Code]:
-    """Of every int8 tensor that an operator writes; weights and biases are nobody's output."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    graph = schema.ModelT.InitFromPackedBuf(artifact.read_bytes(), 0).subgraphs[0]
-    for operator in graph.operators:
-        for index in operator.outputs:
-            tensor = graph.tensors[index]
-            if tensor.type == schema.TensorType.INT8:
-                yield float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0])
-
-
-def _onnx_codes(artifact: Path) -> Iterable[Code]:
-    import onnx
-    from onnx import numpy_helper
-
-    model = onnx.load(str(artifact))
-    constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "QuantizeLinear":
-            scale = constants[node.input[1]]
-            zero = constants[node.input[2]] if len(node.input) > 2 else np.int8(0)
-            yield float(np.ravel(scale)[0]), int(np.ravel(zero)[0])
+def _quotients(program: fx.GraphModule) -> Iterator[Code]:
+    """coremltools divides all scales around a sum by that of an operand, which changes no value."""
+    for node in program.graph.nodes:
+        if not any(kind in str(node.target) for kind in ("aten.add.", "aten.sub.")):
+            continue
+        reads = [found for x in node.all_input_nodes if (found := _code_of(x, "dequantize"))]
+        users = [user for direct in node.users for user in (direct, *direct.users)]
+        writes = [found for user in users if (found := _code_of(user, "quantize"))]
+        for divisor, _ in reads:
+            yield from ((scale / divisor, zero) for scale, zero in (*reads, *writes))
 
 
-def _coreml_codes(artifact: Path) -> Iterable[Code]:
-    """Of every quantize; coremltools turns a zero-point of −128 into uint8 without one.
-
-    It also divides the scales around a sum by that of an operand, which changes no value.
-    """
-    import coremltools as ct
-    from coremltools.converters.mil.frontend.milproto.load import load
-
-    model = ct.models.MLModel(str(artifact), skip_model_load=True)
-    spec = model.get_spec()
-    program = load(
-        spec,
-        specification_version=spec.specificationVersion,
-        file_weights_dir=model.weights_dir,
-    )
-    for operation in program.functions["main"].operations:
-        if operation.op_type == "quantize":
-            zero = 0 if operation.zero_point is None else int(operation.zero_point.val)
-            unsigned = operation.output_dtype.val == "uint8"
-            yield float(operation.scale.val), zero - 128 * unsigned
+def _verdict_on_code(found: str, given: Given) -> str:
+    return "" if found in given.codes else f"scale and zero-point {found}"
 
 
-#: How the codes of a file are read, by target; a TensorRT plan does not tell.
-_READERS = {"tflite": _tflite_codes, "onnx": _onnx_codes, "coreml": _coreml_codes}
+def _verdict_on_kernel(found: Kernel, given: Given) -> str:
+    if not given.kernels:
+        return f"{found.name}: given as float"
+    closest = min(given.kernels, key=lambda kernel: len(found.differs_in(kernel)))
+    differing = found.differs_in(closest)
+    return f"{found.name}: other {' and '.join(differing)} than {closest.name}" * bool(differing)

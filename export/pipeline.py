@@ -28,7 +28,7 @@ from pockethdr.calibration.spread import calibrator
 from pockethdr.errors import ArtifactError, PocketError, Unavailable
 from pockethdr.export.coding import with_input_gains
 from pockethdr.export.context import Cut, context_example, find_cut, split
-from pockethdr.export.imposed import imposed, is_readable
+from pockethdr.export.imposed import given_of_program, imposed, is_readable
 from pockethdr.export.lowering import Form
 from pockethdr.export.manifest import (
     MANIFEST_NAME,
@@ -340,7 +340,10 @@ class _Export:
             self.say(f"building {target.name} {precision}")
             checks, context = self._parts(target, program, precision, name)
             if integer and is_readable(target.name):
-                checks["ranges"] = imposed(self.out / name, target.name, program).to_json()
+                given = given_of_program(program, target.name)
+                files = [self.out / name, *([self.out / context.file] if context else [])]
+                checks["given"] = given.to_json()
+                checks["ranges"] = imposed(files, target.name, given).to_json()
         except Unavailable as missing:
             return Artifact(
                 target.name, precision, None, layout=target.layout, scheme=scheme,

@@ -316,11 +316,14 @@ class _Writer:
             scales = add_constant(self.program, f"{node.name}_scale", scale)
             zeros = add_constant(self.program, f"{node.name}_zero", zero)
             args = (scales, zeros, *span)
+            codes = ops.quantize_per_channel.default(value, scale, zero, *span)
             if self.scheme.fold_weights:
-                codes = ops.quantize_per_channel.default(value, scale, zero, *span)
                 stored = add_constant(self.program, f"{node.name}_int8", codes)
             else:
-                stored = graph.call_function(ops.quantize_per_channel.default, (weight, *args))
+                # Rounded here: a converter that divides otherwise would break ties otherwise.
+                settled = ops.dequantize_per_channel.default(codes, scale, zero, *span)
+                rounded = add_constant(self.program, f"{node.name}_rounded", settled)
+                stored = graph.call_function(ops.quantize_per_channel.default, (rounded, *args))
             real = graph.call_function(ops.dequantize_per_channel.default, (stored, *args))
         return _described(stored, real, weight)
 

@@ -152,6 +152,8 @@ def _shortfall(row: Row, thresholds: Thresholds, *, models: bool) -> str:
     name = f"{row.model} {row.name}" if models else row.name
     if row.psnr_mu_vs_reference is None:
         return f"{name} gave no result"
+    if row.foreign:
+        return f"{name} holds {len(row.foreign)} scales or weights that were not given to it"
     needed, found = thresholds.of(row.precision), row.psnr_mu_vs_reference
     if found >= needed:
         lost = -min(row.loss_mu_db or 0.0, row.loss_l_db or 0.0)

@@ -62,6 +62,8 @@ class Row:
         latency_ms: p50, p90, p99 of one tile on this host's CPU.
         int8_mac_share: share in [0, 1] of the multiplications done on integers.
         undelegated_ops: what the runtime's fast path left over, as its check recorded it.
+        foreign: what the file holds that its converter was not given, a sentence each; None where
+            files of its kind do not tell, or nothing was imposed.
         arm: what emulated ARM kernels made of it (`runtime/arm.py`); None when not asked for.
     """
 
@@ -90,6 +92,7 @@ class Row:
     int8_mac_share: float | None
     undelegated_ops: Any
     arm: dict[str, Any] | None = None
+    foreign: tuple[str, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -106,7 +109,12 @@ class Row:
         Raises:
             TypeError, KeyError: it is of another version.
         """
-        return cls(**{**data, "brackets": tuple(data["brackets"])})
+        foreign = data.get("foreign")
+        tuples = {
+            "brackets": tuple(data["brackets"]),
+            "foreign": None if foreign is None else tuple(foreign),
+        }
+        return cls(**{**data, **tuples})
 
 
 def mean_of(details: Sequence[Detail], field: str) -> float | None:

@@ -51,9 +51,15 @@ def judge(row: Row, thresholds: Thresholds | None = None) -> bool | None:
     """Whether a row passes; None when this host could not run it.
 
     A row that was executed and has no figure failed: the artifact does not load, crashes, or
-    returns what is no image.
+    returns what is no image. So did one whose file holds other integers or scales than were
+    imposed, however good its picture.
     """
     if not row.executed:
         return None
     bounds, measured = thresholds or Thresholds(), row.psnr_mu_vs_reference
-    return measured is not None and measured >= bounds.of(row.precision) and bounds.holds_loss(row)
+    return (
+        measured is not None
+        and measured >= bounds.of(row.precision)
+        and bounds.holds_loss(row)
+        and not row.foreign
+    )

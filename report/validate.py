@@ -18,6 +18,7 @@ from pockethdr.brackets.bracket import Bracket
 from pockethdr.brackets.metrics import psnr_l, psnr_mu, ssim_l, ssim_mu
 from pockethdr.brackets.read import find_brackets, read_bracket
 from pockethdr.errors import BracketError, PocketError, Unavailable
+from pockethdr.export.imposed import imposed_in
 from pockethdr.export.manifest import Artifact, Manifest, read_manifest, write_bytes
 from pockethdr.report.crops import Crop, worst_crop
 from pockethdr.report.host import host
@@ -123,6 +124,7 @@ def evaluate(
             trial.compare(scene, crops=crops)
             steps.done(f"{trial.name} on {scene.name}")
     for trial in trials:
+        trial.read_back()
         trial.time()
         steps.done(f"latency of {trial.name}")
     bounds = thresholds or Thresholds()
@@ -195,6 +197,8 @@ class _Trial:
     crops: list[Crop] = field(default_factory=list)
     latency: Latency | None = None
     untimed: str = ""
+    foreign: tuple[str, ...] | None = None
+    unread: str = ""
 
     def __post_init__(self) -> None:
         if self.artifact.file is None:
@@ -219,6 +223,16 @@ class _Trial:
         if crops:
             names = self.artifact.target, self.artifact.precision
             self.crops.append(worst_crop(output, scene.reference, scene.bracket, *names))
+
+    def read_back(self) -> None:
+        """Whether the file holds what its converter was given."""
+        if not self.details or self.failure:
+            return
+        try:
+            found = imposed_in(self.out, self.artifact)
+            self.foreign = None if found is None else found.foreign
+        except Unavailable as missing:
+            self.unread = f"scales not read back: {missing.reason}; {missing.install}"
 
     def time(self) -> None:
         """Latency and peak memory, in a process of its own."""
@@ -260,6 +274,7 @@ class _Trial:
             peak_memory_mb=self.latency.peak_memory_mb if self.latency else None,
             int8_mac_share=checks.get("int8_mac_share"),
             undelegated_ops=checks.get("undelegated"),
+            foreign=self.foreign,
         )
         return replace(unjudged, passed=judge(unjudged, thresholds))
 
@@ -298,7 +313,10 @@ class _Trial:
         )
 
     def _reason(self) -> str:
-        notes = [self.unavailable, self.failure, self.untimed]
+        notes = [self.unavailable, self.failure, self.untimed, self.unread]
+        if self.foreign:
+            more = f" and {len(self.foreign) - 1} more" * (len(self.foreign) > 1)
+            notes.append(f"not as imposed: {self.foreign[0]}{more}")
         if self.details and not any(detail.psnr_mu is not None for detail in self.details):
             notes.append("no ground truth")
         if self.details and all(detail.identical for detail in self.details):

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx
 
 from pockethdr.export.aten import op_counts
+from pockethdr.export.imposed import given_of_program, imposed
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import named_recipe
 from pockethdr.export.rewrite import Rewritten
@@ -69,12 +70,14 @@ def _prepared(name: str, *, whole: bool = False, size: int = 64) -> Prepared:
 def _artifact(name: str, target: str, precision: str, folder: Path, **size: Any) -> Any:
     """Build and run: the artifact's output, what its program computes, and the checks."""
     made, row = _prepared(name, **size), TARGETS[target]
-    program = made.program
+    program, given = made.program, None
     if precision == "int8":
         ranges = nets.ranges_of(program, made.frames)
         program = quantized(program, ranges, named_recipe("hdr"), row.scheme).program
+        given = given_of_program(program, target)
     path = folder / f"net{row.suffix}"
     checks = row.build(program, made.frames, precision, path)
+    assert given is None or imposed([path], target, given).foreign == ()
     runner = open_runner(path, target, threads=1)
     try:
         output = runner.run(tuple(frame.numpy() for frame in made.frames))

@@ -1,7 +1,8 @@
-"""The INT8 gate lets the shipped network through, and none of three that were broken on purpose.
+"""The INT8 gates let the shipped network through, and none of those that were broken on purpose.
 
-A factor of 1.02 on every weight's scale leaves 42.8 dB on this bracket, and so passes. Such a
-factor on activations is found by `imposed`, and on a layer by `debug`, in the tests of those.
+A factor of 1.02 on every weight's scale leaves 42.8 dB on this bracket, more than is asked for:
+such an artifact fails because its scales are read back. What else is seen by that, activations'
+scales among it, is in the tests of `imposed`.
 """
 
 from __future__ import annotations
@@ -14,24 +15,50 @@ from typing import Any
 
 import numpy as np
 import pytest
+from broken_program import with_scaled_weights
 
 from pockethdr.errors import PocketError
 from pockethdr.export.manifest import Artifact, read_manifest, sha256_of, size_of, write_manifest
 from pockethdr.export.pipeline import export_model
 from pockethdr.export.quantize import quantized
+from pockethdr.export.read_back import READERS
 from pockethdr.export.recipe import Recipe, named_recipe
 from pockethdr.export.static import static_program
-from pockethdr.export.targets import TARGETS
+from pockethdr.export.targets import TARGETS, Target
 from pockethdr.export.tuned import chosen_recipe
 from pockethdr.models.load import example_frames, load_model
 from pockethdr.report import validate as validate_module
 from pockethdr.report.row import Row
+from pockethdr.report.thresholds import judge
 
 onnx = pytest.importorskip("onnx")
 
 SIDE = 96
 SAMPLE = Path(str(files("pockethdr.brackets") / "sample"))
-BROKEN = ("swapped", "last", "stale")
+SMALL = """
+import torch
+from torch import nn
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(24, 8, 3, padding=1)
+        self.inner = nn.Conv2d(8, 8, 3, padding=1)
+        self.narrow = nn.Conv2d(8, 8, 1)
+        self.last = nn.Conv2d(8, 4, 3, padding=1)
+
+    def forward(self, short, mid, long):
+        x = torch.relu(self.first(torch.cat([short, mid, long], 1)))
+        x = torch.relu(self.narrow(torch.relu(self.inner(x))))
+        return torch.sigmoid(self.last(x))
+
+
+def factory():
+    torch.manual_seed(5)
+    return Small()
+"""
+BROKEN = ("swapped", "last", "stale", "scaled")
 
 
 def edited(good: Path, path: Path, change: Callable[[Any, str], np.ndarray | None]) -> None:
@@ -42,6 +69,12 @@ def edited(good: Path, path: Path, change: Callable[[Any, str], np.ndarray | Non
         if found is not None:
             constant.CopyFrom(onnx.numpy_helper.from_array(found, constant.name))
     onnx.save(model, path)
+
+
+def scales_of_weights(path: Path) -> set[str]:
+    graph = onnx.load(path).graph
+    constants = {constant.name for constant in graph.initializer}
+    return {n.input[1] for n in graph.node if n.op_type[0] == "D" and n.input[0] in constants}
 
 
 @pytest.fixture(scope="module")
@@ -65,16 +98,22 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
     def reversed_last(x: np.ndarray, name: str) -> np.ndarray | None:
         return x[::-1].copy() if name.startswith("out.") else None
 
+    def scaled(x: np.ndarray, name: str) -> np.ndarray | None:
+        return x * np.float32(1.02) if name in scales_of_weights(good) else None
+
     edited(good, out / "swapped.onnx", reversed_last)
+    edited(good, out / "scaled.onnx", scaled)
     wide = {"sigmoid": (0.0, 1.0), "pixel_shuffle": (-12.0, 4.0), "conv2d_21": (-12.0, 4.0)}
     built("last", named_recipe("full"), {**wide, **tuned.ranges})
     built("stale", recipe, {k: (low / 3, high / 3) for k, (low, high) in tuned.ranges.items()})
+    checks = manifest.artifacts[0].checks
     records = [
         Artifact(
-            "onnx", "int8", f"{n}.onnx", sha256_of(out / f"{n}.onnx"), size_of(out / f"{n}.onnx")
+            "onnx", "int8", f"{n}.onnx", sha256_of(out / f"{n}.onnx"), size_of(out / f"{n}.onnx"),
+            checks=checks if n == "scaled" else {},
         )
         for n in BROKEN
-    ]
+    ]  # fmt: skip
     whole = replace(read_manifest(out), artifacts=(*manifest.artifacts, *records))
     write_manifest(whole, out, overwrite=True)
     with pytest.MonkeyPatch.context() as patch:
@@ -96,3 +135,39 @@ def test_what_is_broken_does_not(rows: dict[str, Row], name: str) -> None:
     assert rows[name].executed
     assert rows[name].psnr_mu_vs_reference is not None, rows[name].reason
     assert rows[name].passed is False, rows[name].psnr_mu_vs_reference
+
+
+def test_a_scale_that_nothing_else_would_find(rows: dict[str, Row]) -> None:
+    """All 23 kernels are named, and without them this artifact would pass."""
+    assert rows["good"].foreign == ()
+    assert len(rows["scaled"].foreign or ()) == 23
+    assert "not as imposed" in rows["scaled"].reason
+    assert judge(replace(rows["scaled"], foreign=())) is True
+
+
+def test_a_converter_that_scales_weights_by_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In each format whose files tell it: caught where it is exported, and failed by `validate`."""
+    real = Target.build
+
+    def careless(self: Target, program: Any, *args: Any, **options: Any) -> dict[str, Any]:
+        return real(self, with_scaled_weights(program, 1.02), *args, **options)
+
+    monkeypatch.setattr(Target, "build", careless)
+    monkeypatch.setattr(validate_module, "measure_artifact", _untimed)
+    (tmp_path / "small.py").write_text(SMALL)
+    loaded = load_model(f"{tmp_path / 'small.py'}:factory", domain="raw")
+    manifest = export_model(
+        loaded, targets=READERS, precisions=["int8"], bracket_folders=[SAMPLE],
+        out=tmp_path / "out", size=(48, 48), recipe=named_recipe("hdr-ends"), patches=1,
+    )  # fmt: skip
+    for artifact, row in zip(
+        manifest.artifacts, validate_module.validate(tmp_path / "out", [SAMPLE]), strict=True
+    ):
+        assert len(artifact.checks["ranges"]["foreign"]) == 2
+        assert row.executed
+        assert row.passed is False
+        assert row.foreign == tuple(artifact.checks["ranges"]["foreign"])
+        assert all("other scales" in f or "other weights" in f for f in row.foreign)
+        assert judge(replace(row, foreign=())) is True, row

@@ -110,7 +110,7 @@ def test_the_figures_are_those_of_a_plain_comparison(
 
 def test_row_has_the_fields_that_were_promised() -> None:
     names = [f.name for f in fields(Row)]
-    assert [n for n in names if n not in ("loss_l_db", "arm")] == ISSUE_FIELDS.split()
+    assert [n for n in names if n not in ("loss_l_db", "arm", "foreign")] == ISSUE_FIELDS.split()
 
 
 def test_json_holds_rows_details_host_and_bounds(
@@ -235,6 +235,8 @@ def test_judging_again_by_other_bounds() -> None:
     assert judge(replace(row, loss_mu_db=-0.4, loss_l_db=0.2)) is True
     assert judge(replace(row, loss_mu_db=0.2, loss_l_db=-0.6)) is False
     assert judge(replace(row, loss_l_db=-0.4), Thresholds(loss=0.1)) is False
+    assert judge(replace(row, foreign=())) is True
+    assert judge(replace(row, foreign=("conv: other scales",))) is False
     with pytest.raises(PocketError, match="no threshold for 'int4'"):
         judge(replace(row, precision="int4"))
 

@@ -280,7 +280,7 @@ def export(
 def print_manifest(manifest: Manifest, out: Path) -> None:
     """What was built and what was not, one line each."""
     for artifact in manifest.artifacts:
-        click.echo(f"{artifact.target:9s} {artifact.precision:5s} {_outcome(artifact)}")
+        click.echo(f"{artifact.target:9s} {artifact.precision:7s} {_outcome(artifact)}")
     if manifest.tuned:
         click.echo(f"int8 from {manifest.tuned['file']}, tuned for `{manifest.tuned['recipe']}`")
     dynamic = f", {len(manifest.refusals)} places refused" if manifest.refusals else ""
@@ -327,7 +327,9 @@ def write_found(found: Found, out: Path) -> None:
 def _outcome(artifact: Artifact) -> str:
     if artifact.file is None:
         return f"skipped: {artifact.skipped}"
-    return f"{artifact.file} ({(artifact.size_bytes or 0) / 1024:.0f} KiB)"
+    foreign = artifact.checks.get("ranges", {}).get("foreign")
+    wrong = f"; NOT as imposed: {foreign[0]}, …" if foreign else ""
+    return f"{artifact.file} ({(artifact.size_bytes or 0) / 1024:.0f} KiB){wrong}"
 
 
 def named_or_file(name: str) -> Recipe:

@@ -1,0 +1,143 @@
+"""The integer convolutions of a program, as each target's file has to hold them, bit for bit.
+
+A kernel is integer weights, one scale for each output channel, a bias, and the code of the tensor
+that it reads. No converter may change any of them, so they are compared exactly: each part is
+brought to the number type of the file, and fingerprinted.
+
+    onnx     float32 scales and bias
+    tflite   float32 scales, int32 bias in steps of input scale × weight scale
+    coreml   float16 scales and bias
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor, fx
+
+    from pockethdr.export.aten import Conv
+
+Array = NDArray[Any]
+PARTS = ("weights", "scales", "bias", "reads")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A convolution on integers: its name, a fingerprint of each part, and the code it reads."""
+
+    name: str
+    weights: str
+    scales: str
+    bias: str
+    reads: str
+
+    def differs_in(self, other: Kernel) -> list[str]:
+        """The parts in which the two are not the same."""
+        return [part for part in PARTS if getattr(self, part) != getattr(other, part)]
+
+    def to_json(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def code(scale: Any, zero: Any, target: str) -> str:
+    """Scale and zero-point of a tensor, as files of `target` hold them."""
+    return f"{_real(target)(scale)} {int(zero)}"
+
+
+def stored_kernel(
+    name: str,
+    weights: Array,
+    scales: Array,
+    bias: Array | None,
+    reads: str,
+    *,
+    target: str,
+    bias_steps: Array | None = None,
+) -> Kernel:
+    """The kernel that these values are.
+
+    Args:
+        weights: int8 codes, out×in×h×w (of a transposed convolution in×out×h×w).
+        scales: one for each output channel.
+        bias: float, or int32 in units of `bias_steps`; None is zeros.
+        reads: the `code` of the input; empty when it is float.
+        bias_steps: for integer biases only.
+    """
+    real = _real(target)
+    channels = np.ravel(scales).astype(real)
+    added = np.zeros(len(channels)) if bias is None else np.ravel(bias)
+    steps = np.zeros(0) if bias_steps is None else np.ravel(bias_steps)
+    stored = added.astype(real if bias_steps is None else np.int32)
+    return Kernel(
+        name,
+        _fingerprint(np.ascontiguousarray(weights, np.int8), weights.shape),
+        _fingerprint(channels),
+        # − 0 and 0 are one bias
+        _fingerprint(stored + stored.dtype.type(0), _fingerprint(steps.astype(real))),
+        reads,
+    )
+
+
+def kernels_of_program(program: fx.GraphModule, target: str) -> list[Kernel]:
+    """Every convolution of a Q/DQ program whose weights are integers."""
+    from pockethdr.export.aten import Conv, is_conv
+
+    return [
+        _kernel_of(Conv(node), program, target)
+        for node in program.graph.nodes
+        if is_conv(node) and "dequantize_per_channel" in str(Conv(node).weight.target)
+    ]
+
+
+def _kernel_of(conv: Conv, program: fx.GraphModule, target: str) -> Kernel:
+    weights, scales = _weights_of(conv.weight, program)
+    bias = None if conv.bias is None else _value(conv.bias, program).detach().numpy()
+    if "dequantize_per_tensor" not in str(conv.input.target):
+        return stored_kernel(conv.node.name, weights, scales, bias, "", target=target)
+    scale, zero = (float(conv.input.args[1]), int(conv.input.args[2]))  # type: ignore[arg-type]
+    steps = None
+    if target == "tflite":
+        steps = scale * scales.astype(np.float64)
+        bias = np.rint((0.0 if bias is None else bias.astype(np.float64)) / steps)
+    return stored_kernel(
+        conv.node.name, weights, scales, bias, code(scale, zero, target),
+        target=target, bias_steps=steps,
+    )  # fmt: skip
+
+
+def _weights_of(dequantize: fx.Node, program: fx.GraphModule) -> tuple[Array, Array]:
+    """Integer weights and scales, whether they are folded or a pair around float weights."""
+    import torch
+    from torch import fx
+
+    stored, scales, zeros, *span = dequantize.args
+    assert isinstance(stored, fx.Node)
+    step, zero = _value(scales, program), _value(zeros, program)
+    if stored.op == "get_attr":
+        codes = _value(stored, program)
+    else:
+        quantize = torch.ops.quantized_decomposed.quantize_per_channel.default
+        codes = quantize(_value(stored.args[0], program), step, zero, *span)
+    return codes.detach().numpy(), step.detach().numpy()
+
+
+def _value(node: Any, program: fx.GraphModule) -> Tensor:
+    from pockethdr.export.rewrite import constant_of
+
+    value = constant_of(node, program)
+    assert value is not None
+    return value
+
+
+def _real(target: str) -> type[np.floating[Any]]:
+    return np.float16 if target == "coreml" else np.float32
+
+
+def _fingerprint(values: Array, *more: Any) -> str:
+    return hashlib.sha256(values.tobytes() + repr(more).encode()).hexdigest()[:16]
