@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 MAX_PIXELS = 128_000_000
 _CV2_AS_STORED = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
 _DEEP_GREY = {"I;16", "I;16B", "I;16L", "I", "F"}
+
+# Chunks of a PNG that may hold EXIF or an orientation.
+_PNG_TELLS = {b"eXIf", b"tEXt", b"zTXt", b"iTXt"}
 
 # H×W×3 or H×W, uint8 or uint16.
 Samples = NDArray[np.unsignedinteger]
@@ -59,8 +63,9 @@ def read_header(path: Path) -> Header:
     Raises:
         BracketError: missing, not an image, or larger than `MAX_PIXELS`.
     """
-    image = _open(path, file_bytes(path))
-    exif = image.getexif()
+    data = file_bytes(path)
+    image = _open(path, data)
+    exif = exif_of(image, data)
     shot = exif.get_ifd(ExifTags.IFD.Exif)
     iso = shot.get(ExifTags.Base.ISOSpeedRatings)
     return Header(
@@ -151,6 +156,17 @@ def file_bytes(path: Path) -> bytes:
         ) from error
 
 
+def exif_of(image: Image.Image, data: bytes) -> Image.Exif:
+    """EXIF of an opened file; `data` is all of it.
+
+    Of a PNG, Pillow decodes all pixels in search of what may stand behind them: here only where
+    something does.
+    """
+    if image.format == "PNG" and not _tells_at_end(data):
+        return Image.Image.getexif(image)
+    return image.getexif()
+
+
 def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     return hashlib.sha256(file_bytes(path)).hexdigest()
@@ -234,6 +250,18 @@ def _bits(image: Image.Image, data: bytes) -> int:
         return data[24]
     tags = getattr(image, "tag_v2", {})
     return max(tags.get(258, (8,))) if image.format == "TIFF" else 8
+
+
+def _tells_at_end(png: bytes) -> bool:
+    """Whether chunks that may hold EXIF follow the pixels."""
+    at, kind, pixels = 8, b"", False
+    while at + 8 <= len(png):
+        length, kind = struct.unpack_from(">I4s", png, at)
+        pixels |= kind == b"IDAT"
+        if pixels and kind in _PNG_TELLS:
+            return True
+        at += 12 + length
+    return False
 
 
 def _number(value: object) -> float | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,11 +115,17 @@ def _linear_blocks(bracket: Bracket, frame: Frame) -> NDArray[np.float32]:
 
 def _means(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Means of blocks; of pixels near the clip a mean says too little, so it is put above it."""
-    height, width = (max(1, side // _BLOCK) * min(side, _BLOCK) for side in image.shape)
-    high, wide = min(image.shape[0], _BLOCK), min(image.shape[1], _BLOCK)
-    blocks = image[:height, :width].reshape(height // high, high, width // wide, wide)
-    clipped = (blocks > 0.98).mean(axis=(1, 3)) > 0.02
-    return np.where(clipped, np.float32(1), blocks.mean(axis=(1, 3))).astype(np.float32)
+    clipped = _block_means(image > 0.98) > 0.02
+    return np.where(clipped, np.float32(1), _block_means(image))
+
+
+def _block_means(image: NDArray[Any]) -> NDArray[np.float32]:
+    """Of whole blocks. Rows are added first, as whole lines: those of a block are short."""
+    high, wide = (min(side, _BLOCK) for side in image.shape)
+    down, across = image.shape[0] // high, image.shape[1] // wide
+    blocks = image[: down * high, : across * wide].reshape(down, high, across * wide)
+    lines = blocks.sum(axis=1, dtype=np.float32).reshape(down, across, wide)
+    return lines.sum(axis=2) / np.float32(high * wide)
 
 
 def _shown(ratios: Sequence[float]) -> str:

@@ -47,7 +47,7 @@ from pockethdr.brackets.truth import Truth, read_truth
 from pockethdr.errors import BracketError
 
 _LOG = logging.getLogger(__name__)
-# Decoders hold a whole frame. When two would hold more than this, one at a time is enough.
+# Decoders hold a whole frame each: as many work side by side as hold no more than this.
 _LITTLE = 400e6
 # Bytes a pixel while a frame is decoded, measured: its codes, turned, and what the library holds.
 _DECODING = {RAW: 6.5, RGB: 11.0}
@@ -180,9 +180,10 @@ def _held(shot: Shot, codes: NDArray[Any], values: NDArray[np.float32], stream: 
 
 
 def _each(burst: Burst, choice: Choice, read: Callable[[Shot], _T], room: float) -> list[_T]:
-    """The three frames, read side by side where the memory of two decoders is small."""
-    alone = burst.layout == layout.DNG or _decoding(burst, choice, room) > min(room, _LITTLE) / 2
-    with ThreadPoolExecutor(1 if alone else 2) as pool:
+    """The three frames, read side by side where the memory of their decoders is small."""
+    alone = burst.layout == layout.DNG
+    decoders = 1 if alone else int(min(room, _LITTLE) / _decoding(burst, choice, room))
+    with ThreadPoolExecutor(max(1, decoders)) as pool:
         return list(pool.map(read, choice.shots))
 
 

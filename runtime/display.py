@@ -7,21 +7,18 @@ import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import cv2
 import imagecodecs
 import numpy as np
 from PIL import Image
 
-from pockethdr.runtime.gainmap import container, gain_map, log_gain
+from pockethdr.brackets.spool import Spool
+from pockethdr.runtime.gainmap import container, gain_map, gains_of, luminance_of
 from pockethdr.runtime.image import STRIP, HDRImage
-from pockethdr.runtime.jpeg import StripJpeg, exif_segment
+from pockethdr.runtime.jpeg import EOI, SOI, StripJpeg, exif_segment
 from pockethdr.runtime.parallel import in_order
 from pockethdr.runtime.runner import Array
 from pockethdr.runtime.tone import Tone
 
-# The gain map is this much smaller than the picture.
-_MAP_STEP = 4
-_SMALL = 256
 _PNG_EFFORT = 3
 # ITU-R BT.2408: display white of an SDR picture inside an HDR one, in cd/m².
 _WHITE = 203.0
@@ -37,22 +34,24 @@ def write_ultra_hdr(
 
     What the display shows then is max(what the JPEG shows, linear light at the same exposure).
     """
-    tone, step = image.tone(exposure=exposure), _MAP_STEP if min(image.size) >= _SMALL else 1
-    jpeg, gains = StripJpeg(image.size, STRIP), []
+    tone, jpeg = image.tone(exposure=exposure), StripJpeg(image.size, STRIP)
+    gains, peak = Spool(image.size, "uint16"), 0
 
-    def coded(rows: slice) -> tuple[bytes, Array]:
+    def coded(rows: slice) -> tuple[bytes, int]:
         toned = tone.apply(image.strip(rows), rows.start)
-        light, shown = (_shrunk(plane, step) for plane in (toned.light, toned.shown))
-        return jpeg.scan(toned.pixels), log_gain(light, shown)
+        encoded = jpeg.encoded(toned.pixels)
+        gain = gains_of(np.maximum(toned.light, toned.shown), luminance_of(encoded))
+        gains.write(rows.start, 0, gain)
+        return jpeg.scan(encoded), int(gain.max())
 
-    start = b"\xff\xd8" + exif_segment(exif.tobytes())
+    start = SOI + exif_segment(exif.tobytes())
     with path.open("wb") as file:
         file.write(start + container(len(start), 0, 0) + jpeg.header())
-        for index, (scan, gain) in enumerate(in_order(coded, image.strips(), threads)):
+        for index, (scan, most) in enumerate(in_order(coded, image.strips(), threads)):
             file.write(jpeg.joint(index) + scan)
-            gains.append(gain)
-        file.write(b"\xff\xd9")
-        primary, added = file.tell(), gain_map(np.concatenate(gains))
+            peak = max(peak, most)
+        file.write(EOI)
+        primary, added = file.tell(), gain_map(gains, image.strips(), peak, threads)
         file.write(added.jpeg)
         file.seek(len(start))
         file.write(container(len(start), primary, len(added.jpeg)))
@@ -66,13 +65,13 @@ def write_jpeg(
     tone, jpeg = image.tone(exposure=exposure), StripJpeg(image.size, STRIP)
 
     def coded(rows: slice) -> bytes:
-        return jpeg.scan(tone.apply(image.strip(rows), rows.start).pixels)
+        return jpeg.scan(jpeg.encoded(tone.apply(image.strip(rows), rows.start).pixels))
 
     with path.open("wb") as file:
-        file.write(b"\xff\xd8" + exif_segment(exif.tobytes()) + jpeg.header())
+        file.write(SOI + exif_segment(exif.tobytes()) + jpeg.header())
         for index, scan in enumerate(in_order(coded, image.strips(), threads)):
             file.write(jpeg.joint(index) + scan)
-        file.write(b"\xff\xd9")
+        file.write(EOI)
     return "8-bit sRGB"
 
 
@@ -115,12 +114,6 @@ def _pq(light: Array) -> Array:
     """SMPTE ST 2084: fractions of 10000 cd/m² → codes in [0, 1]."""
     power = np.power(np.clip(light, 0, 1), 0.1593017578125)
     return np.asarray(np.power((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power), 78.84375))
-
-
-def _shrunk(plane: Array, step: int) -> Array:
-    """Means of step×step pixels; a rest at the far borders counts as one."""
-    size = -(-plane.shape[1] // step), -(-plane.shape[0] // step)
-    return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA))
 
 
 def _png_lines(image: HDRImage, tone: Tone, rows: slice) -> bytes:

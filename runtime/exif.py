@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 from PIL import ExifTags, Image
+
+from pockethdr.brackets.formats import exif_of
 
 # They describe the source's own bytes: offsets, sizes, a thumbnail, how its pixels lie.
 _LEFT = {
@@ -27,8 +30,8 @@ def carried_exif(source: Path | None) -> Image.Exif:
     carried[ExifTags.Base.Orientation] = 1
     carried[ExifTags.Base.Software] = "PocketHDR"
     try:
-        with Image.open(source or "") as image:
-            found = image.getexif()
+        data = source.read_bytes() if source else b""
+        found = exif_of(Image.open(io.BytesIO(data)), data)
     except (OSError, ValueError, SyntaxError):
         return carried
     carried.update({tag: found[tag] for tag in _KEPT & set(found)})

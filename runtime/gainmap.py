@@ -1,7 +1,12 @@
 """The container of an Ultra HDR JPEG (version 1): a picture for every display, and behind it the
-map of what an HDR display adds.
+map from it to what an HDR display shows.
 
-    log2 gain(p) = log2((light(p) + 1/64) / (shown(p) + 1/64)), 0 where light is no brighter
+    stops = log2((wanted + 1/64) / (shown + 1/64))
+    code = 255 · ((stops - least) / (most - least)) ^ γ
+
+of luminances. `shown` is read back from the JPEG as written: rounding and coding move it by a
+percent or two, which a map of the picture's own size mends. So `least` is a little below zero, and
+γ gives most codes to the many pixels that are nearly right (docs/decisions/012-gain-map.md).
 
 The primary image says in XMP (GContainer) and in an MPF index where the map lies; the map says in
 XMP (hdrgm) what its codes mean. https://developer.android.com/media/platform/hdr-image-format
@@ -10,18 +15,35 @@ XMP (hdrgm) what its codes mean. https://developer.android.com/media/platform/hd
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import cv2
 import imagecodecs
 import numpy as np
 
-from pockethdr.runtime.jpeg import segment, with_segments
+from pockethdr.brackets.bracket import srgb_to_linear
+from pockethdr.brackets.spool import Spool
+from pockethdr.runtime.image import STRIP
+from pockethdr.runtime.jpeg import EOI, SOI, StripJpeg, segment
+from pockethdr.runtime.parallel import in_order
 from pockethdr.runtime.runner import Array
+from pockethdr.runtime.tone import LUMINANCE
 
-_OFFSET = 1 / 64
-_QUALITY = 90
+_OFFSET, _GAMMA, _QUALITY = 1 / 64, 1 / 3, 95
 # A display that adds less than this adds nothing; readers divide by it.
 _LEAST_STOPS = 0.1
+# From what coding made too bright to where PQ ends (10000 cd/m² over the 203 of display white), in
+# 16-bit steps: the file's own steps are known only when the whole picture has been seen.
+_LOWEST, _HIGHEST = -0.05, float(np.log2(10000 / 203))
+_STEPS = 65535 / (_HIGHEST - _LOWEST)
+# Codes of a decoded JPEG over 256, and JFIF's matrix, which decoders round to whole codes.
+_WHITE = 255 * 256
+_RGB_OF_YCC = np.array(
+    [[1, 0, 1.402, -1.402 * 128 * 256], [1, -0.344136, -0.714136, 1.058272 * 128 * 256],
+     [1, 1.772, 0, -1.772 * 128 * 256]], np.float32,
+)  # fmt: skip
+_LINEAR = srgb_to_linear(np.minimum(np.arange(65536, dtype=np.float32) / _WHITE, 1))
 _XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
     'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description {}'
@@ -47,24 +69,35 @@ class GainMap:
     stops: float
 
 
-def log_gain(light: Array, shown: Array) -> Array:
-    """log2 of what an HDR display adds; both linear, 1.0 = display white."""
-    gain = np.log2((light + np.float32(_OFFSET)) / (shown + np.float32(_OFFSET)))
-    return np.maximum(gain, 0.0)
+def luminance_of(jpeg: bytes) -> Array:
+    """H×W linear luminance that a colour JPEG shows, 1.0 = white."""
+    coded = imagecodecs.jpeg8_decode(jpeg, outcolorspace="YCBCR")
+    rgb = cv2.transform(np.multiply(coded, 256, dtype=np.uint16), _RGB_OF_YCC)
+    return np.asarray(cv2.transform(cv2.LUT(rgb, _LINEAR), LUMINANCE[None]), np.float32)
 
 
-def gain_map(gains: Array) -> GainMap:
-    """H×W `log_gain` as a file."""
-    stops = max(float(gains.max()), _LEAST_STOPS)
-    codes = np.round(gains * (255 / stops)).astype(np.uint8)
-    values = {
-        "GainMapMin": 0.0, "GainMapMax": stops, "Gamma": 1.0, "OffsetSDR": _OFFSET,
-        "OffsetHDR": _OFFSET, "HDRCapacityMin": 0.0, "HDRCapacityMax": stops,
-    }  # fmt: skip
-    fields = " ".join(f'hdrgm:{name}="{value:.6f}"' for name, value in values.items())
-    says = f'{_HDRGM} {fields} hdrgm:BaseRenditionIsHDR="False">'
-    jpeg = bytes(imagecodecs.jpeg8_encode(np.ascontiguousarray(codes), level=_QUALITY))
-    return GainMap(with_segments(jpeg, _xmp(says)), stops)
+def gains_of(wanted: Array, shown: Array) -> np.ndarray:
+    """H×W stops between two linear luminances, in the 16-bit steps that `gain_map` takes."""
+    stops = np.asarray(cv2.log((wanted + np.float32(_OFFSET)) / (shown + np.float32(_OFFSET))))
+    stops *= np.float32(_STEPS / np.log(2))
+    stops += np.float32(0.5 - _LOWEST * _STEPS)
+    return np.clip(stops, 0, 65535, out=stops).astype(np.uint16)
+
+
+def gain_map(gains: Spool, strips: Iterable[slice], peak: int, threads: int) -> GainMap:
+    """`gains_of` a whole picture, the largest of them `peak`, as a file."""
+    most = max(_LOWEST + peak / _STEPS, _LEAST_STOPS)
+    share = np.arange(65536) / (_STEPS * (most - _LOWEST))
+    table = np.round(255 * np.minimum(share, 1) ** _GAMMA).astype(np.uint8)
+    jpeg = StripJpeg((gains.shape[0], gains.shape[1]), STRIP, _QUALITY, grey=True)
+
+    def coded(strip: slice) -> bytes:
+        return jpeg.scan(jpeg.encoded(cv2.LUT(gains.read(strip), table)))
+
+    parts = [SOI, _meaning(most), jpeg.header()]
+    for index, scan in enumerate(in_order(coded, strips, threads)):
+        parts += [jpeg.joint(index), scan]
+    return GainMap(b"".join((*parts, EOI)), most)
 
 
 def container(before: int, primary: int, appended: int) -> bytes:
@@ -84,6 +117,16 @@ def container(before: int, primary: int, appended: int) -> bytes:
     # Offsets in the index count from its own header: after the marker, the length and `MPF\0`.
     origin = before + len(xmp) + 8
     return xmp + segment(0xE2, b"MPF\0" + _index(primary, appended, max(0, primary - origin)))
+
+
+def _meaning(most: float) -> bytes:
+    """What the codes of a map up to `most` stops mean."""
+    values = {
+        "GainMapMin": _LOWEST, "GainMapMax": most, "Gamma": _GAMMA, "OffsetSDR": _OFFSET,
+        "OffsetHDR": _OFFSET, "HDRCapacityMin": 0.0, "HDRCapacityMax": most,
+    }  # fmt: skip
+    fields = " ".join(f'hdrgm:{name}="{value:.6f}"' for name, value in values.items())
+    return _xmp(f'{_HDRGM} {fields} hdrgm:BaseRenditionIsHDR="False">')
 
 
 def _xmp(description: str) -> bytes:

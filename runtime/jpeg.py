@@ -15,7 +15,10 @@ import numpy as np
 
 #: Strips must be this high, or a multiple of it, but for the last.
 BLOCK = 16
-_SOI, _EOI, _SOF0, _SOS, _APP0 = b"\xff\xd8", b"\xff\xd9", 0xC0, 0xDA, 0xE0
+# Rows and columns that are coded together: a grey picture has no colour at half resolution.
+_GREY_BLOCK = 8
+SOI, EOI = b"\xff\xd8", b"\xff\xd9"
+_SOF0, _SOS, _APP0 = 0xC0, 0xDA, 0xE0
 
 
 @dataclass(frozen=True)
@@ -25,18 +28,30 @@ class StripJpeg:
     size: tuple[int, int]
     rows: int
     quality: int = 95
+    grey: bool = False
 
-    def scan(self, pixels: np.ndarray) -> bytes:
-        """The coded blocks of one strip, H×W×3 8-bit sRGB. Threads may call it at once."""
-        return _split(self._encoded(pixels))[1]
+    def encoded(self, pixels: np.ndarray) -> bytes:
+        """One strip, H×W×3 or grey H×W, 8 bits, as a file of its own. Threads may call it at once.
+
+        What a decoder makes of it is what it makes of the whole picture's strip.
+        """
+        sampling = None if self.grey else "420"
+        return bytes(
+            imagecodecs.jpeg8_encode(
+                np.ascontiguousarray(pixels), level=self.quality, subsampling=sampling
+            )
+        )
+
+    def scan(self, encoded: bytes) -> bytes:
+        """The coded blocks of a strip from `encoded`."""
+        return _split(encoded)[1]
 
     def header(self) -> bytes:
         """What precedes the scans, without the start of the image and application segments."""
-        width = self.size[1]
-        segments, _ = _split(
-            self._encoded(np.zeros((min(self.rows, self.size[0]), width, 3), np.uint8))
-        )
-        blocks = -(-width // BLOCK) * (self.rows // BLOCK)
+        width, block = self.size[1], _GREY_BLOCK if self.grey else BLOCK
+        shape = (min(self.rows, self.size[0]), width, *(() if self.grey else (3,)))
+        segments, _ = _split(self.encoded(np.zeros(shape, np.uint8)))
+        blocks = -(-width // block) * (self.rows // block)
         kept = []
         for marker, body in segments:
             if marker == _SOF0:
@@ -51,20 +66,10 @@ class StripJpeg:
         """What stands before the scan of strip `index`."""
         return bytes([0xFF, 0xD0 + (index - 1) % 8]) if index else b""
 
-    def _encoded(self, pixels: np.ndarray) -> bytes:
-        return bytes(imagecodecs.jpeg8_encode(pixels, level=self.quality, subsampling="420"))
-
 
 def segment(marker: int, body: bytes) -> bytes:
     """One marker segment."""
     return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
-
-
-def with_segments(jpeg: bytes, *segments: bytes) -> bytes:
-    """The file with segments put where application data belongs, its own JFIF header gone."""
-    parts, scan = _split(jpeg)
-    rest = b"".join(segment(marker, body) for marker, body in parts if marker != _APP0)
-    return _SOI + b"".join(segments) + rest + scan + _EOI
 
 
 def exif_segment(block: bytes) -> bytes:
@@ -80,4 +85,4 @@ def _split(jpeg: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
         segments.append((marker, jpeg[position + 4 : position + 2 + length]))
         position += 2 + length
         if marker == _SOS:
-            return segments, jpeg[position : jpeg.rindex(_EOI)]
+            return segments, jpeg[position : jpeg.rindex(EOI)]

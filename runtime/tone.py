@@ -22,8 +22,8 @@ from pockethdr.runtime.runner import Array
 
 #: The longest side of the thumbnail that a `Tone` is made of.
 THUMBNAIL = 512
-# Rec. 709 luminance of linear sRGB.
-_LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
+#: Rec. 709 luminance of linear sRGB.
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 # 2^-20 of the short frame's clip level is far below any phone's noise.
 _DARKEST = np.float32(2.0**-20)
 # Where the brightest half percent of the base goes, in stops below display white.
@@ -129,8 +129,8 @@ def tone_of(thumbnail: Array, size: tuple[int, int], *, exposure: float = 0.0) -
 
 
 def _luminance_of(rgb: Array) -> Array:
-    luminance = rgb[0] * _LUMINANCE[0]
-    for plane, weight in zip(rgb[1:], _LUMINANCE[1:], strict=True):
+    luminance = rgb[0] * LUMINANCE[0]
+    for plane, weight in zip(rgb[1:], LUMINANCE[1:], strict=True):
         luminance += plane * weight
     return luminance
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from pockethdr.brackets.bracket import FLIPS, flip, pack, srgb_to_linear, unpack
 from pockethdr.brackets.exr import write_exr
+from pockethdr.brackets.formats import read_header
 from pockethdr.brackets.layout import search
 from pockethdr.brackets.metrics import psnr
 from pockethdr.brackets.read import find_brackets, read_bracket
@@ -346,3 +347,27 @@ def test_shared_handheld_uses_measured_exposures(shared_brackets: Path) -> None:
     assert bracket.ratios == pytest.approx((1, 3.52, 19.69), rel=1e-3)
     assert "unreliable" in bracket.exposure_source
     assert "suggested_triplet of" in bracket.selection
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_exif_of_a_png_is_found_wherever_it_stands(tmp_path: Path, behind: bool) -> None:
+    """In front of the pixels no decoder is asked for it."""
+    path = tmp_path / "a.png"
+    write_photograph(path, 1 / 15, orientation=6)
+    data = path.read_bytes()
+    start = data.index(b"eXIf") - 4
+    stop = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    without = data[:start] + data[stop:]
+    end = without.index(b"IEND") - 4
+    path.write_bytes(without[:end] + data[start:stop] + without[end:] if behind else data)
+    header = read_header(path)
+    assert (header.orientation, header.exposure_s) == (6, pytest.approx(1 / 15))
+    path.write_bytes(without)
+    assert (read_header(path).orientation, read_header(path).exposure_s) == (1, None)
+
+
+def test_the_header_of_a_png_needs_no_pixels(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "a.png"
+    write_photograph(path, 1 / 15)
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", None)
+    assert read_header(path).size == (32, 48)
