@@ -254,7 +254,7 @@ def _bits(image: Image.Image, data: bytes) -> int:
 
 def _tells_at_end(png: bytes) -> bool:
     """Whether chunks that may hold EXIF follow the pixels."""
-    at, kind, pixels = 8, b"", False
+    at, pixels = 8, False
     while at + 8 <= len(png):
         length, kind = struct.unpack_from(">I4s", png, at)
         pixels |= kind == b"IDAT"

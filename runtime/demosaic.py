@@ -104,8 +104,9 @@ def _whiten(rgb: Array, clipped: list[Array]) -> None:
 def _balanced(mosaic: Array, gains: tuple[float, float, float]) -> Array:
     red, green, blue = gains
     balanced = np.empty_like(mosaic)
+    gain = np.empty(mosaic.shape[1], np.float32)
     for row, pair in enumerate(((red, green), (green, blue))):
-        gain = np.resize(np.array(pair, np.float32), mosaic.shape[1])
+        gain[0::2], gain[1::2] = pair
         np.multiply(mosaic[row::2], gain, out=balanced[row::2])
     return balanced
 

@@ -158,7 +158,8 @@ class Fuser:
         if manifest.context is not None:
             with clock.stage("context"):
                 context = context_of(self._found, feed, threads=self._threads)
-        with ThreadPoolExecutor(self._threads) as pool:
+        # A thread a frame: two would leave one of them waiting for the third frame.
+        with ThreadPoolExecutor(len(bracket.frames) if self._threads > 1 else 1) as pool:
             for done, tile in enumerate(plan, start=1):
                 _run(runner, tile, feed, context, planes, pool, clock)
                 if progress is not None:

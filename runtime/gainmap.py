@@ -78,7 +78,8 @@ def luminance_of(jpeg: bytes) -> Array:
 
 def gains_of(wanted: Array, shown: Array) -> np.ndarray:
     """H×W stops between two linear luminances, in the 16-bit steps that `gain_map` takes."""
-    stops = np.asarray(cv2.log((wanted + np.float32(_OFFSET)) / (shown + np.float32(_OFFSET))))
+    gain = (wanted + np.float32(_OFFSET)) / (shown + np.float32(_OFFSET))
+    stops = np.asarray(cv2.log(gain), np.float32)
     stops *= np.float32(_STEPS / np.log(2))
     stops += np.float32(0.5 - _LOWEST * _STEPS)
     return np.clip(stops, 0, 65535, out=stops).astype(np.uint16)

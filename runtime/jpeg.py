@@ -33,7 +33,7 @@ class StripJpeg:
     def encoded(self, pixels: np.ndarray) -> bytes:
         """One strip, H×W×3 or grey H×W, 8 bits, as a file of its own. Threads may call it at once.
 
-        What a decoder makes of it is what it makes of the whole picture's strip.
+        Decoders make of it what they make of the strip in the whole, but for colours at its edge.
         """
         sampling = None if self.grey else "420"
         return bytes(

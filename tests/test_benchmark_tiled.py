@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from fuse_toy import exported
 
 from pockethdr.brackets.read import read_bracket
+from pockethdr.report.host import host
 from pockethdr.runtime.artifact import deployed
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -36,3 +39,14 @@ def test_seams_are_seen(tmp_path, bracket, halo, passed):
     row = tiled.Row("tiny", "onnx", "fp32", count, db, seams)
     assert row.passed is passed
     assert ("missed" in tiled.table([row])) is not passed
+
+
+def test_networks_not_asked_for_keep_their_rows(tmp_path):
+    rows = [tiled.Row(name, "tflite", "fp32", 4, None, 1.0) for name in tiled.NETWORKS[:2]]
+    path = tmp_path / "tiled.json"
+    assert tiled.kept(path, []) == []
+    found = {"host": host(), "rows": [asdict(row) for row in rows]}
+    path.write_text(json.dumps(found))
+    assert tiled.kept(path, [rows[0].network]) == rows[1:]
+    path.write_text(json.dumps({**found, "host": {**host(), "cores": -1}}))
+    assert tiled.kept(path, []) == []
