@@ -186,7 +186,8 @@ def table(rows: list[Row]) -> str:
         "run of the same network with the same ranges; seams: the steps across borders of tiles "
         "over those of the untiled image at the same places. Limits: "
         + ", ".join(f"{limit:g} dB {name}" for name, limit in LIMITS.items())
-        + f"; seams 1 ± {SEAMS:g}.",
+        + f"; seams 1 ± {SEAMS:g}. "
+        "Both are told the same by the context graph, where there is one.",
         "",
         "| network | target | precision | tiles | dB | seams | |",
         "|---|---|---|---|---|---|---|",
