@@ -14,6 +14,7 @@ from pockethdr.commands import (
     command_line,
     domain_option,
     precision_names,
+    ray_option,
     target_names,
 )
 from pockethdr.commands.console import stages
@@ -48,11 +49,7 @@ _patches = click.option(
     help="Calibration patches of a bracket.",
 )
 _seed = click.option("--seed", default=0, show_default=True, help="Of the choice of patches.")
-_ray = click.option(
-    "--ray",
-    metavar="local|ADDRESS",
-    help="Calibrate on a Ray cluster: `local` for the cores of this machine. Same result.",
-)
+_ray = ray_option("Calibrate")
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 _allow_dynamic = click.option(
     "--allow-dynamic",
