@@ -19,7 +19,7 @@ from torch import Tensor, fx
 
 from pockethdr.brackets.bracket import Bracket
 from pockethdr.brackets.metrics import mu_law
-from pockethdr.calibration.patches import chosen_patches, cut, padded
+from pockethdr.calibration.patches import Patches, chosen_patches, cut, padded
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import Recipe
 from pockethdr.export.targets import LITERT_INT8
@@ -59,12 +59,10 @@ def scene_of(
 ) -> Scene:
     """The brightest patches of a bracket with ground truth, and the one that moves most."""
     assert bracket.ground_truth is not None
-    frames = padded(bracket.inputs(), tile)
+    every = Patches(bracket, tile)
     truth = padded([bracket.ground_truth[None]], tile)
-    places = chosen_patches(frames, tile, patches, 0)
-    pieces = tuple(
-        tuple(torch.from_numpy(frame) for frame in cut(frames, place, tile)) for place in places
-    )
+    places = chosen_patches(every, patches, 0)
+    pieces = tuple(tuple(map(torch.from_numpy, every.at(place))) for place in places)
     with torch.no_grad():
         floats = tuple(network(*piece).numpy() for piece in pieces)
     return Scene(bracket.name, pieces, tuple(cut(truth, p, tile)[0] for p in places), floats)
