@@ -370,8 +370,9 @@ class _Export:
         return checks, self._record(context.name)
 
     def _ranges(self, target: Target) -> dict[str, tuple[float, float]]:
+        recipe = self.settings.recipe
         chosen = self.calibration.ranges(
-            self.settings.recipe.method, symmetric=target.scheme.symmetric
+            recipe.method, methods=recipe.methods, symmetric=target.scheme.symmetric
         )
         ranges = {name: (found.low, found.high) for name, found in chosen.items()}
         return {**ranges, **(self.settings.tuned.ranges if self.settings.tuned else {})}

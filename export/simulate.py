@@ -10,8 +10,9 @@ add, so that beside the float network's own error E it costs 10·log10(1 + D/E) 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -83,19 +84,32 @@ class Simulation:
 
     def loss(self, recipe: Recipe) -> Loss:
         """The mean over scenes."""
-        program = self._quantized(recipe)
+        program = self._quantized(recipe, self.ranges)
         return _mean(_loss(_outputs(program, scene), scene) for scene in self.scenes)
 
-    def sensitivity(self, recipe: Recipe) -> Loss:
-        """What the roundings of `recipe` cost beside the float network's own error: ≤ 0."""
-        program = self._quantized(recipe)
+    def sensitivity(
+        self, recipe: Recipe, ranges: Mapping[str, tuple[float, float]] | None = None
+    ) -> Loss:
+        """What the roundings of `recipe` cost beside the float network's own error: ≤ 0.
+
+        Args:
+            ranges: instead of the simulation's own.
+        """
+        program = self._quantized(recipe, ranges or self.ranges)
         return _mean(
-            _predicted(_outputs(program, scene), _outputs(self.program, scene), scene)
-            for scene in self.scenes
+            _predicted(_outputs(program, scene), floats, scene)
+            for scene, floats in zip(self.scenes, self._floats, strict=True)
         )
 
-    def _quantized(self, recipe: Recipe) -> fx.GraphModule:
-        return quantized(self.program, self.ranges, recipe, SCHEME).program
+    @cached_property
+    def _floats(self) -> list[list[np.ndarray]]:
+        """What the program returns on each scene before anything is rounded."""
+        return [_outputs(self.program, scene) for scene in self.scenes]
+
+    def _quantized(
+        self, recipe: Recipe, ranges: Mapping[str, tuple[float, float]]
+    ) -> fx.GraphModule:
+        return quantized(self.program, ranges, recipe, SCHEME).program
 
 
 def _outputs(program: fx.GraphModule, scene: Scene) -> list[np.ndarray]:
