@@ -179,7 +179,7 @@ def _by_bracket(crops: Sequence[Crop]) -> dict[str, list[Crop]]:
 
 
 def _flat(recipe: Mapping[str, Any]) -> dict[str, str]:
-    def shown(value: object) -> str:
+    def shown(value: Any) -> str:
         if isinstance(value, Mapping):
             value = [f"{name}: {entry}" for name, entry in value.items()]
         listed = isinstance(value, list | tuple)
