@@ -2,25 +2,22 @@
 
 No method is best for all tensors: clipping saves the dark half of one and costs the highlights of
 another, and which of the two is seen in the picture no statistic of the tensor alone can tell. So
-all tensors start with the recipe's own method; then, one after the other in the order of the graph,
-each tries the other three, and keeps what lowers the loss of the whole program in the metric that
+all tensors start with the method that does best for all alike; then, one after the other in graph
+order, each tries the others, and keeps what lowers the loss of the whole program in the metric that
 loses most (`Simulation.sensitivity`: PSNR-µ and PSNR-ℓ against ground truth). Later tensors are
 tried with what earlier ones have chosen, so that roundings that make up for each other are seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from pockethdr.errors import PocketError
 from pockethdr.export.quantize import RANGE_OF, quantized
 from pockethdr.export.recipe import METHODS, Recipe
-from pockethdr.export.rehearsal import Rehearsal, rehearsal
-from pockethdr.export.simulate import SCHEME, Loss
-from pockethdr.export.tuned import Tuned
-from pockethdr.models.load import Loaded
+from pockethdr.export.rehearsal import Rehearsal
+from pockethdr.export.simulate import SCHEME, Loss, Simulation
 
 #: A choice that gains fewer decibels than this follows the noise of its patches.
 LEAST_GAIN = 1e-3
@@ -36,8 +33,8 @@ class Chosen:
     """What `recipe_by_output` found.
 
     Attributes:
-        recipe: with `methods` for the tensors that left the base's method; the base itself where
-            the brackets that were not searched on lose no less by them.
+        recipe: the best method for all, and `methods` for the tensors that left it; the base itself
+            where the brackets that were not searched on lose no less by them.
         before, after: predicted losses on the brackets of the search.
         unseen_before, unseen_after: on the others.
         tried: programs simulated.
@@ -57,37 +54,28 @@ class Chosen:
 
 
 def recipe_by_output(
-    loaded: Loaded,
-    base: Recipe,
-    *,
-    brackets: Sequence[Path],
-    size: tuple[int, int],
-    tuned: Tuned | None = None,
-    allow_dynamic: bool = False,
-    say: Callable[[str], None] = lambda _: None,
+    ready: Rehearsal, base: Recipe, *, say: Callable[[str], None] = lambda _: None
 ) -> Chosen:
     """`base` with a method for each tensor, chosen by the error that it causes at the output.
 
-    Args:
-        brackets: folders; of those with ground truth every other one is tried on, the rest
-            confirms.
-        size: of the artifacts; patches are at most 128×128 of it.
-
     Raises:
-        PocketError: `tuned` is given, whose ranges were trained; or as `rehearsal`.
+        PocketError: weights were tuned for INT8, whose ranges were trained.
     """
-    if tuned is not None:
+    if ready.tuned is not None:
         raise PocketError(
-            f"{tuned.path.name}: weights tuned for INT8 come with ranges that were trained",
+            f"{ready.tuned.path.name}: weights tuned for INT8 come with ranges that were trained",
             expected="a recipe without tuned weights, to choose ranges for",
             fix="name one, such as --recipe hdr, or leave --method out",
         )
-    ready = rehearsal(
-        loaded, base, brackets=brackets, size=size, allow_dynamic=allow_dynamic, say=say
-    )
-    tried = _Trials(ready, base)
+    tried = _Trials(ready)
     before = tried.loss(base)
-    recipe, after = _descended(tried, base, before, say)
+    alike = [replace(base, method=method, methods={}) for method in METHODS]
+    losses = [tried.loss(recipe) for recipe in alike]
+    start, loss = min(
+        [(base, before), *zip(alike, losses, strict=True)], key=lambda pair: pair[1].worst
+    )
+    recipe, after = _descended(tried, start, loss, say)
+    recipe = replace(recipe, name=f"{base.name}-auto")
     say("confirming on the other brackets")
     unseen = [ready.simulation(r, unseen=True).sensitivity(r) for r in (base, recipe)]
     chosen = Chosen(recipe, before, after, unseen[0], unseen[1], tried.count)
@@ -95,18 +83,17 @@ def recipe_by_output(
 
 
 def _descended(
-    tried: _Trials, base: Recipe, loss: Loss, say: Callable[[str], None]
+    tried: _Trials, start: Recipe, loss: Loss, say: Callable[[str], None]
 ) -> tuple[Recipe, Loss]:
     """One pass over the tensors, each keeping the best of its methods."""
-    best, units = base, units_of(tried.ready, base)
+    best, units = start, units_of(tried.ready, start)
     for number, unit in enumerate(units, 1):
         say(f"ranges of {unit[0]} ({number}/{len(units)}): µ {loss.mu_db:+.3f} ℓ {loss.l_db:+.3f}")
         for recipe in tried.others(best, unit):
             found = tried.loss(recipe)
             if found.worst < loss.worst - LEAST_GAIN:
                 best, loss = recipe, found
-    name = f"{base.name}-auto" if best != base else base.name
-    return replace(best, name=name), loss
+    return best, loss
 
 
 def units_of(ready: Rehearsal, recipe: Recipe) -> list[tuple[str, ...]]:
@@ -124,9 +111,9 @@ def units_of(ready: Rehearsal, recipe: Recipe) -> list[tuple[str, ...]]:
 class _Trials:
     """Recipes tried on the brackets of the search."""
 
-    def __init__(self, ready: Rehearsal, base: Recipe) -> None:
-        self.ready, self.base, self.count = ready, base, 0
-        self._simulation = ready.simulation(base)
+    def __init__(self, ready: Rehearsal) -> None:
+        self.ready, self.count = ready, 0
+        self._simulation = Simulation(ready.program, {}, ready.seen)
         self._ranges = {method: ready.calibration.ranges(method) for method in METHODS}
 
     def loss(self, recipe: Recipe) -> Loss:
@@ -139,7 +126,7 @@ class _Trials:
 
     def others(self, recipe: Recipe, unit: tuple[str, ...]) -> list[Recipe]:
         """`recipe` with each other method for `unit`, where that gives another range."""
-        found, known = [], [self._of(unit, self.base.method)]
+        found, known = [], [self._of(unit, recipe.methods.get(unit[0], recipe.method))]
         for method in METHODS:
             ranges = self._of(unit, method)
             if not any(_alike(ranges, other) for other in known):

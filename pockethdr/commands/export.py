@@ -227,6 +227,7 @@ def export(
     from pockethdr.export.auto_methods import recipe_by_output
     from pockethdr.export.max_loss import recipe_for_loss
     from pockethdr.export.pipeline import CALIBRATION_NAME, export_model
+    from pockethdr.export.rehearsal import rehearsal
     from pockethdr.export.tuned import chosen_recipe
     from pockethdr.models.load import load_model
 
@@ -244,7 +245,7 @@ def export(
     found: Found | None = None
     if method == AUTO:
         with stages("choosing ranges") as stage:
-            best = recipe_by_output(
+            ready = rehearsal(
                 loaded,
                 chosen,
                 brackets=folders,
@@ -253,6 +254,7 @@ def export(
                 allow_dynamic=allow_dynamic,
                 say=stage,
             )
+            best = recipe_by_output(ready, chosen, say=stage)
         write_chosen(best, out)
         chosen = best.recipe
     if max_loss is not None:
