@@ -128,10 +128,14 @@ class Bracket:
                 f"{self.name}: ground truth has shape {truth.shape}", expected=f"{wanted} (C×H×W)"
             )
 
-    def inputs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The network's three frames, 1×C×H×W float32: C = 8 raw, 6 rgb."""
+    def inputs(self, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The network's three frames, 1×C×H×W float32: C = 8 raw, 6 rgb; or some of their rows."""
+        start, stop, _ = rows.indices(self.size()[0])
+        quad = 2 if self.domain == RAW else 1
+        sensor_rows = slice(start * quad, stop * quad)
         short, mid, long = (
-            self._input(frame, ratio) for frame, ratio in zip(self.frames, self.ratios, strict=True)
+            self._input(frame.pixels[sensor_rows], ratio)
+            for frame, ratio in zip(self.frames, self.ratios, strict=True)
         )
         return short, mid, long
 
@@ -140,8 +144,7 @@ class Bracket:
         height, width = self.frames[0].pixels.shape[:2]
         return (height // 2, width // 2) if self.domain == RAW else (height, width)
 
-    def _input(self, frame: Frame, ratio: float) -> np.ndarray:
-        pixels = np.asarray(frame.pixels)
+    def _input(self, pixels: np.ndarray, ratio: float) -> np.ndarray:
         if self.domain == RAW:
             planes = pack(pixels)
             linear = planes

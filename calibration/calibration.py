@@ -81,13 +81,30 @@ class Calibration:
         self,
         method: str,
         *,
+        methods: Mapping[str, str] | None = None,
         percentile: float = 99.99,
         bits: int = 8,
         symmetric: bool = False,
     ) -> dict[str, Range]:
-        """Node name → range, for every tensor; see `pockethdr.calibration.ranges`."""
+        """Node name → range, for every tensor; see `pockethdr.calibration.ranges`.
+
+        Args:
+            methods: node name → method, of the tensors that have one of their own.
+
+        Raises:
+            CalibrationError: `methods` names a tensor that there is not.
+        """
+        own = methods or {}
+        strange = sorted(set(own) - set(self.tensors))
+        if strange:
+            raise CalibrationError(
+                f"methods for tensors that were not calibrated: {', '.join(strange)}",
+                expected="a recipe whose `methods` were chosen for this network",
+                fix="export with --method auto, or take `methods` out of the recipe",
+            )
+        settings = {"percentile": percentile, "bits": bits, "symmetric": symmetric}
         return {
-            name: range_of(histogram, method, percentile=percentile, bits=bits, symmetric=symmetric)
+            name: range_of(histogram, own.get(name, method), **settings)  # type: ignore[arg-type]
             for name, histogram in self.tensors.items()
         }
 

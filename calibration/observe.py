@@ -6,6 +6,7 @@ import hashlib
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ import torch
 from torch import Tensor, fx
 
 import pockethdr
-from pockethdr.brackets.bracket import Bracket
+from pockethdr.brackets.bracket import CHANNELS, Bracket
 from pockethdr.calibration.calibration import Calibration, CalibrationError, SeenBracket
 from pockethdr.calibration.histogram import Histogram
-from pockethdr.calibration.patches import chosen_patches, cut, padded
+from pockethdr.calibration.patches import Patches, chosen_patches
 from pockethdr.errors import PocketError
 
 
@@ -34,9 +35,9 @@ def calibrate(
 ) -> Calibration:
     """Count every floating-point activation of `program` over patches of `brackets`.
 
-    One bracket is held at a time; beside it, memory is one patch through the program and one
-    `Histogram` a tensor. PyTorch runs on one thread, since its sums differ with their number;
-    `pockethdr.calibration.spread` uses more cores to the same bytes.
+    Of one bracket at a time a row of patches is held; beside it, memory is one patch through the
+    program and one `Histogram` a tensor. PyTorch runs on one thread, since its sums differ with
+    their number; `pockethdr.calibration.spread` uses more cores to the same bytes.
 
     Args:
         program: of core ATen operators, traced at 1×C×`tile`.
@@ -44,7 +45,8 @@ def calibrate(
         seed: of the choice of patches; the choice in one bracket does not depend on the others.
         tile: (H, W) of a patch in pixels of the network's grid.
         patches_per_bracket: at most this many; see `pockethdr.calibration.patches`.
-        read: how a folder becomes a bracket; default `pockethdr.brackets.read.read_bracket`.
+        read: how a folder becomes a bracket; default `pockethdr.brackets.read.read_bracket` with
+            `stream=True`, so that its frames stay on disk.
         graph_sha256: of `program`; computed when not given.
         progress: called with the name of each bracket when it is done.
 
@@ -124,7 +126,7 @@ def _loaded(item: Bracket | Path, read: Callable[[Path], Bracket] | None) -> Bra
     if read is None:
         from pockethdr.brackets.read import read_bracket
 
-        read = read_bracket
+        read = partial(read_bracket, stream=True)
     try:
         return read(item)
     except (PocketError, OSError, ValueError) as error:
@@ -137,25 +139,25 @@ def _loaded(item: Bracket | Path, read: Callable[[Path], Bracket] | None) -> Bra
 def _observe(
     observer: Observer, bracket: Bracket, seed: int, tile: tuple[int, int], count: int
 ) -> SeenBracket:
-    frames = padded(bracket.inputs(), tile)
-    hashes = bracket.sha256 or _hashes_of(frames)
-    places = chosen_patches(frames, tile, count, _bracket_seed(seed, hashes))
-    _check_channels(observer, bracket, frames)
+    patches = Patches(bracket, tile)
+    hashes = bracket.sha256 or _hashes_of(bracket)
+    places = chosen_patches(patches, count, _bracket_seed(seed, hashes))
+    _check_channels(observer, bracket)
     try:
         for place in places:
             with torch.no_grad():
-                observer.run(*(torch.from_numpy(frame) for frame in cut(frames, place, tile)))
+                observer.run(*map(torch.from_numpy, patches.at(place)))
     except ValueError as error:
         raise CalibrationError(f"calibration stopped at bracket {bracket.name}: {error}") from error
     return SeenBracket(bracket.name, dict(hashes), tuple(bracket.ratios), tuple(places))
 
 
-def _hashes_of(frames: list[np.ndarray]) -> dict[str, str]:
+def _hashes_of(bracket: Bracket) -> dict[str, str]:
     """Identity of a bracket that was made in memory."""
     names = ("short", "mid", "long")
     return {
-        name: hashlib.sha256(frame.tobytes()).hexdigest()
-        for name, frame in zip(names, frames, strict=True)
+        name: hashlib.sha256(np.asarray(frame.pixels, np.float32).tobytes()).hexdigest()
+        for name, frame in zip(names, bracket.frames, strict=True)
     }
 
 
@@ -164,13 +166,14 @@ def _bracket_seed(seed: int, hashes: dict[str, str]) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
-def _check_channels(observer: Observer, bracket: Bracket, frames: list[np.ndarray]) -> None:
+def _check_channels(observer: Observer, bracket: Bracket) -> None:
     first = next(node for node in observer.graph.nodes if node.op == "placeholder")
-    wanted = first.meta["val"].shape[1] if "val" in first.meta else frames[0].shape[1]
-    if wanted != frames[0].shape[1]:
+    channels = CHANNELS[bracket.domain]
+    wanted = first.meta["val"].shape[1] if "val" in first.meta else channels
+    if wanted != channels:
         raise CalibrationError(
             f"calibration stopped: bracket {bracket.name} is {bracket.domain}, "
-            f"{frames[0].shape[1]} channels a frame",
+            f"{channels} channels a frame",
             expected=f"{wanted} channels, as the network takes",
         )
 

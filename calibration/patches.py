@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pockethdr.brackets.bracket import Bracket
+
 #: Encoded values at or above this count as clipped and tell nothing of motion.
 CLIPPED = 0.98
 #: Side of the cells that are averaged before frames are compared, so that noise does not count.
@@ -21,29 +23,40 @@ Frames = Sequence[np.ndarray]
 Place = tuple[int, int]
 
 
-def padded(frames: Frames, tile: Place) -> list[np.ndarray]:
-    """Frames (1×C×H×W) mirrored at the bottom and right to at least `tile`."""
-    height, width = frames[0].shape[-2:]
-    missing = [(0, max(0, tile[0] - height)), (0, max(0, tile[1] - width))]
-    if not any(after for _, after in missing):
-        return list(frames)
-    return [np.pad(frame, [(0, 0), (0, 0), *missing], mode="symmetric") for frame in frames]
+class Patches:
+    """The patches of a bracket, at most a row of which is held: whole frames may be large.
+
+    Attributes:
+        tile: (H, W) of a patch, in pixels of the network's grid.
+        size: (H, W) of the frames, mirrored at the bottom and right to at least `tile`.
+    """
+
+    def __init__(self, bracket: Bracket, tile: Place) -> None:
+        self.tile, self._bracket = tile, bracket
+        height, width = bracket.size()
+        self.size = max(height, tile[0]), max(width, tile[1])
+        self._top, self._strip = -1, list[np.ndarray]()
+
+    def at(self, place: Place) -> list[np.ndarray]:
+        """The patch of short, mid and long at (top, left), each 1×C×tile, contiguous."""
+        top, left = place
+        if top != self._top:
+            rows = self._bracket.inputs(slice(top, top + self.tile[0]))
+            self._top, self._strip = top, padded(rows, self.tile)
+        return cut(self._strip, (0, left), self.tile)
 
 
-def chosen_patches(frames: Frames, tile: Place, count: int, seed: int) -> list[Place]:
+def chosen_patches(patches: Patches, count: int, seed: int) -> list[Place]:
     """(top, left) of at most `count` patches, in reading order.
 
     Args:
-        frames: short, mid, long as the network takes them (1×C×H×W, second half of the channels
-            linear and exposure-normalised), at least as large as `tile`.
-        tile: (H, W) of a patch.
-        count: how many; all tiles when there are no more.
+        count: how many; all there are when those are no more.
         seed: the same seed and frames give the same patches.
     """
-    places = _places(frames[0].shape[-2:], tile)
+    places = _places(patches.size, patches.tile)
     if len(places) <= count:
         return places
-    mean, peak, motion = np.array([_measures(frames, place, tile) for place in places]).T
+    mean, peak, motion = np.array([_measures(patches.at(place)) for place in places]).T
     always = [np.lexsort(keys)[-1] for keys in ((peak, mean), (mean, peak), (mean, motion))]
     taken = list(dict.fromkeys(int(index) for index in always))[:count]
     rest = np.setdiff1d(np.arange(len(places)), taken)
@@ -51,6 +64,15 @@ def chosen_patches(frames: Frames, tile: Place, count: int, seed: int) -> list[P
     for cell in _cells(rest, mean, motion, count - len(taken)):
         taken.append(int(random.choice(cell)))
     return [places[index] for index in sorted(taken)]
+
+
+def padded(frames: Frames, tile: Place) -> list[np.ndarray]:
+    """Frames (1×C×H×W) mirrored at the bottom and right to at least `tile`."""
+    height, width = frames[0].shape[-2:]
+    missing = [(0, max(0, tile[0] - height)), (0, max(0, tile[1] - width))]
+    if not any(after for _, after in missing):
+        return list(frames)
+    return [np.pad(frame, [(0, 0), (0, 0), *missing], mode="symmetric") for frame in frames]
 
 
 def cut(frames: Frames, place: Place, tile: Place) -> list[np.ndarray]:
@@ -68,9 +90,9 @@ def _places(size: Sequence[int], tile: Place) -> list[Place]:
     return [(top, left) for top in rows for left in columns]
 
 
-def _measures(frames: Frames, place: Place, tile: Place) -> tuple[float, float, float]:
+def _measures(patch: Frames) -> tuple[float, float, float]:
     """Mean and peak of the short frame, and motion between short and mid."""
-    short, mid = cut(frames[:2], place, tile)
+    short, mid, _ = patch
     half = short.shape[1] // 2
     linear = short[0, half:]
     visible = np.all(mid[0, :half] < CLIPPED, axis=0, keepdims=True)[0]

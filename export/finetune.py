@@ -146,7 +146,11 @@ def _starting_ranges(
             *frames, _ = patches.get(step)
             for image in _parts(frames, 1):
                 observer.run(*image)
-    found = {name: range_of(h, recipe.method) for name, h in tensors.items() if h.count}
+    found = {
+        name: range_of(h, recipe.methods.get(name, recipe.method))
+        for name, h in tensors.items()
+        if h.count
+    }
     return {name: (chosen.low, chosen.high) for name, chosen in found.items()}
 
 

@@ -301,13 +301,13 @@ class _Export:
             seed=s.seed,
             tile=s.size,
             patches_per_bracket=s.patches,
-            read=partial(read_bracket, domain=self.loaded.domain) if s.ray else self._read,
+            read=partial(_frames_of, domain=self.loaded.domain) if s.ray else self._read,
             progress=lambda name: self.say(f"calibrated on {name}"),
         )
 
     def _read(self, folder: Path) -> Bracket:
         """A bracket, saying which of its frames are used."""
-        bracket = read_bracket(folder, domain=self.loaded.domain)
+        bracket = _frames_of(folder, domain=self.loaded.domain)
         self.say(f"using {bracket.name}: {bracket.selection}")
         return bracket
 
@@ -370,8 +370,9 @@ class _Export:
         return checks, self._record(context.name)
 
     def _ranges(self, target: Target) -> dict[str, tuple[float, float]]:
+        recipe = self.settings.recipe
         chosen = self.calibration.ranges(
-            self.settings.recipe.method, symmetric=target.scheme.symmetric
+            recipe.method, methods=recipe.methods, symmetric=target.scheme.symmetric
         )
         ranges = {name: (found.low, found.high) for name, found in chosen.items()}
         return {**ranges, **(self.settings.tuned.ranges if self.settings.tuned else {})}
@@ -417,6 +418,11 @@ class _Export:
 
     def _record(self, name: str) -> FileRecord:
         return FileRecord(name, sha256_of(self.out / name))
+
+
+def _frames_of(folder: Path, *, domain: str) -> Bracket:
+    """A bracket whose frames stay on disk, however large."""
+    return read_bracket(folder, domain=domain, stream=True)
 
 
 def _sha256_of(calibration: Calibration | None) -> str | None:

@@ -8,7 +8,7 @@ PSNR-µ at 20 to 43 dB however good the network.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from pockethdr.errors import PocketError
@@ -37,6 +37,7 @@ class Recipe:
         float_nodes: further patterns (`*` and `?`) on node names, module paths or operator names
             such as `aten.add`; what matches stays float.
         method: how ranges are chosen from the calibration: one of `METHODS`.
+        methods: node name → method, of tensors with one of their own; see `export.auto_methods`.
         margin: factor on every chosen range. Above 1 it leaves room for highlights brighter than
             the calibration's.
         weights: range of each output channel's weights: `minmax`, or `mse` (clip where the squared
@@ -51,11 +52,13 @@ class Recipe:
     input_gains: tuple[float, ...] = ()
     float_nodes: tuple[str, ...] = ()
     method: str = "minmax"
+    methods: dict[str, str] = field(default_factory=dict)
     margin: float = 1.0
     weights: str = "minmax"
 
     def __post_init__(self) -> None:
-        _require(self.method in METHODS, f"method `{self.method}`", f"one of {', '.join(METHODS)}")
+        for method in (self.method, *self.methods.values()):
+            _require(method in METHODS, f"method `{method}`", f"one of {', '.join(METHODS)}")
         _require(
             self.weights in WEIGHT_RANGES,
             f"weights `{self.weights}`",

@@ -10,8 +10,9 @@ add, so that beside the float network's own error E it costs 10·log10(1 + D/E) 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor, fx
 
 from pockethdr.brackets.bracket import Bracket
 from pockethdr.brackets.metrics import mu_law
-from pockethdr.calibration.patches import chosen_patches, cut, padded
+from pockethdr.calibration.patches import Patches, chosen_patches, cut, padded
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import Recipe
 from pockethdr.export.targets import LITERT_INT8
@@ -59,12 +60,10 @@ def scene_of(
 ) -> Scene:
     """The brightest patches of a bracket with ground truth, and the one that moves most."""
     assert bracket.ground_truth is not None
-    frames = padded(bracket.inputs(), tile)
+    every = Patches(bracket, tile)
     truth = padded([bracket.ground_truth[None]], tile)
-    places = chosen_patches(frames, tile, patches, 0)
-    pieces = tuple(
-        tuple(torch.from_numpy(frame) for frame in cut(frames, place, tile)) for place in places
-    )
+    places = chosen_patches(every, patches, 0)
+    pieces = tuple(tuple(map(torch.from_numpy, every.at(place))) for place in places)
     with torch.no_grad():
         floats = tuple(network(*piece).numpy() for piece in pieces)
     return Scene(bracket.name, pieces, tuple(cut(truth, p, tile)[0] for p in places), floats)
@@ -85,19 +84,32 @@ class Simulation:
 
     def loss(self, recipe: Recipe) -> Loss:
         """The mean over scenes."""
-        program = self._quantized(recipe)
+        program = self._quantized(recipe, self.ranges)
         return _mean(_loss(_outputs(program, scene), scene) for scene in self.scenes)
 
-    def sensitivity(self, recipe: Recipe) -> Loss:
-        """What the roundings of `recipe` cost beside the float network's own error: ≤ 0."""
-        program = self._quantized(recipe)
+    def sensitivity(
+        self, recipe: Recipe, ranges: Mapping[str, tuple[float, float]] | None = None
+    ) -> Loss:
+        """What the roundings of `recipe` cost beside the float network's own error: ≤ 0.
+
+        Args:
+            ranges: instead of the simulation's own.
+        """
+        program = self._quantized(recipe, ranges or self.ranges)
         return _mean(
-            _predicted(_outputs(program, scene), _outputs(self.program, scene), scene)
-            for scene in self.scenes
+            _predicted(_outputs(program, scene), floats, scene)
+            for scene, floats in zip(self.scenes, self._floats, strict=True)
         )
 
-    def _quantized(self, recipe: Recipe) -> fx.GraphModule:
-        return quantized(self.program, self.ranges, recipe, SCHEME).program
+    @cached_property
+    def _floats(self) -> list[list[np.ndarray]]:
+        """What the program returns on each scene before anything is rounded."""
+        return [_outputs(self.program, scene) for scene in self.scenes]
+
+    def _quantized(
+        self, recipe: Recipe, ranges: Mapping[str, tuple[float, float]]
+    ) -> fx.GraphModule:
+        return quantized(self.program, ranges, recipe, SCHEME).program
 
 
 def _outputs(program: fx.GraphModule, scene: Scene) -> list[np.ndarray]:

@@ -121,8 +121,8 @@ def proof_frames(domain: str, size: tuple[int, int], bracket: Bracket | None) ->
     if bracket is not None and all(a >= b for a, b in zip(bracket.size(), size, strict=True)):
         top, left = ((a - b) // 2 for a, b in zip(bracket.size(), size, strict=True))
         short, mid, long = (
-            torch.from_numpy(x[:, :, top : top + size[0], left : left + size[1]].copy())
-            for x in bracket.inputs()
+            torch.from_numpy(x[..., left : left + size[1]].copy())
+            for x in bracket.inputs(slice(top, top + size[0]))
         )
         frames.append((short, mid, long))
     return frames

@@ -6,6 +6,9 @@ with 2. Anything else is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+import copyreg
+from typing import Any
+
 
 class PocketError(Exception):
     """Something the user can mend.
@@ -19,6 +22,10 @@ class PocketError(Exception):
     def __init__(self, what: str, *, expected: str = "", fix: str = "") -> None:
         self.what, self.expected, self.fix = what, expected, fix
         super().__init__(str(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As is, whatever a subclass wants of its constructor: workers send errors home."""
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
     def __str__(self) -> str:
         parts = [self.what]

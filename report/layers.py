@@ -18,7 +18,7 @@ from torch import Tensor, fx
 
 from pockethdr.brackets.bracket import Bracket
 from pockethdr.brackets.read import find_brackets, read_bracket
-from pockethdr.calibration.patches import chosen_patches, cut, padded
+from pockethdr.calibration.patches import Patches, chosen_patches
 from pockethdr.errors import ArtifactError, WeightsError
 from pockethdr.export.context import split
 from pockethdr.export.manifest import Artifact, Manifest, read_manifest
@@ -186,16 +186,16 @@ def tiles_of(
     """An artifact's inputs for some tiles of each bracket: frames, and context where needed."""
     for root in brackets:
         for folder in find_brackets(root, domain=manifest.domain):
-            bracket = read_bracket(folder, domain=manifest.domain)
-            frames = padded(bracket.inputs(), manifest.size)
+            bracket = read_bracket(folder, domain=manifest.domain, stream=True)
+            found = Patches(bracket, manifest.size)
             seen = _context(bracket, manifest, program)
-            for place in chosen_patches(frames, manifest.size, patches, 0):
+            for place in chosen_patches(found, patches, 0):
                 rows, columns = (
                     Span(start, length, (start, start + length))
                     for start, length in zip(place, manifest.size, strict=True)
                 )
                 known = [] if seen is None else [seen.at(Tile(rows, columns))]
-                yield [*cut(frames, place, manifest.size), *known]
+                yield [*found.at(place), *known]
 
 
 def _context(bracket: Bracket, manifest: Manifest, program: Program) -> Context | None:

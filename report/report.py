@@ -179,7 +179,10 @@ def _by_bracket(crops: Sequence[Crop]) -> dict[str, list[Crop]]:
 
 
 def _flat(recipe: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        key: ", ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
-        for key, value in recipe.items()
-    }
+    def shown(value: Any) -> str:
+        if isinstance(value, Mapping):
+            value = [f"{name}: {entry}" for name, entry in value.items()]
+        listed = isinstance(value, list | tuple)
+        return ", ".join(map(str, value)) or "none" if listed else str(value)
+
+    return {key: shown(value) for key, value in recipe.items()}

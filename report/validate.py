@@ -1,7 +1,7 @@
 """Judges every artifact of an export against the network it came from, on brackets.
 
-The reference is computed once a bracket and shared by all artifacts. At any time one bracket, the
-reference's output for it and one artifact's output are held, whatever their number.
+What each artifact made of each bracket comes from `judging.py`; here it becomes a row, and here
+artifacts are timed.
 """
 
 from __future__ import annotations
@@ -12,30 +12,21 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pockethdr.brackets.bracket import Bracket
-from pockethdr.brackets.metrics import psnr_l, psnr_mu, ssim_l, ssim_mu
 from pockethdr.brackets.read import find_brackets, read_bracket
 from pockethdr.errors import BracketError, PocketError, Unavailable
 from pockethdr.export.imposed import imposed_in
 from pockethdr.export.manifest import Artifact, Manifest, read_manifest, write_bytes
-from pockethdr.report.crops import Crop, worst_crop
+from pockethdr.report.crops import Crop
 from pockethdr.report.host import host
+from pockethdr.report.judging import Job, Verdict, verdicts
 from pockethdr.report.on_arm import with_arm
-from pockethdr.report.reference import Reference, tiled
-from pockethdr.report.row import Detail, Row, finite_db, mean_of
+from pockethdr.report.row import Detail, Row, mean_of
 from pockethdr.report.thresholds import Thresholds, judge
-from pockethdr.runtime.artifact import Deployed
-from pockethdr.runtime.context import context_of
 from pockethdr.runtime.device import DeviceRow, read_rows
-from pockethdr.runtime.feed import Feed
 from pockethdr.runtime.latency import Latency, measure_artifact
-from pockethdr.runtime.runner import Array, open_runner
 
 #: Called with (what was just done, steps done, steps in all).
 Progress = Callable[[str, int, int], None]
-TRUTH_METRICS = {"psnr_mu": psnr_mu, "psnr_l": psnr_l, "ssim_mu": ssim_mu, "ssim_l": ssim_l}
 
 
 @dataclass(frozen=True)
@@ -72,6 +63,7 @@ def validate(
     threads: int = 2,
     json_path: Path | None = None,
     arm: bool = False,
+    ray: str | None = None,
     progress: Progress | None = None,
 ) -> list[Row]:
     """Judge the artifacts of `out`; see `evaluate`. A failed artifact is a row, not an exception.
@@ -79,7 +71,7 @@ def validate(
     Args:
         json_path: where to write what `report.json` holds.
     """
-    evaluation = evaluate(out, brackets, threads=threads, arm=arm, progress=progress)
+    evaluation = evaluate(out, brackets, threads=threads, arm=arm, ray=ray, progress=progress)
     if json_path is not None:
         write_bytes(json_path, evaluation.to_json().encode(), overwrite=True)
     return list(evaluation.rows)
@@ -94,6 +86,7 @@ def evaluate(
     crops: bool = False,
     command: str = "",
     arm: bool = False,
+    ray: str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Run and time every artifact of an export.
@@ -106,23 +99,22 @@ def evaluate(
         crops: also picture the worst place of each artifact on each bracket.
         command: what the user typed, for the record.
         arm: also run TFLite artifacts on emulated ARM code, on tiles of the first bracket.
+        ray: judge brackets on this Ray cluster, see `judging.verdicts`; the figures are the same,
+            and latency is measured here.
         progress: called after each step.
 
     Raises:
         ArtifactError: no manifest, or weights that are not those of the export.
         BracketError: there is no bracket of the domain, or one does not load.
+        ClusterError: no Ray cluster answers at the address.
     """
     manifest, devices = read_manifest(out), tuple(read_rows(out))
     folders = _folders(brackets, manifest.domain)
     trials = [_Trial(out, artifact, manifest, threads) for artifact in manifest.artifacts]
     steps = _Steps(progress, len(folders) * (1 + len(trials)) + len(trials))
-    reference = Reference(out, manifest, threads=threads)
-    for folder in folders:
-        scene = _Scene(read_bracket(folder, domain=manifest.domain), reference)
-        steps.done(f"reference on {scene.name}")
-        for trial in trials:
-            trial.compare(scene, crops=crops)
-            steps.done(f"{trial.name} on {scene.name}")
+    for found in verdicts(Job(out, threads, crops), folders, ray=ray, done=steps.done):
+        for trial, verdict in zip(trials, found, strict=True):
+            trial.add(verdict)
     for trial in trials:
         trial.read_back()
         trial.time()
@@ -161,27 +153,6 @@ class _Steps:
             self._progress(what, self._count, self._total)
 
 
-class _Scene:
-    """A bracket, the reference's output on it, and what that scores against the ground truth."""
-
-    def __init__(self, bracket: Bracket, reference: Reference) -> None:
-        self.bracket, self.name = bracket, bracket.name
-        self.reference = np.clip(reference.run(bracket)[0], 0.0, 1.0)
-        if not np.isfinite(self.reference).all():
-            raise PocketError(
-                f"the PyTorch reference returns NaN on {bracket.name}",
-                fix="nothing can be judged against it: mend the network or its weights",
-            )
-        self.reference_scores = self.scores(self.reference)
-
-    def scores(self, output: Array) -> dict[str, float]:
-        """The metrics against the ground truth; empty without one."""
-        truth = self.bracket.ground_truth
-        if truth is None:
-            return {}
-        return {name: finite_db(metric(output, truth)) for name, metric in TRUTH_METRICS.items()}
-
-
 @dataclass
 class _Trial:
     """One artifact on its way to a row."""
@@ -200,29 +171,18 @@ class _Trial:
     foreign: tuple[str, ...] | None = None
     unread: str = ""
 
-    def __post_init__(self) -> None:
-        if self.artifact.file is None:
-            self.unavailable = self.artifact.skipped or "not built"
-
     @property
     def name(self) -> str:
         return f"{self.artifact.target} {self.artifact.precision}"
 
-    def compare(self, scene: _Scene, *, crops: bool) -> None:
-        """Run on a scene, unless this artifact failed before."""
+    def add(self, verdict: Verdict) -> None:
+        """What was found on the next bracket; after a failure nothing is added any more."""
         if self.failure or self.unavailable:
             return
-        output = self._output(scene.bracket)
-        if output is None:
-            return
-        self.failure = _flaw(output, scene.reference)
-        if self.failure:
-            self.failure += f" on {scene.name}"
-            return
-        self.details.append(self._detail(scene, output))
-        if crops:
-            names = self.artifact.target, self.artifact.precision
-            self.crops.append(worst_crop(output, scene.reference, scene.bracket, *names))
+        self.runtime = verdict.runtime or self.runtime
+        self.failure, self.unavailable = verdict.failure, verdict.unavailable
+        self.details += [verdict.detail] if verdict.detail else []
+        self.crops += [verdict.crop] if verdict.crop else []
 
     def read_back(self) -> None:
         """Whether the file holds what its converter was given."""
@@ -281,37 +241,6 @@ class _Trial:
     def _path(self) -> Path:
         return self.out / str(self.artifact.file)
 
-    def _output(self, bracket: Bracket) -> Array | None:
-        """The artifact's C×H×W output, or None with the reason noted."""
-        try:
-            runner = open_runner(self._path(), self.artifact.target, threads=self.threads)
-            self.runtime = runner.name
-            try:
-                found = Deployed(self._path(), self.manifest, self.artifact)
-                context = context_of(found, Feed(bracket), threads=self.threads)
-                return tiled(runner.run, bracket.inputs(), self.manifest, context=context)[0]
-            finally:
-                runner.close()
-        except Unavailable as error:
-            self.unavailable = f"{error.reason}; {error.install}"
-        except Exception as error:  # native runtimes share no narrower base
-            self.failure = f"does not run: {error}"
-        return None
-
-    def _detail(self, scene: _Scene, output: Array) -> Detail:
-        ours, theirs = scene.scores(output), scene.reference_scores
-        return Detail(
-            bracket=scene.name,
-            target=self.artifact.target,
-            precision=self.artifact.precision,
-            psnr_mu_vs_reference=finite_db(psnr_mu(output, scene.reference)),
-            psnr_l_vs_reference=finite_db(psnr_l(output, scene.reference)),
-            **ours,
-            **{f"reference_{name}": score for name, score in theirs.items()},
-            loss_mu_db=ours["psnr_mu"] - theirs["psnr_mu"] if ours else None,
-            loss_l_db=ours["psnr_l"] - theirs["psnr_l"] if ours else None,
-        )
-
     def _reason(self) -> str:
         notes = [self.unavailable, self.failure, self.untimed, self.unread]
         if self.foreign:
@@ -322,12 +251,6 @@ class _Trial:
         if self.details and all(detail.identical for detail in self.details):
             notes.append("identical to the reference (written as 200 dB)")
         return "; ".join(note for note in notes if note)
-
-
-def _flaw(output: Array, reference: Array) -> str:
-    if output.shape != reference.shape:
-        return f"returns {output.shape} where the reference returns {reference.shape}"
-    return "" if np.isfinite(output).all() else "returns NaN or infinite values"
 
 
 def _percentiles(latency: Latency | None) -> dict[str, float] | None:

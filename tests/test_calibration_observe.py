@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from pockethdr.brackets.bracket import Bracket, Frame
+from pockethdr.brackets.read import read_bracket
+from pockethdr.brackets.simulate import Simulation, simulate, write_bracket
 from pockethdr.calibration.calibration import Calibration, CalibrationError, merge
 from pockethdr.calibration.histogram import BINS
 from pockethdr.calibration.observe import calibrate, program_sha256
-from pockethdr.calibration.patches import chosen_patches, padded
+from pockethdr.calibration.patches import Patches, chosen_patches, cut, padded
 from pockethdr.errors import BracketError
 
 TILE = (32, 32)
@@ -111,9 +113,9 @@ def test_ranges_of_every_method(program: torch.fx.GraphModule) -> None:
 
 @pytest.mark.parametrize("count", [1, 3, 5])
 def test_the_brightest_tile_is_always_in(count: int) -> None:
-    frames = bracket(5).inputs()
+    patches = Patches(bracket(5), TILE)
     for seed in range(10):
-        places = chosen_patches(frames, TILE, count, seed)
+        places = chosen_patches(patches, count, seed)
         assert (32, 64) in places
         assert len(set(places)) == count
 
@@ -123,20 +125,52 @@ def test_the_moving_tile_is_in() -> None:
     mid = still.frames[1].pixels.copy()
     mid[64:96, 0:16] += 0.2
     moved = replace(still, frames=(still.frames[0], Frame(None, mid), still.frames[2]))
-    assert all((64, 0) in chosen_patches(moved.inputs(), TILE, 3, seed) for seed in range(5))
+    patches = Patches(moved, TILE)
+    assert all((64, 0) in chosen_patches(patches, 3, seed) for seed in range(5))
 
 
 def test_patches_spread_over_brightness() -> None:
     """Without the forced tiles, nine draws of the gradient take every third of it."""
-    frames = bracket(6, (96, 480), lamp=False).inputs()
+    patches = Patches(bracket(6, (96, 480), lamp=False), TILE)
     for seed in range(5):
-        columns = [left for _, left in chosen_patches(frames, TILE, 12, seed)]
+        columns = [left for _, left in chosen_patches(patches, 12, seed)]
         assert all(any(low <= c < low + 160 for c in columns) for low in (0, 160, 320))
 
 
 def test_patches_reach_the_last_row_and_column() -> None:
-    frames = bracket(1, (100, 70)).inputs()
-    assert (68, 38) in chosen_patches(frames, TILE, 1000, 0)
+    patches = Patches(bracket(1, (100, 70)), TILE)
+    assert (68, 38) in chosen_patches(patches, 1000, 0)
+
+
+@pytest.mark.parametrize("size", [(100, 70), (20, 70), (100, 20)])
+def test_patches_are_those_of_whole_frames(size: tuple[int, int]) -> None:
+    scene = bracket(2, size)
+    patches, frames = Patches(scene, TILE), padded(scene.inputs(), TILE)
+    assert frames[0].shape[2:] == patches.size
+    for place in chosen_patches(patches, 1000, 0):
+        for found, frame in zip(patches.at(place), frames, strict=True):
+            np.testing.assert_array_equal(found, cut([frame], place, TILE)[0])
+
+
+def test_memory_does_not_grow_with_the_size_of_brackets(
+    program: torch.fx.GraphModule, tmp_path: Path
+) -> None:
+    """Four times the rows; what lies on disk is read a row of patches at a time."""
+
+    def peak(height: int, name: str) -> int:
+        folder = tmp_path / name
+        scene = np.random.default_rng(0).uniform(0.05, 1, (height, 256, 3)).astype(np.float32)
+        settings = Simulation(domain="rgb", shake_px=0.0, shake_deg=0.0, margin=0)
+        write_bracket(simulate(scene, settings, seed=1), folder)
+        read = read_bracket(folder, stream=True)
+        tracemalloc.start()
+        calibrate(program, [read], seed=0, tile=TILE, patches_per_bracket=4)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(256, "warm")
+    assert peak(1024, "large") < 1.1 * peak(256, "small")
 
 
 def test_a_bracket_smaller_than_a_tile_is_mirrored(program: torch.fx.GraphModule) -> None:

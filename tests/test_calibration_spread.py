@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from pockethdr.brackets.bracket import Bracket, Frame
 from pockethdr.calibration.calibration import CalibrationError
 from pockethdr.calibration.observe import calibrate
-from pockethdr.calibration.spread import LOCAL, calibrate_on_ray
+from pockethdr.calibration.spread import calibrate_on_ray
+from pockethdr.cluster import LOCAL
 from pockethdr.export.trace import traced
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'pockethdr[scale]'")
@@ -94,8 +95,3 @@ def test_a_bracket_that_does_not_load_stops_it_with_its_name(
     with pytest.raises(CalibrationError, match="bracket 4 does not load") as caught:
         calibrate_on_ray(program, _FOLDERS, address=LOCAL, read=reader(broken="4"), **_SETTINGS)
     assert "leave its folder out" in caught.value.fix
-
-
-def test_an_address_where_nothing_answers(program: torch.fx.GraphModule) -> None:
-    with pytest.raises(CalibrationError, match="no Ray cluster answers at nowhere"):
-        calibrate_on_ray(program, _FOLDERS, address="nowhere", read=reader(), **_SETTINGS)

@@ -24,6 +24,8 @@ def test_a_recipe_may_start_from_a_named_one() -> None:
         ({"flaot_nodes": []}, "flaot_nodes"),
         ({"float_nodes": "conv"}, "list of strings"),
         ({"method": "guess"}, "minmax"),
+        ({"methods": {"conv2d": "guess"}}, "minmax"),
+        ({"methods": ["conv2d"]}, "a dict"),
         ({"weights": "entropy"}, "mse"),
         ({"margin": 0.0}, "between"),
         ({"float_last": 1}, "bool"),

@@ -17,6 +17,7 @@ from pockethdr.export.manifest import (
     sha256_of,
     write_manifest,
 )
+from pockethdr.report import judging
 from pockethdr.report import validate as validate_module
 from pockethdr.report.report import write_report
 from pockethdr.report.row import Detail, Row, finite_db
@@ -36,7 +37,7 @@ def scenes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
     """Two brackets in memory behind two folder names; the reader has tests of its own."""
     made = {"one": bracket("one"), "other": bracket("other", truth=False)}
     monkeypatch.setattr(validate_module, "find_brackets", lambda root, domain: [root])
-    monkeypatch.setattr(validate_module, "read_bracket", lambda path, domain: made[path.name])
+    monkeypatch.setattr(judging, "read_bracket", lambda path, domain: made[path.name])
     return [tmp_path / name for name in made]
 
 

@@ -82,6 +82,11 @@ def brackets_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
+def ray_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    text = f"{what} on a Ray cluster: `local` for the cores of this machine. Same result."
+    return click.option("--ray", metavar="local|ADDRESS", help=text)
+
+
 def command_line(context: click.Context) -> str:
     """The command as typed, for the manifest."""
     arguments = (context.find_object(dict) or {}).get(ARGUMENTS, [])

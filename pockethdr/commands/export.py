@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,18 +15,18 @@ from pockethdr.commands import (
     command_line,
     domain_option,
     precision_names,
+    ray_option,
     target_names,
 )
 from pockethdr.commands.console import stages
+from pockethdr.commands.exported import print_manifest, write_chosen, write_found
 
 if TYPE_CHECKING:
-    from pockethdr.export.manifest import Artifact, Manifest
     from pockethdr.export.recipe import Recipe
     from pockethdr.export.search import Found
 
-#: Fewer than this to confirm a recipe, and a single unusual scene decides.
-ENOUGH_BRACKETS = 6
 METHODS = ("minmax", "percentile", "mse", "entropy")
+AUTO = "auto"
 
 _model = click.argument("model")
 _weights = click.option(
@@ -48,11 +49,7 @@ _patches = click.option(
     help="Calibration patches of a bracket.",
 )
 _seed = click.option("--seed", default=0, show_default=True, help="Of the choice of patches.")
-_ray = click.option(
-    "--ray",
-    metavar="local|ADDRESS",
-    help="Calibrate on a Ray cluster: `local` for the cores of this machine. Same result.",
-)
+_ray = ray_option("Calibrate")
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 _allow_dynamic = click.option(
     "--allow-dynamic",
@@ -150,6 +147,12 @@ def calibrate(
     "Default: the one that tuned weights were made for, else hdr.",
 )
 @click.option(
+    "--method",
+    type=click.Choice((*METHODS, AUTO)),
+    help="How ranges are chosen, instead of the recipe's way. `auto` picks for each tensor what "
+    "costs least at the output, and writes OUT/recipe.json. Needs --recipe.",
+)
+@click.option(
     "--tuned",
     type=click.Path(path_type=Path),
     help="Weights of `pockethdr finetune` for the INT8 artifacts; "
@@ -193,6 +196,7 @@ def export(
     targets: tuple[str, ...],
     precisions: tuple[str, ...],
     recipe: str | None,
+    method: str | None,
     tuned: Path | None,
     max_loss: float | None,
     calibration: Path | None,
@@ -215,19 +219,23 @@ def export(
           --targets tflite,coreml --precisions fp16,int8 --brackets photos --out out/mynet
       pockethdr export ahdrnet-mobile --max-loss 0.1 --brackets photos --out out/ahdrnet
       pockethdr export ahdrnet-mobile --recipe out/ahdrnet/recipe.json --brackets photos --out b
+      pockethdr export ahdrnet-mobile --recipe hdr --method auto --brackets photos --out out/auto
       pockethdr export dsan-m32 --brackets photos --size 256x256 --size 552x720 --out out/m32
     """
     from pockethdr.brackets.read import find_brackets
     from pockethdr.calibration.calibration import Calibration
+    from pockethdr.export.auto_methods import recipe_by_output
     from pockethdr.export.max_loss import recipe_for_loss
     from pockethdr.export.pipeline import CALIBRATION_NAME, export_model
+    from pockethdr.export.rehearsal import rehearsal
     from pockethdr.export.tuned import chosen_recipe
     from pockethdr.models.load import load_model
 
-    if max_loss is not None and "int8" not in precisions:
-        raise click.UsageError("--max-loss is of INT8: add int8 to --precisions")
+    _check_options(precisions, recipe, method, max_loss)
     loaded = load_model(model, domain=domain, weights=weights)
     wanted = named_or_file(recipe) if recipe else None
+    if wanted and method not in (None, AUTO):
+        wanted = replace(wanted, name=f"{wanted.name}-{method}", method=str(method), methods={})
     chosen, tuning = chosen_recipe(loaded, wanted, tuned)
     folders = find_brackets(brackets, domain=domain)
     # Smallest first: a size that is too small is refused before anything is made.
@@ -235,6 +243,20 @@ def export(
     places = {size: out / f"{size[0]}x{size[1]}" if len(sizes) > 1 else out for size in sizes}
     known = Calibration.load(calibration) if calibration else None
     found: Found | None = None
+    if method == AUTO:
+        with stages("choosing ranges") as stage:
+            ready = rehearsal(
+                loaded,
+                chosen,
+                brackets=folders,
+                size=sizes[0],
+                tuned=tuning,
+                allow_dynamic=allow_dynamic,
+                say=stage,
+            )
+            best = recipe_by_output(ready, chosen, say=stage)
+        write_chosen(best, out)
+        chosen = best.recipe
     if max_loss is not None:
         with stages("searching") as stage:
             found = recipe_for_loss(
@@ -277,59 +299,18 @@ def export(
         context.exit(0 if found.met else 1)
 
 
-def print_manifest(manifest: Manifest, out: Path) -> None:
-    """What was built and what was not, one line each."""
-    for artifact in manifest.artifacts:
-        click.echo(f"{artifact.target:9s} {artifact.precision:7s} {_outcome(artifact)}")
-    if manifest.tuned:
-        click.echo(f"int8 from {manifest.tuned['file']}, tuned for `{manifest.tuned['recipe']}`")
-    dynamic = f", {len(manifest.refusals)} places refused" if manifest.refusals else ""
-    click.echo(f"{len(manifest.rewrites)} rewrites, each proved{dynamic}; {out / 'manifest.json'}")
-
-
-def write_found(found: Found, out: Path) -> None:
-    """Say what went back to float and why; recipe, account and picture into `out`."""
-    import json
-
-    from pockethdr.export.manifest import write_bytes
-    from pockethdr.report.sensitivity import picture
-
-    files = {
-        "recipe.json": json.dumps(found.recipe.to_json(), indent=1) + "\n",
-        "search.json": json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n",
-        "sensitivity.svg": picture(found),
-    }
-    for name, text in files.items():
-        write_bytes(out / name, text.encode(), overwrite=True)
-    for reverted in found.reverted:
-        click.echo(f"float: {reverted.group} ({reverted.why})")
-    many, unseen = len(found.searched_on), len(found.confirmed_on)
-    for what, loss in (("before", found.before), ("after", found.after)):
-        click.echo(
-            f"{what:6s}  µ {loss.mu_db:+.3f} dB  ℓ {loss.l_db:+.3f} dB on the {many} searched"
+def _check_options(
+    precisions: tuple[str, ...], recipe: str | None, method: str | None, max_loss: float | None
+) -> None:
+    if max_loss is not None and "int8" not in precisions:
+        raise click.UsageError("--max-loss is of INT8: add int8 to --precisions")
+    if method is not None and recipe is None:
+        raise click.UsageError("--method changes a recipe: name one, such as --recipe hdr")
+    if method == AUTO and max_loss is not None:
+        raise click.UsageError(
+            "--method auto and --max-loss are two searches: run one, then the other with "
+            "--recipe OUT/recipe.json"
         )
-    verdict = "met" if found.met else "NOT met"
-    click.echo(
-        f"--max-loss {found.max_loss:g} {verdict}: µ {found.confirmed.mu_db:+.3f} dB, "
-        f"ℓ {found.confirmed.l_db:+.3f} dB on {unseen} brackets that the search did not see "
-        "(simulated)"
-    )
-    if not found.met:
-        click.echo("this is the best found; try a lower --max-loss, more brackets, or finetune")
-    if unseen < ENOUGH_BRACKETS:
-        click.echo(
-            f"{unseen} brackets say little of others: give {2 * ENOUGH_BRACKETS} with ground truth "
-            "or more, half of which confirm"
-        )
-    click.echo(f"recipe: {out / 'recipe.json'}; picture: {out / 'sensitivity.svg'}")
-
-
-def _outcome(artifact: Artifact) -> str:
-    if artifact.file is None:
-        return f"skipped: {artifact.skipped}"
-    foreign = artifact.checks.get("ranges", {}).get("foreign")
-    wrong = f"; NOT as imposed: {foreign[0]}, …" if foreign else ""
-    return f"{artifact.file} ({(artifact.size_bytes or 0) / 1024:.0f} KiB){wrong}"
 
 
 def named_or_file(name: str) -> Recipe:

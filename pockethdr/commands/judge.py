@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pockethdr.commands import brackets_option, command_line
+from pockethdr.commands import brackets_option, command_line, ray_option
 from pockethdr.commands.console import steps
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ GATE_FAILED = 1
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the rows.")
 @_threads
 @click.option("--arm", is_flag=True, help="Also on emulated ARM code: LiteRT's kernels for phones.")
+@ray_option("Judge brackets")
 @click.pass_context
 def validate(
     context: click.Context,
@@ -41,20 +42,31 @@ def validate(
     json_file: Path | None,
     threads: int,
     arm: bool,
+    ray: str | None,
 ) -> None:
     """Run every artifact of OUT on real brackets and judge it against the PyTorch reference.
 
     Exits with 1 when an artifact fails its threshold. An artifact that this host cannot run is
-    listed with the reason, and is neither passed nor failed.
+    listed with the reason, and is neither passed nor failed. With --ray the workers must find OUT
+    and the brackets under the same paths; latency is measured in this process all the same.
 
     \b
-    Example:
+    Examples:
       pockethdr validate out/m32 --brackets photos --json rows.json
+      pockethdr validate out/m32 --brackets photos --ray local
     """
     from pockethdr.report.validate import validate as judged
 
     with steps("validating") as step:
-        rows = judged(out, [brackets], threads=threads, json_path=json_file, arm=arm, progress=step)
+        rows = judged(
+            out,
+            [brackets],
+            threads=threads,
+            json_path=json_file,
+            arm=arm,
+            ray=ray,
+            progress=step,
+        )
     print_rows(rows)
     context.exit(exit_code(rows))
 

@@ -1,0 +1,131 @@
+"""What recipes are tried on before anything is exported: a program, its calibration, and scenes.
+
+Every other bracket is searched on; the rest, which a search never sees, confirms what it found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import fx
+
+from pockethdr.brackets.bracket import Bracket
+from pockethdr.brackets.read import read_bracket
+from pockethdr.calibration.calibration import Calibration
+from pockethdr.calibration.observe import calibrate
+from pockethdr.errors import BracketError
+from pockethdr.export.coding import with_input_gains
+from pockethdr.export.manifest import sha256_of
+from pockethdr.export.pipeline import code_sha256
+from pockethdr.export.recipe import Recipe
+from pockethdr.export.simulate import Scene, Simulation, scene_of
+from pockethdr.export.static import static_program
+from pockethdr.export.tuned import Tuned, state_sha256
+from pockethdr.models.load import Loaded
+
+#: Patches are no larger than this: many small ones show more than few large ones.
+SIDE = 128
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A network made ready for trying recipes on.
+
+    Attributes:
+        program: the one that becomes INT8.
+        calibration: over the brackets of the search alone.
+        seen, unseen: the scenes of the search, and those that confirm.
+        key: the hash of all that a loss depends on, beside the recipe.
+    """
+
+    program: fx.GraphModule
+    calibration: Calibration
+    seen: tuple[Scene, ...]
+    unseen: tuple[Scene, ...]
+    tuned: Tuned | None
+    key: str
+
+    def simulation(self, recipe: Recipe, *, unseen: bool = False) -> Simulation:
+        """With the ranges that `recipe` chooses, or that came with tuned weights."""
+        chosen = self.calibration.ranges(recipe.method, methods=recipe.methods)
+        ranges = {name: (found.low, found.high) for name, found in chosen.items()}
+        ranges |= dict(self.tuned.ranges) if self.tuned else {}
+        return Simulation(self.program, ranges, self.unseen if unseen else self.seen)
+
+
+def rehearsal(
+    loaded: Loaded,
+    base: Recipe,
+    *,
+    brackets: Sequence[Path],
+    size: tuple[int, int],
+    tuned: Tuned | None = None,
+    patches: int = 4,
+    allow_dynamic: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Rehearsal:
+    """Trace, rewrite and calibrate `loaded`, on patches of at most 128×128 of `size`.
+
+    Args:
+        base: its input gains are written into the program.
+        brackets: folders; those without ground truth are left out.
+        patches: of each bracket.
+
+    Raises:
+        BracketError: fewer than two brackets have ground truth.
+        PocketError: the network or a bracket cannot be used.
+    """
+    tile = (min(size[0], SIDE), min(size[1], SIDE))
+    known = _with_truth(brackets, loaded.domain)
+    say("tracing and rewriting")
+    program = static_program(loaded, size=tile, allow_dynamic=allow_dynamic).program
+    program = tuned.program(program) if tuned else with_input_gains(program, base.input_gains)
+    seen = known[::2]
+    say(f"calibrating on {', '.join(bracket.name for bracket in seen)}")
+
+    def scenes(part: Sequence[Bracket]) -> tuple[Scene, ...]:
+        return tuple(scene_of(b, loaded.module, tile=tile, patches=patches) for b in part)
+
+    return Rehearsal(
+        program,
+        calibrate(program, seen, seed=0, tile=tile, patches_per_bracket=patches),
+        scenes(seen),
+        scenes(known[1::2]),
+        tuned,
+        _key(loaded, base, tuned, brackets, tile, patches),
+    )
+
+
+def _with_truth(folders: Sequence[Path], domain: str) -> list[Bracket]:
+    found = [read_bracket(folder, domain=domain) for folder in sorted(folders)]
+    known = [bracket for bracket in found if bracket.ground_truth is not None]
+    if len(known) < 2:
+        raise BracketError(
+            f"{len(known)} of {len(found)} brackets have ground truth",
+            expected="at least two: one to search a recipe on, and one to confirm it",
+            fix="add some, for instance of `pockethdr simulate`, or leave --max-loss out",
+        )
+    return known
+
+
+def _key(
+    loaded: Loaded,
+    base: Recipe,
+    tuned: Tuned | None,
+    brackets: Sequence[Path],
+    tile: tuple[int, int],
+    patches: int,
+) -> str:
+    parts = {
+        "state": state_sha256(loaded),
+        "base": replace(base, name="").to_json(),
+        "tuned": tuned.to_json() if tuned else None,
+        "brackets": [sha256_of(folder) for folder in sorted(brackets)],
+        "tile": [*tile, patches],
+        "code": code_sha256(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,91 @@
+"""What `pockethdr export` says when it is done, and the files of its searches."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from pockethdr.export.auto_methods import Chosen
+    from pockethdr.export.manifest import Artifact, Manifest
+    from pockethdr.export.search import Found
+
+#: Fewer than this to confirm a recipe, and a single unusual scene decides.
+ENOUGH_BRACKETS = 6
+
+
+def print_manifest(manifest: Manifest, out: Path) -> None:
+    """What was built and what was not, one line each."""
+    for artifact in manifest.artifacts:
+        click.echo(f"{artifact.target:9s} {artifact.precision:7s} {_outcome(artifact)}")
+    if manifest.tuned:
+        click.echo(f"int8 from {manifest.tuned['file']}, tuned for `{manifest.tuned['recipe']}`")
+    dynamic = f", {len(manifest.refusals)} places refused" if manifest.refusals else ""
+    click.echo(f"{len(manifest.rewrites)} rewrites, each proved{dynamic}; {out / 'manifest.json'}")
+
+
+def write_found(found: Found, out: Path) -> None:
+    """Say what went back to float and why; recipe, account and picture into `out`."""
+    from pockethdr.export.manifest import write_bytes
+    from pockethdr.report.sensitivity import picture
+
+    files = {
+        "recipe.json": json.dumps(found.recipe.to_json(), indent=1) + "\n",
+        "search.json": json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n",
+        "sensitivity.svg": picture(found),
+    }
+    for name, text in files.items():
+        write_bytes(out / name, text.encode(), overwrite=True)
+    for reverted in found.reverted:
+        click.echo(f"float: {reverted.group} ({reverted.why})")
+    many, unseen = len(found.searched_on), len(found.confirmed_on)
+    for what, loss in (("before", found.before), ("after", found.after)):
+        click.echo(
+            f"{what:6s}  µ {loss.mu_db:+.3f} dB  ℓ {loss.l_db:+.3f} dB on the {many} searched"
+        )
+    verdict = "met" if found.met else "NOT met"
+    click.echo(
+        f"--max-loss {found.max_loss:g} {verdict}: µ {found.confirmed.mu_db:+.3f} dB, "
+        f"ℓ {found.confirmed.l_db:+.3f} dB on {unseen} brackets that the search did not see "
+        "(simulated)"
+    )
+    if not found.met:
+        click.echo("this is the best found; try a lower --max-loss, more brackets, or finetune")
+    if unseen < ENOUGH_BRACKETS:
+        click.echo(
+            f"{unseen} brackets say little of others: give {2 * ENOUGH_BRACKETS} with ground truth "
+            "or more, half of which confirm"
+        )
+    click.echo(f"recipe: {out / 'recipe.json'}; picture: {out / 'sensitivity.svg'}")
+
+
+def write_chosen(chosen: Chosen, out: Path) -> None:
+    """Say which tensors left the recipe's method and what that gains; the recipe into `out`."""
+    from pockethdr.export.manifest import write_bytes
+
+    text = json.dumps(chosen.recipe.to_json(), indent=1) + "\n"
+    write_bytes(out / "recipe.json", text.encode(), overwrite=True)
+    for tensor, method in chosen.recipe.methods.items():
+        click.echo(f"range of {tensor}: {method}")
+    pairs = {
+        "searched": (chosen.before, chosen.after),
+        "others": (chosen.unseen_before, chosen.unseen_after),
+    }
+    for which, (before, after) in pairs.items():
+        click.echo(
+            f"{which:8s}  µ {before.mu_db:+.3f} → {after.mu_db:+.3f} dB  "
+            f"ℓ {before.l_db:+.3f} → {after.l_db:+.3f} dB (predicted)"
+        )
+    if not chosen.helped:
+        click.echo(f"no gain on the others: `{chosen.recipe.name}` stays as it is")
+
+
+def _outcome(artifact: Artifact) -> str:
+    if artifact.file is None:
+        return f"skipped: {artifact.skipped}"
+    foreign = artifact.checks.get("ranges", {}).get("foreign")
+    wrong = f"; NOT as imposed: {foreign[0]}, …" if foreign else ""
+    return f"{artifact.file} ({(artifact.size_bytes or 0) / 1024:.0f} KiB){wrong}"

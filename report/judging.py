@@ -1,0 +1,181 @@
+"""One bracket judged: the reference on it, and every artifact beside the reference.
+
+What is found on one bracket depends on no other, so that brackets can be judged anywhere and in any
+order; `validate.py` puts them together. At any time one bracket, the reference's output for it and
+one artifact's output are held, whatever their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from pockethdr.brackets.bracket import Bracket
+from pockethdr.brackets.metrics import psnr_l, psnr_mu, ssim_l, ssim_mu
+from pockethdr.brackets.read import read_bracket
+from pockethdr.cluster import on_ray
+from pockethdr.errors import PocketError, Unavailable
+from pockethdr.export.manifest import Artifact, read_manifest
+from pockethdr.report.crops import Crop, worst_crop
+from pockethdr.report.reference import Reference, tiled
+from pockethdr.report.row import Detail, finite_db
+from pockethdr.runtime.artifact import Deployed
+from pockethdr.runtime.context import context_of
+from pockethdr.runtime.feed import Feed
+from pockethdr.runtime.runner import Array, Runner, open_runner
+
+TRUTH_METRICS = {"psnr_mu": psnr_mu, "psnr_l": psnr_l, "ssim_mu": ssim_mu, "ssim_l": ssim_l}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is judged: all artifacts of the export in `out`, each on `threads` CPU threads."""
+
+    out: Path
+    threads: int
+    crops: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one artifact made of one bracket.
+
+    Attributes:
+        runtime: that it was opened in; None where none would.
+        detail: its figures; None with the reason in `failure` or `unavailable`.
+        crop: of its worst place, when asked for.
+    """
+
+    runtime: str | None = None
+    detail: Detail | None = None
+    crop: Crop | None = None
+    failure: str = ""
+    unavailable: str = ""
+
+
+def verdicts(
+    job: Job, folders: Sequence[Path], *, ray: str | None, done: Callable[[str], None]
+) -> Iterator[list[Verdict]]:
+    """A list for each bracket, in the order of `folders`: a verdict for each artifact.
+
+    Args:
+        ray: the address of a Ray cluster whose workers do it, see `pockethdr.cluster`; the same is
+            found. They must be able to read `job.out` and the brackets.
+        done: called after each run of the reference or of an artifact.
+
+    Raises:
+        PocketError: a bracket, the export or its reference cannot be used.
+    """
+    if ray is None:
+        judge = Judge(job)
+        yield from (judge(folder, done) for folder in folders)
+        return
+    found = {}
+    judged = on_ray(_judged_by_worker, job, folders, address=ray, threads=job.threads)
+    for folder, (steps, of_bracket) in judged:
+        found[folder] = of_bracket
+        for step in steps:
+            done(step)
+    yield from (found[folder] for folder in folders)
+
+
+def _judged_by_worker(job: Job, folder: Path) -> tuple[list[str], list[Verdict]]:
+    steps: list[str] = []
+    return steps, _judge(job)(folder, steps.append)
+
+
+@lru_cache(maxsize=1)
+def _judge(job: Job) -> Judge:
+    """Kept for the next bracket that this worker gets."""
+    return Judge(job)
+
+
+class Judge:
+    """The artifacts of one export, and the network that they came from."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.manifest = job, read_manifest(job.out)
+        self.reference = Reference(job.out, self.manifest, threads=job.threads)
+
+    def __call__(self, folder: Path, done: Callable[[str], None]) -> list[Verdict]:
+        """Every artifact on one bracket."""
+        scene = _Scene(read_bracket(folder, domain=self.manifest.domain), self.reference)
+        done(f"reference on {scene.name}")
+        found = []
+        for artifact in self.manifest.artifacts:
+            found.append(self._verdict(artifact, scene))
+            done(f"{artifact.target} {artifact.precision} on {scene.name}")
+        return found
+
+    def _verdict(self, artifact: Artifact, scene: _Scene) -> Verdict:
+        if artifact.file is None:
+            return Verdict(unavailable=artifact.skipped or "not built")
+        runtime: str | None = None
+        try:
+            path = self.job.out / artifact.file
+            with closing(open_runner(path, artifact.target, threads=self.job.threads)) as runner:
+                runtime = runner.name
+                output = self._output(runner, Deployed(path, self.manifest, artifact), scene)
+        except Unavailable as error:
+            return Verdict(runtime, unavailable=f"{error.reason}; {error.install}")
+        except Exception as error:  # native runtimes share no narrower base
+            return Verdict(runtime, failure=f"does not run: {error}")
+        flaw = _flaw(output, scene.reference)
+        if flaw:
+            return Verdict(runtime, failure=f"{flaw} on {scene.name}")
+        names, crop = (artifact.target, artifact.precision), None
+        if self.job.crops:
+            crop = worst_crop(output, scene.reference, scene.bracket, *names)
+        return Verdict(runtime, scene.detail(output, *names), crop)
+
+    def _output(self, runner: Runner, deployed: Deployed, scene: _Scene) -> Array:
+        """C×H×W, of whole frames."""
+        context = context_of(deployed, Feed(scene.bracket), threads=self.job.threads)
+        return tiled(runner.run, scene.bracket.inputs(), self.manifest, context=context)[0]
+
+
+class _Scene:
+    """A bracket, the reference's output on it, and what that scores against the ground truth."""
+
+    def __init__(self, bracket: Bracket, reference: Reference) -> None:
+        self.bracket, self.name = bracket, bracket.name
+        self.reference = np.clip(reference.run(bracket)[0], 0.0, 1.0)
+        if not np.isfinite(self.reference).all():
+            raise PocketError(
+                f"the PyTorch reference returns NaN on {bracket.name}",
+                fix="nothing can be judged against it: mend the network or its weights",
+            )
+        self.reference_scores = self._scores(self.reference)
+
+    def detail(self, output: Array, target: str, precision: str) -> Detail:
+        """The figures of an artifact's C×H×W `output`."""
+        ours, theirs = self._scores(output), self.reference_scores
+        return Detail(
+            bracket=self.name,
+            target=target,
+            precision=precision,
+            psnr_mu_vs_reference=finite_db(psnr_mu(output, self.reference)),
+            psnr_l_vs_reference=finite_db(psnr_l(output, self.reference)),
+            **ours,
+            **{f"reference_{name}": score for name, score in theirs.items()},
+            loss_mu_db=ours["psnr_mu"] - theirs["psnr_mu"] if ours else None,
+            loss_l_db=ours["psnr_l"] - theirs["psnr_l"] if ours else None,
+        )
+
+    def _scores(self, output: Array) -> dict[str, float]:
+        """The metrics against the ground truth; empty without one."""
+        truth = self.bracket.ground_truth
+        if truth is None:
+            return {}
+        return {name: finite_db(metric(output, truth)) for name, metric in TRUTH_METRICS.items()}
+
+
+def _flaw(output: Array, reference: Array) -> str:
+    if output.shape != reference.shape:
+        return f"returns {output.shape} where the reference returns {reference.shape}"
+    return "" if np.isfinite(output).all() else "returns NaN or infinite values"
