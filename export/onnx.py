@@ -96,7 +96,8 @@ class Half(torch.nn.Module):
 def dynamic_range(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same model with uint8 weights, its convolutions measuring ranges at run time.
 
-    Not int8: ONNX Runtime has kernels that are fast for uint8 only (docs/decisions/012).
+    Not int8: ONNX Runtime has kernels that are fast for uint8 only
+    (docs/decisions/013-dynamic-int8.md).
 
     Raises:
         Unavailable: ONNX Runtime, whose quantiser this is, is not installed.
