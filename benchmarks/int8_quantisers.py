@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -117,19 +120,16 @@ def ort_dynamic(given: Given, path: Path) -> None:
     quantize_dynamic(str(prepared), str(path))
 
 
-def modelopt(given: Given, path: Path) -> None:
-    from modelopt.onnx.quantization import quantize
-
-    copy = path.with_name("copy.onnx")  # it rewrites what it is given
+def modelopt(given: Given, path: Path, python: str = sys.executable) -> None:
+    copy, data = path.with_name("copy.onnx"), path.with_name("data.npz")
     shutil.copy(given.fp32, copy)
-    stacked = {k: np.concatenate([s[k] for s in given.named]) for k in given.named[0]}
-    quantize(
-        str(copy),
-        quantize_mode="int8",
-        calibration_data=stacked,
-        calibration_eps=["cpu"],
-        output_path=str(path),
+    np.savez(data, **{k: np.concatenate([s[k] for s in given.named]) for k in given.named[0]})
+    worker = Path(__file__).with_name("modelopt_worker.py")
+    done = subprocess.run(
+        [python, str(worker), str(copy), str(data), str(path)], capture_output=True, text=True
     )
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
 
 
 # ---- Core ML
@@ -156,7 +156,10 @@ def coreml_w8a8(given: Given, path: Path) -> None:
 
 _LITERT, _ONNX = "pip install 'pockethdr[tflite-build]'", "pip install 'pockethdr[onnx]'"
 _COREML = "pip install 'pockethdr[coreml]'"
-_MODELOPT = "pip install nvidia-modelopt onnx-graphsurgeon onnxslim onnxconverter-common lief"
+_MODELOPT = (
+    "in an environment of its own: pip install nvidia-modelopt==0.47.0 onnx onnxruntime polygraphy "
+    "onnx-graphsurgeon==0.6.1 onnxslim onnxconverter-common lief; then --modelopt ITS/bin/python"
+)
 TOOLS = (
     Tool("litert_quantizer static", "tflite", "int8", "litert_quantizer", _LITERT, litert_static),
     Tool("litert_quantizer dynamic", "tflite", "dynint8", "litert_quantizer", _LITERT,
@@ -169,6 +172,17 @@ TOOLS = (
          coreml_weights),
     Tool("coremltools W8A8", "coreml", "int8", "coremltools", _COREML, coreml_w8a8),
 )  # fmt: skip
+
+
+def tools_with(modelopt_python: Path | None) -> tuple[Tool, ...]:
+    """The tools, ModelOpt run by an interpreter of its own: its needs clash with the others'."""
+    if modelopt_python is None:
+        return TOOLS
+    make = partial(modelopt, python=str(modelopt_python))
+    return tuple(
+        replace(tool, needs="subprocess", make=make) if tool.make is modelopt else tool
+        for tool in TOOLS
+    )
 
 
 def integer_share(path: Path, target: str, precision: str) -> float:

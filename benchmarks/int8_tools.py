@@ -27,7 +27,7 @@ from typing import Any
 
 import click
 from int8 import Array, Export, held_out, row_of
-from int8_quantisers import TOOLS, Given, Tool, integer_share
+from int8_quantisers import Given, Tool, integer_share, tools_with
 from rich.console import Console
 from rich.progress import Progress
 
@@ -52,7 +52,9 @@ class Cell:
     make: Callable[[], dict[str, Any]]
 
 
-def cells_of(out: Path, calibration: Path, brackets: list[Bracket], **how: Any) -> list[Cell]:
+def cells_of(
+    out: Path, calibration: Path, brackets: list[Bracket], tools: tuple[Tool, ...], **how: Any
+) -> list[Cell]:
     """Our artifacts of an export, then every tool on its FP32 ones.
 
     Args:
@@ -80,7 +82,7 @@ def cells_of(out: Path, calibration: Path, brackets: list[Bracket], **how: Any) 
             lambda: tool_row(tool, export, record, samples, latency=how["latency"]),
         )
 
-    return [*map(ours, (a for a in records if a.precision != "fp32")), *map(theirs, TOOLS)]
+    return [*map(ours, (a for a in records if a.precision != "fp32")), *map(theirs, tools)]
 
 
 def tool_row(
@@ -212,6 +214,11 @@ def page(rows: list[dict[str, Any]], command: str, count: int) -> str:
 @click.option("--count", default=24, show_default=True, help="At most this many test brackets.")
 @click.option("--tiles", default=4, show_default=True, help="Calibration tiles of a bracket.")
 @click.option("--latency", is_flag=True)
+@click.option(
+    "--modelopt",
+    type=click.Path(path_type=Path),
+    help="A Python interpreter that has ModelOpt; see the message of its row.",
+)
 @click.option("--docs", type=click.Path(path_type=Path), default=Path("docs"), show_default=True)
 def main(
     outs: tuple[Path, ...],
@@ -220,16 +227,15 @@ def main(
     count: int,
     tiles: int,
     latency: bool,
+    modelopt: Path | None,
     docs: Path,
 ) -> None:
     """Measure, and write DOCS/int8.json and DOCS/int8.md."""
     judged = held_out(cache, count)
     written = Table(docs, len(judged), latency=latency)
-    cells = [
-        cell
-        for out in outs
-        for cell in cells_of(out, brackets, judged, tiles=tiles, latency=latency)
-    ]
+    how = {"tiles": tiles, "latency": latency}
+    tools = tools_with(modelopt)
+    cells = [cell for out in outs for cell in cells_of(out, brackets, judged, tools, **how)]
     with Progress(*Progress.get_default_columns(), console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=len(cells))
         for cell in cells:

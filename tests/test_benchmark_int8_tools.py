@@ -6,18 +6,20 @@ import json
 import sys
 from dataclasses import replace
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
-from judged_toy import Exported, bracket
+from judged_toy import SIZE, Exported, bracket
 
 from pockethdr.export.manifest import read_manifest, write_manifest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import int8_tools
-from int8_quantisers import TOOLS, Given
+from int8_quantisers import TOOLS, Given, modelopt, tools_with
 
 pytest.importorskip("onnxruntime")
 
@@ -68,7 +70,7 @@ def test_each_row_is_kept_and_only_what_is_missing_is_made(
 
     absent = replace(ORT, name="absent", needs="not_there", install="pip install it")
     tools = (replace(ORT, make=quantised), replace(ORT, name="failing", make=failing), absent)
-    monkeypatch.setattr(int8_tools, "TOOLS", tools)
+    monkeypatch.setattr(int8_tools, "tools_with", lambda _: tools)
     monkeypatch.setattr(int8_tools, "held_out", lambda *_: [bracket("a"), bracket("bc")])
     docs = tmp_path / "docs"
 
@@ -92,7 +94,7 @@ def test_each_row_is_kept_and_only_what_is_missing_is_made(
 def test_rows_of_other_networks_stay_and_of_other_brackets_go(
     out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(int8_tools, "TOOLS", ())
+    monkeypatch.setattr(int8_tools, "tools_with", lambda _: ())
     monkeypatch.setattr(int8_tools, "held_out", lambda *_: [bracket("a")])
     docs = tmp_path / "docs"
     docs.mkdir()
@@ -105,3 +107,15 @@ def test_rows_of_other_networks_stay_and_of_other_brackets_go(
     (docs / "int8.json").write_text(json.dumps({"rows": rows}))
     assert {row["model"] for row in run(out, docs)} == {"other", "net"}
     assert "out/net out/other" in json.loads((docs / "int8.json").read_text())["command"]
+
+
+def test_modelopt_runs_in_an_interpreter_of_its_own(out: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(out)
+    tile = [np.zeros((1, 8, SIZE, SIZE), np.float32)] * 3
+    given = Given(out / "good.onnx", out, manifest, [tile])
+    (own,) = (tool for tool in tools_with(Path("/no/python")) if tool.name == "ModelOpt")
+    with pytest.raises(FileNotFoundError, match="/no/python"):
+        own.make(given, tmp_path / "model.onnx")
+    if find_spec("modelopt") is None:
+        with pytest.raises(RuntimeError, match="No module named 'modelopt'"):
+            modelopt(given, tmp_path / "model.onnx")
