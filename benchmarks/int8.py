@@ -10,8 +10,9 @@ artifacts are timed too, which only means something on a quiet host.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,43 +38,50 @@ from pockethdr.runtime.runner import Runner, open_runner
 Array = NDArray[np.float32]
 
 
-def rows_of(out: Path, brackets: list[Bracket], *, latency: bool) -> Iterator[dict[str, Any]]:
-    """One row for each artifact of an export; a failure is a row with its message."""
-    manifest = read_manifest(out)
-    reference = Reference(out, manifest, threads=1)
-    wanted = [np.clip(reference.run(bracket)[0], 0, 1) for bracket in brackets]
-    for artifact in manifest.artifacts:
-        row = {
-            "model": manifest.model,
-            "target": artifact.target,
-            "precision": artifact.precision,
-            "ours": True,
-            "tool": f"pockethdr, recipe {manifest.recipe['name']}",
-            "tuned": manifest.tuned is not None,
-            "brackets": len(brackets),
-            "int8_mac_share": artifact.checks.get("int8_mac_share"),
-        }
-        try:
-            yield row | _measured(out, manifest, artifact, brackets, wanted, latency=latency)
-        except Unavailable as missing:
-            yield row | {"skipped": f"{missing.reason}; {missing.install}"}
+@dataclass(frozen=True)
+class Export:
+    """A folder of `pockethdr export`, judged on brackets; the reference runs when it is needed."""
+
+    out: Path
+    brackets: list[Bracket]
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        return read_manifest(self.out)
+
+    @cached_property
+    def wanted(self) -> list[Array]:
+        """What the float network makes of each bracket."""
+        reference = Reference(self.out, self.manifest, threads=1)
+        return [np.clip(reference.run(bracket)[0], 0, 1) for bracket in self.brackets]
+
+    def losses(self, path: Path, artifact: Artifact, *, latency: bool) -> dict[str, Any]:
+        """What the file at `path` loses, run as `artifact` is."""
+        deployed = Deployed(self.out / str(artifact.file), self.manifest, artifact)
+        with closing(open_runner(path, artifact.target, layout=artifact.layout, threads=1)) as run:
+            found = losses(run, deployed, self.brackets, self.wanted)
+        return found | {"latency_ms": measure_artifact(path, threads=1).p50 if latency else None}
 
 
-def _measured(
-    out: Path,
-    manifest: Manifest,
-    artifact: Artifact,
-    brackets: list[Bracket],
-    wanted: list[Array],
-    *,
-    latency: bool,
-) -> dict[str, Any]:
+def row_of(export: Export, artifact: Artifact, *, latency: bool) -> dict[str, Any]:
+    """The row of an artifact; one that cannot run here is a row that says why."""
+    manifest, is_tuned = export.manifest, artifact.precision == "int8"
+    row = {
+        "model": manifest.model,
+        "target": artifact.target,
+        "precision": artifact.precision,
+        "ours": True,
+        "tool": "pockethdr" + f", recipe {manifest.recipe['name']}" * is_tuned,
+        "tuned": is_tuned and manifest.tuned is not None,
+        "brackets": len(export.brackets),
+        "int8_mac_share": artifact.checks.get("int8_mac_share"),
+    }
     if artifact.file is None:
-        return {"skipped": artifact.skipped}
-    path = out / artifact.file
-    with closing(open_runner(path, artifact.target, threads=1)) as runner:
-        found = losses(runner, Deployed(path, manifest, artifact), brackets, wanted)
-    return found | {"latency_ms": measure_artifact(path, threads=1).p50 if latency else None}
+        return row | {"skipped": artifact.skipped}
+    try:
+        return row | export.losses(export.out / artifact.file, artifact, latency=latency)
+    except Unavailable as missing:
+        return row | {"skipped": f"{missing.reason}; {missing.install}"}
 
 
 def losses(
@@ -121,7 +129,10 @@ def main(
     brackets = held_out(cache, count)
     rows = []
     for out in track(outs, console=Console(stderr=True), transient=True):
-        rows += rows_of(out, brackets, latency=latency)
+        export = Export(out, brackets)
+        rows += [
+            row_of(export, artifact, latency=latency) for artifact in export.manifest.artifacts
+        ]
     click.echo(
         "| model | artifact | recipe | µ, dB | ℓ, dB | worst µ | worst ℓ | agreement | INT8 |"
     )

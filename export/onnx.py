@@ -1,4 +1,4 @@
-"""ONNX artifacts: fp32, fp16 with float32 inputs and output, int8 as Q/DQ pairs.
+"""ONNX artifacts: fp32, fp16 with float32 inputs and output, int8 as Q/DQ pairs, and dynint8.
 
 TensorRT's plans are made from the same files.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx
 
+from pockethdr.errors import Unavailable
 from pockethdr.export.manifest import write_bytes
 from pockethdr.export.qdq_lint import QUANTIZERS, lint
 from pockethdr.export.quiet import quiet
@@ -41,6 +43,8 @@ def build(
     Arguments and errors are those of `Target.build`. The bytes are the same on every run.
     """
     model = onnx_from_program(program, frames, precision)
+    if precision == "dynint8":
+        model = dynamic_range(model)
     write_bytes(path, model.SerializeToString(deterministic=True), overwrite=overwrite)
     return checks(model, precision)
 
@@ -89,13 +93,37 @@ class Half(torch.nn.Module):
         return hdr.float()
 
 
+def dynamic_range(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model with uint8 weights, its convolutions measuring ranges at run time.
+
+    Not int8: ONNX Runtime has kernels that are fast for uint8 only
+    (docs/decisions/013-dynamic-int8.md).
+
+    Raises:
+        Unavailable: ONNX Runtime, whose quantiser this is, is not installed.
+    """
+    import onnx
+
+    try:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    except ModuleNotFoundError as missing:
+        raise Unavailable(
+            f"{missing.name} is not installed", install="pip install 'pockethdr[onnx]'"
+        ) from missing
+    with quiet(), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        quantize_dynamic(model, path, op_types_to_quantize=["Conv"], weight_type=QuantType.QUInt8)
+        return onnx.load(str(path))
+
+
 def checks(model: onnx.ModelProto, precision: str) -> dict[str, Any]:
     """What the file itself says: operators, what stayed float, share of integer convolutions."""
     ops = Counter(node.op_type for node in model.graph.node)
     found: dict[str, Any] = {"ops": dict(sorted(ops.items()))}
-    if precision == "int8":
+    if precision in ("int8", "dynint8"):
         integer, total = _macs(model)
         found["int8_mac_share"] = integer / total if total else 0.0
+    if precision == "int8":
         found["float_ops"] = _float_ops(model)
         found["lint"] = [finding.to_json() for finding in lint(model)]
     return found
@@ -171,10 +199,10 @@ def _macs(model: onnx.ModelProto) -> tuple[int, int]:
     sources = {name: node for node in model.graph.node for name in node.output}
     integer = total = 0
     for node in model.graph.node:
-        if node.op_type in CONVOLUTIONS:
+        if node.op_type in (*CONVOLUTIONS, "ConvInteger"):
             weight = shapes[node.input[1]]
-            pixels = shapes[node.output[0] if node.op_type == "Conv" else node.input[0]]
+            pixels = shapes[node.input[0] if node.op_type == "ConvTranspose" else node.output[0]]
             macs = math.prod(pixels) * math.prod(weight) // weight[0]
             total += macs
-            integer += macs * _is_integer(node, sources)
+            integer += macs * (node.op_type == "ConvInteger" or _is_integer(node, sources))
     return integer, total

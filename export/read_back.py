@@ -63,8 +63,9 @@ def _litert_kernel(tensors: list[Any], buffers: list[Any]) -> Kernel:
     order = (0, 3, 1, 2) if quantised.quantizedDimension == 0 else (3, 0, 1, 2)
     added = steps = None
     if bias is not None:
-        added = np.frombuffer(bytes(buffers[bias.buffer].data), np.int32)
-        steps = bias.quantization.scale
+        steps = bias.quantization.scale if bias.quantization else None
+        kind = np.float32 if steps is None else np.int32
+        added = np.frombuffer(bytes(buffers[bias.buffer].data), kind)
     return stored_kernel(
         weight.name.decode(), codes.transpose(order), quantised.scale, added, _litert_code(x),
         target="tflite", bias_steps=steps,

@@ -101,6 +101,9 @@ class Target:
                 raise Unavailable(f"{' or '.join(names)} is not installed", install=self.install)
 
 
+#: `dynint8`: integer weights, and the range of what each convolution reads measured as it runs.
+PRECISIONS = ("fp32", "fp16", "int8", "dynint8")
+
 #: Everything between the float ends is integer: what phone kernels run.
 #: LiteRT's converter reverses a transposed kernel after its dequantize, then misses the pattern.
 LITERT_INT8 = Scheme(
@@ -122,7 +125,7 @@ TARGETS: dict[str, Target] = {
         Target(
             name="onnx",
             suffix=".onnx",
-            precisions=("fp32", "fp16", "int8"),
+            precisions=PRECISIONS,
             layout="NCHW",
             scheme=ONNX_INT8,
             lowering="concat",
@@ -133,7 +136,7 @@ TARGETS: dict[str, Target] = {
         Target(
             name="tflite",
             suffix=".tflite",
-            precisions=("fp32", "fp16", "int8"),
+            precisions=PRECISIONS,
             layout="NHWC",
             scheme=LITERT_INT8,
             lowering="concat",
@@ -166,8 +169,6 @@ TARGETS: dict[str, Target] = {
         ),
     )
 }
-
-PRECISIONS = ("fp32", "fp16", "int8")
 
 
 def target_of(name: str) -> Target:

@@ -1,4 +1,4 @@
-"""TFLite artifacts: fp32, fp16 weights, and int8 with an integer body and float ends.
+"""TFLite artifacts: fp32, fp16 weights, int8 with an integer body and float ends, and dynint8.
 
 Inputs are N×H×W×C float32 named short, mid, long; the output is N×H×W×C float32 named hdr.
 """
@@ -35,6 +35,8 @@ def build(
     data = tflite_from_program(program, frames, integer=precision == "int8")
     if precision == "fp16":
         data = half_weights(data)
+    elif precision == "dynint8":
+        data = dynamic_range(data)
     found = checks(data, precision)
     write_bytes(path, data, overwrite=overwrite)
     return found
@@ -100,7 +102,7 @@ def _first_line(error: Exception) -> str:
 def half_weights(data: bytes) -> bytes:
     """The same model with its constants stored as float16 behind a dequantize."""
     with quiet():
-        from litert_quantizer import qtyping, quantizer, recipe_manager
+        from litert_quantizer import qtyping, recipe_manager
 
         config = qtyping.OpQuantizationConfig(
             weight_tensor_config=qtyping.TensorQuantizationConfig(
@@ -113,18 +115,37 @@ def half_weights(data: bytes) -> bytes:
         recipe.add_quantization_config(
             ".*", qtyping.TFLOperationName.ALL_SUPPORTED, config, "float_casting"
         )
-        result = quantizer.Quantizer(bytearray(data), recipe.get_quantization_recipe()).quantize()
-        return bytes(result.quantized_model)
+    return _requantized(data, recipe.get_quantization_recipe())
+
+
+def dynamic_range(data: bytes) -> bytes:
+    """The same model with int8 weights, one scale for each output channel.
+
+    Convolutions then measure the range of what they read at run time, and multiply integers.
+    """
+    with quiet():
+        from litert_quantizer import recipe
+    return _requantized(data, recipe.dynamic_wi8_afp32())
+
+
+def _requantized(data: bytes, recipe: list[dict[str, Any]]) -> bytes:
+    with quiet():
+        from litert_quantizer import quantizer
+
+        return bytes(quantizer.Quantizer(bytearray(data), recipe).quantize().quantized_model)
 
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator of a flatbuffer: its name, what it reads first and what it writes."""
+    """One operator of a flatbuffer: its name, what it writes, and whether it multiplies integers.
+
+    With integer weights it does: what it reads is integer, or is made so as it runs.
+    """
 
     name: str
-    reads: str
     writes: str
     macs: int
+    integer: bool
 
 
 def checks(data: bytes, precision: str) -> dict[str, Any]:
@@ -134,10 +155,11 @@ def checks(data: bytes, precision: str) -> dict[str, Any]:
         "ops": _counted(f"{op.name}:{op.writes}" for op in operators),
         "undelegated": undelegated(data),
     }
-    if precision == "int8":
+    if precision in ("int8", "dynint8"):
         total = sum(op.macs for op in operators)
-        integer = sum(op.macs for op in operators if op.reads == "int8")
+        integer = sum(op.macs for op in operators if op.integer)
         found["int8_mac_share"] = integer / total if total else 0.0
+    if precision == "int8":
         found["float_ops"] = _counted(
             op.name
             for op in operators
@@ -160,10 +182,9 @@ def operators_of(data: bytes) -> list[Operator]:
         name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
         inputs = [graph.tensors[i] for i in op.inputs if i >= 0]
         output = graph.tensors[op.outputs[0]]
-        x = inputs[2] if name == "TRANSPOSE_CONV" else inputs[0]
-        operators.append(
-            Operator(name, types[x.type], types[output.type], _macs(name, inputs, output))
-        )
+        macs = _macs(name, inputs, output)
+        integer = macs > 0 and types[inputs[1].type] == "int8"
+        operators.append(Operator(name, types[output.type], macs, integer))
     return operators
 
 

@@ -32,6 +32,7 @@ LEAST_DB = 55.0
 TILES = 2
 _IDENTICAL_DB = 200.0
 _PLAIN, _FORCE_FP16 = 0, 4
+_INTEGER = ("int8", "dynint8")
 _WORKER = Path(arm_worker.__file__)
 
 
@@ -75,7 +76,7 @@ def check_on_arm(
         frames = Path(scratch) / "frames.npz"
         np.savez(frames, allow_pickle=False, **stacks)
         here = _here(artifact, frames)
-        flags = _PLAIN if precision == "int8" else _FORCE_FP16
+        flags = _PLAIN if precision in _INTEGER else _FORCE_FP16
         there = _on_arm(artifact, frames, host, flags)
     shape = (-1, *manifest.size, manifest.output_channels)
     return compared(here.reshape(shape), there.reshape(shape), precision)
@@ -84,7 +85,7 @@ def check_on_arm(
 def compared(here: Array, there: Array, precision: str) -> ArmCheck:
     """Judge ARM's output against this host's, tiles×H×W×C both."""
     different = here != there
-    count, fp16 = int(different.sum()), precision != "int8"
+    count, fp16 = int(different.sum()), precision not in _INTEGER
     where = tuple(int(i) for i in np.argwhere(different)[0]) if count else None
     if not np.isfinite(there).all():
         return ArmCheck(CPU, len(here), fp16, here.size, count, where, None, None, False)

@@ -149,6 +149,12 @@ class OnnxTaps:
         from pockethdr.runtime.ort import session_options
 
         model = onnx.load(str(artifact))
+        if any(node.op_type == "ConvInteger" for node in model.graph.node):
+            raise ArtifactError(
+                f"{artifact}: its convolutions are spread over four operations each",
+                expected="an artifact whose inner tensors are those of the network",
+                fix="look at tflite dynint8, or at onnx int8",
+            )
         self.taps = tuple(chosen(_onnx_steps(model)))
         known = {value.name for value in model.graph.output}
         model.graph.output.extend(

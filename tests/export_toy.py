@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from pockethdr.export.targets import Target
 from pockethdr.export.trace import traced
 
 SIZE = 32
@@ -81,6 +83,15 @@ def ranges_of(program: fx.GraphModule, inputs: tuple[Tensor, ...] | None = None)
     with torch.no_grad():
         Observer(program).run(*(frames() if inputs is None else inputs))
     return found
+
+
+def built_twice(target: Target, precision: str, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """An artifact of `toy()`, whose bytes must be the same on a second run, and its checks."""
+    first, second = folder / f"a{target.suffix}", folder / f"b{target.suffix}"
+    checks = target.build(toy(), frames(), precision, first)
+    target.build(toy(), frames(), precision, second)
+    assert first.read_bytes() == second.read_bytes()
+    return first, checks
 
 
 def run(program: fx.GraphModule, inputs: tuple[Tensor, ...]) -> np.ndarray:

@@ -1,12 +1,13 @@
 """ONNX files, run by ONNX Runtime against the float program."""
 
+import sys
 from pathlib import Path
 
 import export_toy as nets
 import numpy as np
 import pytest
 
-from pockethdr.errors import ArtifactError
+from pockethdr.errors import ArtifactError, Unavailable
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import RECIPES
 from pockethdr.export.targets import TARGETS, TargetError
@@ -48,6 +49,26 @@ def test_fp16_keeps_float32_ends(tmp_path: Path) -> None:
     assert {end.type.tensor_type.elem_type for end in ends} == {onnx.TensorProto.FLOAT}
     assert {i.data_type for i in model.graph.initializer} >= {onnx.TensorProto.FLOAT16}
     assert b"export_toy.py" not in path.read_bytes()
+
+
+def test_dynint8_multiplies_integers_of_the_kind_that_is_fast(tmp_path: Path) -> None:
+    path, found = nets.built_twice(TARGET, "dynint8", tmp_path)
+    assert nets.psnr(_run(path), nets.run(nets.toy(), nets.frames())) >= 35
+    assert found["int8_mac_share"] == 1
+    assert (found["ops"]["ConvInteger"], found["ops"].get("Conv")) == (12, None)
+    graph = onnx.load(path).graph
+    kinds = {constant.name: constant.data_type for constant in graph.initializer}
+    weights = {kinds[n.input[1]] for n in graph.node if n.op_type == "ConvInteger"}
+    assert weights == {onnx.TensorProto.UINT8}
+
+
+def test_dynint8_needs_the_quantiser_of_onnx_runtime(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime.quantization", None)
+    with pytest.raises(Unavailable, match="onnxruntime"):
+        TARGET.build(nets.toy(), nets.frames(), "dynint8", tmp_path / "a.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_int8_runs_as_simulated_and_repeats(tmp_path: Path) -> None:

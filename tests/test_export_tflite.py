@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pockethdr.export.quantize import quantized
+from pockethdr.export.read_back import stored_in
 from pockethdr.export.recipe import RECIPES
 from pockethdr.export.targets import TARGETS
 
@@ -55,6 +56,17 @@ def test_int8_body(tmp_path: Path) -> None:
     ops = found["ops"]
     assert (ops["CONV_2D:int8"], ops["CONV_2D:float32"]) == (8, 4)
     assert not {"ADD", "MUL", "CONCATENATION", "TANH"} & set(found["float_ops"])
+
+
+def test_dynint8_multiplies_integers_and_stores_a_scale_for_each_channel(tmp_path: Path) -> None:
+    path, found = nets.built_twice(TARGET, "dynint8", tmp_path)
+    assert nets.psnr(_run(path), nets.run(nets.toy(), nets.frames())) >= 40
+    assert found["int8_mac_share"] == 1
+    assert found["undelegated"] == {}
+    assert found["ops"]["CONV_2D:float32"] == 12
+    stored = stored_in(path, "tflite")
+    assert len(stored.kernels) == 12
+    assert {kernel.reads for kernel in stored.kernels} == {""}  # measured as it runs
 
 
 def test_a_wrong_scale_fails(tmp_path: Path) -> None:

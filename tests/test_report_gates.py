@@ -58,7 +58,7 @@ def factory():
     torch.manual_seed(5)
     return Small()
 """
-BROKEN = ("swapped", "last", "stale", "scaled")
+BROKEN = ("swapped", "last", "stale", "scaled", "dynint8_swapped", "dynint8_scaled")
 
 
 def edited(good: Path, path: Path, change: Callable[[Any, str], np.ndarray | None]) -> None:
@@ -72,9 +72,18 @@ def edited(good: Path, path: Path, change: Callable[[Any, str], np.ndarray | Non
 
 
 def scales_of_weights(path: Path) -> set[str]:
+    """Behind each integer weight: of a DequantizeLinear, or (dynint8) named after the weight."""
     graph = onnx.load(path).graph
     constants = {constant.name for constant in graph.initializer}
-    return {n.input[1] for n in graph.node if n.op_type[0] == "D" and n.input[0] in constants}
+    pairs = [n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constants]
+    weights = [n.input[1] for n in graph.node if n.op_type == "ConvInteger"]
+    named = {weight.replace("_quantized", "_scale") for weight in weights}
+    return {n.input[1] for n in pairs} | named
+
+
+def recorded(path: Path, checks: dict[str, Any]) -> Artifact:
+    precision = "dynint8" if path.name.startswith("dynint8") else "int8"
+    return Artifact("onnx", precision, path.name, sha256_of(path), size_of(path), checks=checks)
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +93,10 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
     recipe, tuned = chosen_recipe(loaded, None, None)
     assert tuned is not None
     manifest = export_model(
-        loaded, targets=["onnx"], precisions=["int8"], bracket_folders=[SAMPLE], out=out,
-        size=(SIDE, SIDE), recipe=recipe, patches=2, tuned=tuned, overwrite=True,
+        loaded, targets=["onnx"], precisions=["int8", "dynint8"], bracket_folders=[SAMPLE],
+        out=out, size=(SIDE, SIDE), recipe=recipe, patches=2, tuned=tuned, overwrite=True,
     )  # fmt: skip
-    good = out / str(manifest.artifacts[0].file)
+    good, dynamic = (out / str(artifact.file) for artifact in manifest.artifacts)
     program = tuned.program(static_program(loaded, size=(SIDE, SIDE)).program)
 
     def built(name: str, recipe: Recipe, ranges: dict[str, tuple[float, float]]) -> None:
@@ -96,30 +105,26 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
         TARGETS["onnx"].build(made, frames, "int8", out / f"{name}.onnx")
 
     def reversed_last(x: np.ndarray, name: str) -> np.ndarray | None:
-        return x[::-1].copy() if name.startswith("out.") else None
+        return x[::-1].copy() if name.startswith("out.") and x.ndim else None
 
-    def scaled(x: np.ndarray, name: str) -> np.ndarray | None:
-        return x * np.float32(1.02) if name in scales_of_weights(good) else None
-
-    edited(good, out / "swapped.onnx", reversed_last)
-    edited(good, out / "scaled.onnx", scaled)
+    for prefix, whole in {"": good, "dynint8_": dynamic}.items():
+        scales = scales_of_weights(whole)
+        edited(whole, out / f"{prefix}swapped.onnx", reversed_last)
+        edited(
+            whole, out / f"{prefix}scaled.onnx",
+            lambda x, name, of=scales: x * np.float32(1.02) if name in of else None,
+        )  # fmt: skip
     wide = {"sigmoid": (0.0, 1.0), "pixel_shuffle": (-12.0, 4.0), "conv2d_21": (-12.0, 4.0)}
     built("last", named_recipe("full"), {**wide, **tuned.ranges})
     built("stale", recipe, {k: (low / 3, high / 3) for k, (low, high) in tuned.ranges.items()})
     checks = manifest.artifacts[0].checks
-    records = [
-        Artifact(
-            "onnx", "int8", f"{n}.onnx", sha256_of(out / f"{n}.onnx"), size_of(out / f"{n}.onnx"),
-            checks=checks if n == "scaled" else {},
-        )
-        for n in BROKEN
-    ]  # fmt: skip
-    whole = replace(read_manifest(out), artifacts=(*manifest.artifacts, *records))
-    write_manifest(whole, out, overwrite=True)
+    records = [recorded(out / f"{n}.onnx", checks if n == "scaled" else {}) for n in BROKEN]
+    every = replace(read_manifest(out), artifacts=(*manifest.artifacts, *records))
+    write_manifest(every, out, overwrite=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validate_module, "measure_artifact", _untimed)
         judged = validate_module.validate(out, [SAMPLE], threads=1)
-    return dict(zip(("good", *BROKEN), judged, strict=True))
+    return dict(zip(("good", "dynint8", *BROKEN), judged, strict=True))
 
 
 def _untimed(*_: object, **__: object) -> None:
@@ -128,6 +133,7 @@ def _untimed(*_: object, **__: object) -> None:
 
 def test_the_shipped_network_passes(rows: dict[str, Row]) -> None:
     assert rows["good"].passed is True, rows["good"]
+    assert rows["dynint8"].passed is True, rows["dynint8"]
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -139,7 +139,8 @@ def calibrate(
     type=Names("precision", precision_names),
     default="fp16,int8",
     show_default=True,
-    help="Of fp32, fp16, int8.",
+    help="Of fp32, fp16, int8, and dynint8 (TFLite and ONNX): integer weights, with the ranges of "
+    "activations measured at run time, so that nothing is calibrated.",
 )
 @click.option(
     "--recipe",
