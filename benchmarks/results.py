@@ -45,6 +45,7 @@ FOUR = ("deephdr-mobile", "ahdrnet-mobile", "nhdrrnet-mobile", DSAN)
 ABLATION = tuple(
     f"dsan-m32-{change}" for change in ("static", "global", "grid", "pixel", "l4", "free")
 )
+LONGER = ("dsan-m32-static", "dsan-m32-pixel")
 SMALLER = ("dsan-m16",)
 REFERENCE, MERGE = "noisy reference frame", "weighted merge"
 METRICS = ("psnr_mu", "ssim_mu", "psnr_l", "ssim_l")
@@ -89,10 +90,10 @@ class Network:
         return fused(self.module, bracket)
 
 
-def networks(weights_of: Mapping[str, Path | None]) -> list[Network]:
+def networks(weights_of: Iterable[tuple[str, Path | None]]) -> list[Network]:
     """Those whose weights are here; the rest is named on standard error."""
     found = []
-    for name, weights in weights_of.items():
+    for name, weights in weights_of:
         if weights is None or not weights.exists():
             click.echo(
                 f"{name}: skipped: no weights; train them: benchmarks/train_table.py", err=True
@@ -122,11 +123,12 @@ def _newest(runs: Path, name: str) -> Path:
     return more if more.exists() else first
 
 
-def varied(runs: Path | None) -> dict[str, Path | None]:
-    """Name → weights of the ablation."""
+def varied(runs: Path | None) -> list[tuple[str, Path | None]]:
+    """Names and weights of the ablation; what ships has two of them at twice the budget, too."""
     if runs:
-        return {name: runs / "ablation" / name / "ema.safetensors" for name in ABLATION}
-    return {name: ABLATION_WEIGHTS / f"{name}.safetensors" for name in ABLATION}
+        return [(name, runs / "ablation" / name / "ema.safetensors") for name in ABLATION]
+    longer = [(name, ABLATION_WEIGHTS / "longer" / f"{name}.safetensors") for name in LONGER]
+    return [*((name, ABLATION_WEIGHTS / f"{name}.safetensors") for name in ABLATION), *longer]
 
 
 def reference_frame(bracket: Bracket) -> Image:
@@ -260,7 +262,7 @@ def main(cache: Path, brackets: Path | None, runs: Path | None, out: Path) -> No
     if not (cache / INDEX).exists():
         gather(cache, brackets, lambda line: click.echo(line, err=True))
     tests = list(test_brackets(scenes(cache, TEST)))
-    found, others = networks(compared(runs)), networks(varied(runs))
+    found, others = networks(compared(runs).items()), networks(varied(runs))
     rows = [
         row(REFERENCE, map(reference_frame, tests), tests),
         row(MERGE, map(weighted_merge, tests), tests),

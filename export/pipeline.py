@@ -1,19 +1,15 @@
 """From a loaded network and brackets to an output folder: rewrite, calibrate, build, record.
 
-Each artifact is a cell, known by the hash of all that goes into it. A cell whose file is there with
-the hash that was recorded is not built again, so a second run takes seconds and a killed one goes
-on where it stopped.
+What an earlier run of the same settings left is not made again (`journal`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +25,19 @@ from pockethdr.errors import ArtifactError, PocketError, Unavailable
 from pockethdr.export.coding import with_input_gains
 from pockethdr.export.context import Cut, context_example, find_cut, split
 from pockethdr.export.imposed import given_of_program, imposed, is_readable
+from pockethdr.export.journal import Journal, is_intact
 from pockethdr.export.lowering import Form
 from pockethdr.export.manifest import (
     MANIFEST_NAME,
     Artifact,
     FileRecord,
     Manifest,
-    artifact_from,
     read_manifest,
     sha256_of,
     size_of,
-    write_bytes,
     write_manifest,
 )
+from pockethdr.export.provenance import code_sha256, versions
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import Recipe
 from pockethdr.export.rewrite import Rewritten
@@ -55,14 +51,6 @@ from pockethdr.models.weights import save_weights
 
 WEIGHTS_NAME = "weights.safetensors"
 CALIBRATION_NAME = "calibration.json"
-CELLS_NAME = ".cache/cells.json"
-
-#: Packages whose version changes what an export writes.
-TOOLS = (
-    "pockethdr", "torch", "numpy", "onnx", "onnxscript", "onnxruntime", "litert-torch",
-    "litert-converter", "litert-quantizer", "ai-edge-litert", "torchao", "coremltools",
-    "tensorrt", "tensorrt-rtx-cu13-bindings",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -175,8 +163,8 @@ class _Export:
         """The manifest of an earlier run of the same settings; others need `overwrite`."""
         if not (self.out / MANIFEST_NAME).exists():
             return None
-        manifest, journal = read_manifest(self.out), self._journal()
-        if journal.get("key") == self.key:
+        manifest = read_manifest(self.out)
+        if self.journal.is_ours():
             return manifest
         if not overwrite:
             raise ArtifactError(
@@ -197,19 +185,13 @@ class _Export:
         contexts = [a.context for a in manifest.artifacts]
         known = (manifest.weights, manifest.calibration, *contexts)
         records = [(r.file, r.sha256) for r in known if r]
-        return all(self._intact(name, sha256) for name, sha256 in [*files, *records])
-
-    def _intact(self, name: str, sha256: str | None) -> bool:
-        return (self.out / name).exists() and sha256_of(self.out / name) == sha256
-
-    def _journal(self) -> dict[str, Any]:
-        try:
-            found: dict[str, Any] = json.loads((self.out / CELLS_NAME).read_text(encoding="utf-8"))
-            return found
-        except (OSError, ValueError):
-            return {}
+        return all(is_intact(self.out / name, sha256) for name, sha256 in [*files, *records])
 
     # ---- the parts
+
+    @cached_property
+    def journal(self) -> Journal:
+        return Journal(self.out, self.key)
 
     @cached_property
     def key(self) -> str:
@@ -283,13 +265,13 @@ class _Export:
     @cached_property
     def calibration(self) -> Calibration:
         """That of an earlier run when it is of the same graph, brackets and seed."""
-        path, s = self.out / CALIBRATION_NAME, self.settings
-        if path.exists() and self._journal().get("calibration") == [self.key, sha256_of(path)]:
+        path = self.out / CALIBRATION_NAME
+        if self.journal.has(path):
             return Calibration.load(path)
-        found = s.calibration or self._calibrated()
+        found = self.settings.calibration or self._calibrated()
         _check_fits(found, self.integer)
         found.save(path, overwrite=True)
-        self._remember(calibration=[self.key, sha256_of(path)])
+        self.journal.keep(path)
         return found
 
     def _calibrated(self) -> Calibration:
@@ -313,14 +295,11 @@ class _Export:
 
     def _cell(self, target: Target, precision: str) -> Artifact:
         name = f"{self.loaded.name}_{self.loaded.domain}_{precision}{target.suffix}"
-        done = self._journal().get("cells", {}).get(name)
-        if done and done["key"] == self.key and self._intact(name, done["artifact"]["sha256"]):
-            return artifact_from(done["artifact"])
+        before = self.journal.artifact(name)
+        if before is not None:
+            return before
         artifact = self._built(target, precision, name)
-        if artifact.file is not None:
-            cells = self._journal().get("cells", {})
-            cells[name] = {"key": self.key, "artifact": asdict(artifact)}
-            self._remember(cells=cells)
+        self.journal.keep_artifact(artifact)
         return artifact
 
     def _built(self, target: Target, precision: str, name: str) -> Artifact:
@@ -376,13 +355,6 @@ class _Export:
         )
         ranges = {name: (found.low, found.high) for name, found in chosen.items()}
         return {**ranges, **(self.settings.tuned.ranges if self.settings.tuned else {})}
-
-    def _remember(self, **changes: Any) -> None:
-        """Update the journal; what another key left in it goes."""
-        journal = self._journal()
-        kept = journal if journal.get("key") == self.key else {}
-        text = json.dumps({**kept, **changes, "key": self.key}, indent=1)
-        write_bytes(self.out / CELLS_NAME, text.encode(), overwrite=True)
 
     def _manifest(self, artifacts: tuple[Artifact, ...], command: str) -> Manifest:
         loaded, done = self.loaded, self.static.to_json()
@@ -447,27 +419,3 @@ def _buildable(target: Target) -> bool:
     except Unavailable:
         return False
     return True
-
-
-def versions() -> dict[str, str]:
-    """The versions of everything that has a hand in an export and is installed."""
-    found = {"python": platform.python_version()}
-    for name in TOOLS:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def code_sha256() -> str:
-    """Of the rooms whose code decides what an artifact holds."""
-    import pockethdr.calibration
-    import pockethdr.export
-
-    digest = hashlib.sha256()
-    for room in (pockethdr.calibration, pockethdr.export):
-        for folder in map(Path, room.__path__):
-            for file in sorted(folder.rglob("*.py")):
-                digest.update(file.read_bytes())
-    return digest.hexdigest()

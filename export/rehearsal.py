@@ -20,7 +20,7 @@ from pockethdr.calibration.observe import calibrate
 from pockethdr.errors import BracketError
 from pockethdr.export.coding import with_input_gains
 from pockethdr.export.manifest import sha256_of
-from pockethdr.export.pipeline import code_sha256
+from pockethdr.export.provenance import code_sha256
 from pockethdr.export.recipe import Recipe
 from pockethdr.export.simulate import Scene, Simulation, scene_of
 from pockethdr.export.static import static_program
