@@ -22,7 +22,7 @@ class Thresholds:
     fp32: float = 60.0
     fp16: float = 60.0
     int8: float = 35.0
-    dynint8: float = 45.0
+    dynint8: float = 44.0
     loss: float = 0.5
 
     def of(self, precision: str) -> float:

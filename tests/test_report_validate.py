@@ -122,7 +122,7 @@ def test_json_holds_rows_details_host_and_bounds(
     assert set(data) == {
         *("rows", "devices", "details", "host", "manifest", "thresholds", "command")
     }
-    assert data["thresholds"] == {"fp32": 60, "fp16": 60, "int8": 35, "dynint8": 45, "loss": 0.5}
+    assert data["thresholds"] == {"fp32": 60, "fp16": 60, "int8": 35, "dynint8": 44, "loss": 0.5}
     assert len(data["details"]) == 6
     assert data["rows"][0]["psnr_mu_vs_reference"] == rows[0].psnr_mu_vs_reference
     assert data["rows"][0]["latency_ms"] is None
