@@ -151,7 +151,7 @@ def page(data: dict[str, Any]) -> str:
         "read as it goes; each number of patches of ONNX Runtime's percentile calibrator "
         "(`create_calibrator`, `collect_data`, `compute_data`) is a process of its own.",
         "",
-        "| | brackets | patches | peak, MB | processor, s | a patch, s | wall, s |",
+        "| | brackets | patches | peak, MiB | processor, s | a patch, s | wall, s |",
         "|---|---|---|---|---|---|---|",
         *(_line("**pockethdr**", row) for row in data["ours"]),
         *(_line("ONNX Runtime, percentile", row) for row in data["onnx_runtime"]),

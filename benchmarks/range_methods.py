@@ -31,7 +31,7 @@ SIZE, PATCHES = (128, 128), 4
 @click.option("--recipe", "name", default="hdr", show_default=True)
 @click.option("--cache", required=True, type=click.Path(path_type=Path))
 @click.option("--brackets", required=True, type=click.Path(path_type=Path))
-@click.option("--count", default=8, show_default=True, help="At most this many test brackets.")
+@click.option("--count", default=6, show_default=True, help="At most this many test brackets.")
 def main(model: str, name: str, cache: Path, brackets: Path, count: int) -> None:
     """Print the table."""
     loaded = load_model(model, domain="raw")
