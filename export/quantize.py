@@ -316,16 +316,35 @@ class _Writer:
             scales = add_constant(self.program, f"{node.name}_scale", scale)
             zeros = add_constant(self.program, f"{node.name}_zero", zero)
             args = (scales, zeros, *span)
-            codes = ops.quantize_per_channel.default(value, scale, zero, *span)
             if self.scheme.fold_weights:
+                codes = ops.quantize_per_channel.default(value, scale, zero, *span)
                 stored = add_constant(self.program, f"{node.name}_int8", codes)
             else:
-                # Rounded here: a converter that divides otherwise would break ties otherwise.
-                settled = ops.dequantize_per_channel.default(codes, scale, zero, *span)
-                rounded = add_constant(self.program, f"{node.name}_rounded", settled)
-                stored = graph.call_function(ops.quantize_per_channel.default, (rounded, *args))
+                stored = graph.call_function(ops.quantize_per_channel.default, (weight, *args))
             real = graph.call_function(ops.dequantize_per_channel.default, (stored, *args))
         return _described(stored, real, weight)
+
+
+def with_rounded_weights(program: fx.GraphModule) -> fx.GraphModule:
+    """A copy of a quantised program whose weights hold what is left of them once rounded.
+
+    It computes the same. A converter that divides by scales otherwise breaks ties otherwise, and
+    here finds none.
+    """
+    program, ops = copy.deepcopy(program), torch.ops.quantized_decomposed
+    for node in list(program.graph.nodes):
+        if node.target is ops.quantize_per_channel.default:
+            weight, *stored_as = node.args
+            scale, zero = (constant_of(part, program) for part in stored_as[:2])
+            given = (scale, zero, *stored_as[2:])
+            codes = ops.quantize_per_channel.default(constant_of(weight, program), *given)
+            settled = ops.dequantize_per_channel.default(codes, *given)
+            with program.graph.inserting_before(node):
+                rounded = add_constant(program, f"{node.name}_rounded", settled)
+            node.replace_input_with(weight, rounded)
+    drop_unused_constants(program)
+    program.recompile()
+    return program
 
 
 def weight_scales(weight: Tensor, axis: int, *, method: str) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx
 
 from pockethdr.export.manifest import write_bytes
+from pockethdr.export.quantize import with_rounded_weights
 from pockethdr.export.quiet import quiet
 from pockethdr.export.targets import OUTPUT_NAME, TargetError, input_names
 
@@ -70,7 +71,7 @@ def tflite_from_program(
                 name: x.permute(0, 2, 3, 1).contiguous()
                 for name, x in zip(input_names(frames), frames, strict=True)
             }
-            wrapped = ChannelsLast(program)
+            wrapped = ChannelsLast(with_rounded_weights(program) if integer else program)
             model = litert_torch.convert(
                 wrapped, sample_kwargs=inputs, quant_config=_integer_config() if integer else None
             )

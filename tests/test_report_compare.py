@@ -14,7 +14,7 @@ from judged_toy import SIZE, Exported, bracket
 
 from pockethdr.cli import main
 from pockethdr.errors import ArtifactError
-from pockethdr.report import compare, validate
+from pockethdr.report import compare, judging, validate
 from pockethdr.report.compare import read_judged, write_comparison
 from pockethdr.report.panels import strip
 from pockethdr.report.report import write_report
@@ -28,7 +28,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     outs = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validate, "find_brackets", lambda root, domain: [root])
-        patch.setattr(validate, "read_bracket", lambda path, domain: SCENE)
+        patch.setattr(judging, "read_bracket", lambda path, domain: SCENE)
         for model in ("first", "second"):
             made = Exported(tmp_path_factory.mktemp(model), model)
             if model == "second":
