@@ -85,18 +85,31 @@ def stored_kernel(
 
 
 def kernels_of_program(program: fx.GraphModule, target: str) -> list[Kernel]:
-    """Every convolution of a Q/DQ program whose weights are integers."""
+    """Every convolution of a Q/DQ program whose weights are integers, or become so.
+
+    LiteRT's converter rounds the weights of a transposed convolution between pairs by itself.
+    """
     from pockethdr.export.aten import Conv, is_conv
 
-    return [
-        _kernel_of(Conv(node), program, target)
-        for node in program.graph.nodes
-        if is_conv(node) and "dequantize_per_channel" in str(Conv(node).weight.target)
-    ]
+    convs = [Conv(node) for node in program.graph.nodes if is_conv(node)]
+    given = [c for c in convs if "dequantize_per_channel" in str(c.weight.target)]
+    found = [_kernel_of(c, *_weights_of(c.weight, program), program, target) for c in given]
+    if target == "tflite":
+        left = [c for c in convs if c.transposed and c.weight.op == "get_attr"]
+        found += [_kernel_of(c, *_rounded_by_litert(c, program), program, target) for c in left]
+    return found
 
 
-def _kernel_of(conv: Conv, program: fx.GraphModule, target: str) -> Kernel:
-    weights, scales = _weights_of(conv.weight, program)
+def _rounded_by_litert(conv: Conv, program: fx.GraphModule) -> tuple[Array, Array]:
+    """Its weights, out×in×h×w, in steps of the largest of each output channel over 127."""
+    weight = _value(conv.weight, program).detach().numpy().swapaxes(0, 1)
+    scales = np.abs(weight).max((1, 2, 3)).astype(np.float64) / 127
+    return np.rint(weight / scales.astype(np.float32).reshape(-1, 1, 1, 1)), scales
+
+
+def _kernel_of(
+    conv: Conv, weights: Array, scales: Array, program: fx.GraphModule, target: str
+) -> Kernel:
     bias = None if conv.bias is None else _value(conv.bias, program).detach().numpy()
     if "dequantize_per_tensor" not in str(conv.input.target):
         return stored_kernel(conv.node.name, weights, scales, bias, "", target=target)

@@ -41,7 +41,7 @@ def built(program: fx.GraphModule, name: str, folder: Path) -> Path:
 def test_every_code_and_kernel_in_the_file_is_ours(name: str, tmp_path: Path) -> None:
     program = toy_for(name)
     given = given_of_program(program, name)
-    assert len(given.kernels) == (8 if name == "tflite" else 9)
+    assert len(given.kernels) == 9
     found = imposed([built(program, name, tmp_path)], name, given)
     assert found.foreign == ()
     assert found.ours > 8 + len(given.kernels)
