@@ -105,8 +105,8 @@ class Target:
 PRECISIONS = ("fp32", "fp16", "int8", "dynint8")
 
 #: Everything between the float ends is integer: what phone kernels run.
-#: LiteRT's converter reverses a transposed kernel after its dequantize and misses the pattern; a float one
-#: between pairs it makes integer by itself (`kernels`).
+#: LiteRT's converter reverses a transposed kernel after its dequantize and misses the pattern; a
+#: float one between pairs it makes integer by itself, see `kernels`.
 LITERT_INT8 = Scheme(
     "body asymmetric",
     "body",
