@@ -1,5 +1,6 @@
 """Each file holds the integers and scales that were imposed on it, and a foreign one is seen."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import fx
 
 from pockethdr.errors import Unavailable
 from pockethdr.export import read_back
+from pockethdr.export.aten import Conv, is_conv
 from pockethdr.export.imposed import (
     Given,
     RangesError,
@@ -20,15 +22,16 @@ from pockethdr.export.imposed import (
 from pockethdr.export.manifest import Artifact
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import RECIPES
+from pockethdr.export.rewrite import constant_of
 from pockethdr.export.targets import TARGETS
 
 READABLE = ["onnx", "tflite", "coreml"]
 
 
-def toy_for(name: str) -> fx.GraphModule:
+def toy_for(name: str, recipe: str = "hdr-ends") -> fx.GraphModule:
     program = nets.toy(end="transposed")
     ranges = nets.ranges_of(program)
-    return quantized(program, ranges, RECIPES["hdr-ends"], TARGETS[name].scheme).program
+    return quantized(program, ranges, RECIPES[recipe], TARGETS[name].scheme).program
 
 
 def built(program: fx.GraphModule, name: str, folder: Path) -> Path:
@@ -56,6 +59,20 @@ def test_what_a_converter_changes_is_foreign(name: str, tmp_path: Path) -> None:
     found = imposed([built(broken, name, tmp_path)], name, given_of_program(program, name))
     for part, least in {"scale and zero-point": 9, "reads": 8, "bias": 6, "weights": 1}.items():
         assert len([sentence for sentence in found.foreign if part in sentence]) >= least, part
+
+
+def test_what_litert_makes_integer_by_itself_is_known(tmp_path: Path) -> None:
+    """A transposed convolution between pairs, which is float in the program."""
+    program = toy_for("tflite", "full")
+    file = built(program, "tflite", tmp_path)
+    assert imposed([file], "tflite", given_of_program(program, "tflite")).foreign == ()
+    other = copy.deepcopy(program)
+    (up,) = (c for n in other.graph.nodes if is_conv(n) and (c := Conv(n)).transposed)
+    weight = constant_of(up.weight, other)
+    assert weight is not None
+    weight.data *= 1.02
+    (sentence,) = imposed([file], "tflite", given_of_program(other, "tflite")).foreign
+    assert "scales" in sentence
 
 
 def test_a_plan_cannot_be_read_back(tmp_path: Path) -> None:
