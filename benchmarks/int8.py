@@ -10,7 +10,7 @@ artifacts are timed too, which only means something on a quiet host.
 from __future__ import annotations
 
 import json
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,12 +55,22 @@ class Export:
         reference = Reference(self.out, self.manifest, threads=1)
         return [np.clip(reference.run(bracket)[0], 0, 1) for bracket in self.brackets]
 
-    def losses(self, path: Path, artifact: Artifact, *, latency: bool) -> dict[str, Any]:
-        """What the file at `path` loses, run as `artifact` is."""
+    def outputs(self, path: Path, artifact: Artifact) -> list[Array]:
+        """What the file at `path` makes of each bracket, run as `artifact` is."""
         deployed = Deployed(self.out / str(artifact.file), self.manifest, artifact)
         with closing(open_runner(path, artifact.target, layout=artifact.layout, threads=1)) as run:
-            found = losses(run, deployed, self.brackets, self.wanted)
-        return found | {"latency_ms": measure_artifact(path, threads=1).p50 if latency else None}
+            return [_output(run, deployed, bracket) for bracket in self.brackets]
+
+    def own_outputs(self, artifact: Artifact) -> list[Array]:
+        """`outputs` of one of the export's own artifacts, run once."""
+        file = str(artifact.file)
+        if file not in self._own:
+            self._own[file] = self.outputs(self.out / file, artifact)
+        return self._own[file]
+
+    @cached_property
+    def _own(self) -> dict[str, list[Array]]:
+        return {}
 
 
 def row_of(export: Export, artifact: Artifact, *, latency: bool) -> dict[str, Any]:
@@ -79,22 +89,20 @@ def row_of(export: Export, artifact: Artifact, *, latency: bool) -> dict[str, An
     if artifact.file is None:
         return row | {"skipped": artifact.skipped}
     try:
-        return row | export.losses(export.out / artifact.file, artifact, latency=latency)
+        found = export.own_outputs(artifact)
+        return (
+            row
+            | losses(found, export)
+            | {"latency_ms": latency_of(export.out / artifact.file) if latency else None}
+            | {"worst_agreement_db": _agreement(found, export, artifact)}
+        )
     except Unavailable as missing:
         return row | {"skipped": f"{missing.reason}; {missing.install}"}
 
 
-def losses(
-    runner: Runner, deployed: Deployed, brackets: list[Bracket], wanted: list[Array]
-) -> dict[str, Any]:
-    """What `runner` loses against the outputs `wanted`; `deployed` tells it of the whole image."""
-    manifest = deployed.manifest
-    seen = [context_of(deployed, Feed(bracket), threads=1) for bracket in brackets]
-    found = [
-        tiled(runner.run, bracket.inputs(), manifest, context=context)[0]
-        for bracket, context in zip(brackets, seen, strict=True)
-    ]
-    truths = [b.ground_truth for b in brackets]
+def losses(found: list[Array], export: Export) -> dict[str, Any]:
+    """What the outputs `found` lose against those of the float network."""
+    wanted, truths = export.wanted, [b.ground_truth for b in export.brackets]
     lost = {
         name: [
             metric(ours, truth) - metric(theirs, truth)
@@ -108,6 +116,35 @@ def losses(
         **{f"worst_{name}_db": round(float(np.min(all_)), 3) for name, all_ in lost.items()},
         "psnr_mu_vs_reference": round(float(np.mean(agreement)), 2),
     }
+
+
+def latency_of(path: Path) -> float | None:
+    """Median milliseconds of a file on one thread; None where nothing on this host runs it."""
+    try:
+        return measure_artifact(path, threads=1).p50
+    except Unavailable:
+        return None
+
+
+def _output(runner: Runner, deployed: Deployed, bracket: Bracket) -> Array:
+    context = context_of(deployed, Feed(bracket), threads=1)
+    return tiled(runner.run, bracket.inputs(), deployed.manifest, context=context)[0]
+
+
+def _agreement(found: list[Array], export: Export, artifact: Artifact) -> dict[str, float]:
+    """Other target → PSNR-µ between its artifact and this one, of one precision, least of all
+    brackets."""
+    others = [
+        other
+        for other in export.manifest.artifacts
+        if other.precision == artifact.precision and other.target != artifact.target and other.file
+    ]
+    agreed = {}
+    for other in others:
+        with suppress(Unavailable):
+            pairs = zip(found, export.own_outputs(other), strict=True)
+            agreed[other.target] = round(min(psnr_mu(mine, its) for mine, its in pairs), 2)
+    return agreed
 
 
 def held_out(cache: Path, count: int) -> list[Bracket]:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from int8 import Array, Export, held_out, row_of
+from int8 import Array, Export, held_out, latency_of, losses, row_of
 from int8_quantisers import Given, Tool, integer_share, tools_with
 from rich.console import Console
 from rich.progress import Progress
@@ -108,9 +108,11 @@ def tool_row(
         try:
             with quiet():
                 tool.make(given, path)
-            found = export.losses(path, record, latency=latency)
             return (
-                row | found | {"int8_mac_share": integer_share(path, tool.target, tool.precision)}
+                row
+                | losses(export.outputs(path, record), export)
+                | {"latency_ms": latency_of(path) if latency else None}
+                | {"int8_mac_share": integer_share(path, tool.target, tool.precision)}
             )
         except Exception as error:  # whatever a tool says is the row
             words = " ".join(str(error).split()) or "no message"
@@ -193,6 +195,17 @@ def _line(row: dict[str, Any]) -> str:
     return f"{start} {figures} | {row['psnr_mu_vs_reference']:.1f} | {time} | {share} |"
 
 
+def agreement_table(rows: list[dict[str, Any]]) -> str:
+    """How near the INT8 artifacts of any two targets come, in Markdown."""
+    lines = ["| network | targets | least, dB |", "|---|---|---|"]
+    ours = [row for row in rows if row["ours"] and row["precision"] == "int8"]
+    for row in sorted(ours, key=lambda row: (row["model"], row["target"])):
+        for other, least in sorted(row.get("worst_agreement_db", {}).items()):
+            if row["target"] < other:
+                lines.append(f"| {row['model']} | {row['target']}, {other} | {least:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
 def page(rows: list[dict[str, Any]], command: str, count: int) -> str:
     return (
         "# INT8 beside the tools' own quantisers\n\n"
@@ -201,8 +214,12 @@ def page(rows: list[dict[str, Any]], command: str, count: int) -> str:
         "negative is a loss. Every tool starts from the same FP32 weights, with its defaults; "
         "ModelOpt needs an environment of its own (`--modelopt PYTHON`). Core ML is judged by "
         "evaluating the saved program. dynint8: integer weights, activations' ranges measured at "
-        "run time. INT8: the share of multiplications on integers. – was not measured.\n\n"
+        "run time. ms: median of one 256×256 tile on one thread. INT8: the share of "
+        "multiplications on integers. – was not measured.\n\n"
         f"    {command}\n\n{table(rows)}\n"
+        "## Targets against each other\n\n"
+        "PSNR-µ in dB between the INT8 artifacts of two targets, on the bracket where it is least. "
+        f"Goal: 50.\n\n{agreement_table(rows)}\n"
         f"Host: {host()['cpu']}. Figures for machines: [int8.json](int8.json).\n"
     )
 

@@ -92,6 +92,13 @@ def learned_ranges(program: fx.GraphModule) -> dict[str, tuple[float, float]]:
     return {name: module.range() for module in modules for name in module.of}
 
 
+def learned_constants(program: fx.GraphModule) -> dict[str, Tensor]:
+    """Name of a constant → its value now, for every constant that a `trainable` program learns."""
+    ranges = [name for name, m in program.named_modules() if isinstance(m, LearnedRange)]
+    ends = {f"{name}.ends" for name in ranges}
+    return {name: value for name, value in program.named_parameters() if name not in ends}
+
+
 def _is_activation(node: fx.Node) -> bool:
     return node.target is _OPS.dequantize_per_tensor.default and bool(node.meta.get(RANGE_OF))
 

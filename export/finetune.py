@@ -26,7 +26,7 @@ from pockethdr.calibration.histogram import Histogram
 from pockethdr.calibration.observe import Observer
 from pockethdr.calibration.ranges import range_of
 from pockethdr.export.coding import with_input_gains
-from pockethdr.export.fake_quant import learned_ranges, trainable
+from pockethdr.export.fake_quant import learned_constants, learned_ranges, trainable
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import Recipe
 from pockethdr.export.static import static_program
@@ -214,11 +214,10 @@ def _lost_db(found: Tensor, floats: Tensor, truth: Tensor) -> float:
 
 def _copy_constants(network: fx.GraphModule, program: fx.GraphModule) -> None:
     """The trained parameters back into the program they were made from."""
-    tuned = dict(network.named_parameters())
+    own = dict([*program.named_parameters(), *program.named_buffers()])
     with torch.no_grad():
-        for name, value in [*program.named_parameters(), *program.named_buffers()]:
-            if name in tuned:
-                value.copy_(tuned[name])
+        for name, tuned in learned_constants(network).items():
+            own[name].copy_(tuned)
 
 
 def _to_stderr(line: str) -> None:

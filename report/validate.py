@@ -198,9 +198,6 @@ class _Trial:
         """Latency and peak memory, in a process of its own."""
         if not self.details or self.failure:
             return
-        if "MIL" in (self.runtime or ""):
-            self.untimed = "latency and memory need Core ML itself (macOS); an evaluator ran here"
-            return
         try:
             self.latency = measure_artifact(self._path(), threads=self.threads)
         except PocketError as error:

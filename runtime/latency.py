@@ -57,8 +57,13 @@ def measure_artifact(artifact: Path, *, threads: int, warmup: int = 3, runs: int
 
     Raises:
         ArtifactError: the artifact cannot be loaded or run.
-        Unavailable: this host lacks its runtime.
+        Unavailable: this host lacks its runtime, or only evaluates the program in its stead.
     """
+    if target_of(artifact) == "coreml" and sys.platform != "darwin":
+        raise Unavailable(
+            "latency and memory need Core ML itself; what runs here is an evaluator",
+            install="macOS 13 or later",
+        )
     options = [f"--threads={threads}", f"--warmup={warmup}", f"--runs={runs}"]
     command = [sys.executable, "-m", "pockethdr.runtime.latency", str(artifact), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

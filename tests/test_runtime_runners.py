@@ -277,6 +277,12 @@ def test_measuring_a_broken_artifact_says_why(tmp_path):
         measure_artifact(tmp_path / "broken.tflite", threads=1)
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="Core ML is there")
+def test_an_evaluator_is_not_timed_in_place_of_core_ml(tmp_path):
+    with pytest.raises(Unavailable, match="need Core ML itself"):
+        measure_artifact(tmp_path / "any.mlpackage", threads=1)
+
+
 def test_a_tflite_artifact_runs_without_torch(artifacts):
     code = (
         "import sys; from pathlib import Path; from pockethdr.runtime.runner import open_runner; "
