@@ -30,7 +30,8 @@ from pockethdr.brackets.metrics import mu_law, psnr
 from pockethdr.brackets.read import read_bracket
 from pockethdr.calibration.calibration import Calibration
 from pockethdr.export.manifest import Manifest
-from pockethdr.export.pipeline import CALIBRATION_NAME, export_model
+from pockethdr.export.materials import CALIBRATION_NAME
+from pockethdr.export.pipeline import export_model
 from pockethdr.export.tuned import chosen_recipe
 from pockethdr.models.load import load_model
 from pockethdr.report.host import host

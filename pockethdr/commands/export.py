@@ -226,8 +226,9 @@ def export(
     from pockethdr.brackets.read import find_brackets
     from pockethdr.calibration.calibration import Calibration
     from pockethdr.export.auto_methods import recipe_by_output
+    from pockethdr.export.materials import CALIBRATION_NAME
     from pockethdr.export.max_loss import recipe_for_loss
-    from pockethdr.export.pipeline import CALIBRATION_NAME, export_model
+    from pockethdr.export.pipeline import export_model
     from pockethdr.export.rehearsal import rehearsal
     from pockethdr.export.tuned import chosen_recipe
     from pockethdr.models.load import load_model

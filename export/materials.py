@@ -1,0 +1,177 @@
+"""What the artifacts of one network are made of: its static program, ranges, and where it is cut.
+
+Each is made when it is first asked for; the calibration, which costs most, stays in the folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property, partial
+from pathlib import Path
+
+from torch import Tensor, fx
+
+from pockethdr.brackets.bracket import Bracket
+from pockethdr.brackets.read import read_bracket
+from pockethdr.calibration.calibration import Calibration, CalibrationError
+from pockethdr.calibration.observe import program_sha256
+from pockethdr.calibration.spread import calibrator
+from pockethdr.export.coding import with_input_gains
+from pockethdr.export.context import Cut, find_cut
+from pockethdr.export.journal import Journal
+from pockethdr.export.quantize import Quantized, quantized
+from pockethdr.export.rewrite import Rewritten
+from pockethdr.export.scheme import Scheme
+from pockethdr.export.settings import Settings
+from pockethdr.export.static import size_multiple, static_program
+from pockethdr.export.tile import check_tile
+from pockethdr.models.load import Loaded, example_frames
+from pockethdr.models.receptive import halo_of
+
+CALIBRATION_NAME = "calibration.json"
+
+
+class Materials:
+    """Of one network under one set of settings.
+
+    Args:
+        journal: of the folder in which the calibration is kept.
+        say: called with a sentence before whatever takes its time.
+    """
+
+    def __init__(
+        self, loaded: Loaded, settings: Settings, journal: Journal, say: Callable[[str], None]
+    ) -> None:
+        self.loaded, self.settings, self.journal, self.say = loaded, settings, journal, say
+
+    # ---- the network
+
+    @cached_property
+    def frames(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Three inputs of the size that the artifacts are fixed to, each 1×C×H×W."""
+        return example_frames(self.loaded.domain, *self.settings.size)
+
+    @cached_property
+    def static(self) -> Rewritten:
+        """The network without dynamic kernels, every rewrite of it proved.
+
+        Raises:
+            PocketError: a kernel that cannot be made static, or a bracket that cannot be read.
+        """
+        self.say("tracing, rewriting and proving")
+        s = self.settings
+        bracket = self._read(s.brackets[0])
+        return static_program(
+            self.loaded, size=s.size, allow_dynamic=s.allow_dynamic, form=s.form, bracket=bracket
+        )
+
+    @cached_property
+    def graph_sha256(self) -> str:
+        return program_sha256(self.static.program)
+
+    @cached_property
+    def multiple(self) -> int:
+        """What height and width of the network's frames must be multiples of."""
+        return size_multiple(self.loaded.module, self.loaded.domain)
+
+    # ---- tiles
+
+    @cached_property
+    def halo(self) -> int | None:
+        """How far the network looks beyond a pixel; None where it looks at the whole image.
+
+        Raises:
+            PocketError: the size leaves no tile inside its halo.
+        """
+        found = halo_of(self.loaded.module, self.frames)
+        if found is not None:
+            self._check_tile(found)
+        return found
+
+    @cached_property
+    def cut(self) -> Cut | None:
+        """Where a network without a halo is cut in two; None for any other."""
+        if self.halo is not None:
+            return None
+        self.say("cutting off what describes the whole image")
+        found = find_cut(self.loaded)
+        if found is not None:
+            self._check_tile(found.halo)
+        return found
+
+    def _check_tile(self, halo: int) -> None:
+        check_tile(self.loaded.spec, self.settings.size, halo, self.multiple)
+
+    # ---- integers
+
+    @cached_property
+    def integer(self) -> fx.GraphModule:
+        """The program that becomes INT8: the static one, its inputs scaled, its weights tuned."""
+        tuned, program = self.settings.tuned, self.static.program
+        if tuned is not None:
+            return tuned.program(program)
+        return with_input_gains(program, self.settings.recipe.input_gains)
+
+    def quantized(self, scheme: Scheme) -> Quantized:
+        """`integer` in the integers of a target."""
+        return quantized(self.integer, self._ranges(scheme), self.settings.recipe, scheme)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """That of an earlier run when it is of the same graph, brackets and seed.
+
+        Raises:
+            CalibrationError: the one that was given is of another network.
+        """
+        path = self.journal.out / CALIBRATION_NAME
+        if self.journal.has(path):
+            return Calibration.load(path)
+        found = self.settings.calibration or self._calibrated()
+        _check_fits(found, self.integer)
+        found.save(path, overwrite=True)
+        self.journal.keep(path)
+        return found
+
+    def _ranges(self, scheme: Scheme) -> dict[str, tuple[float, float]]:
+        recipe, tuned = self.settings.recipe, self.settings.tuned
+        chosen = self.calibration.ranges(
+            recipe.method, methods=recipe.methods, symmetric=scheme.symmetric
+        )
+        ranges = {name: (found.low, found.high) for name, found in chosen.items()}
+        return {**ranges, **(tuned.ranges if tuned else {})}
+
+    def _calibrated(self) -> Calibration:
+        s = self.settings
+        self.say(f"calibrating on {len(s.brackets)} brackets")
+        return calibrator(s.ray)(
+            self.integer,
+            s.brackets,
+            seed=s.seed,
+            tile=s.size,
+            patches_per_bracket=s.patches,
+            read=partial(_frames_of, domain=self.loaded.domain) if s.ray else self._read,
+            progress=lambda name: self.say(f"calibrated on {name}"),
+        )
+
+    def _read(self, folder: Path) -> Bracket:
+        """A bracket, saying which of its frames are used."""
+        bracket = _frames_of(folder, domain=self.loaded.domain)
+        self.say(f"using {bracket.name}: {bracket.selection}")
+        return bracket
+
+
+def _frames_of(folder: Path, *, domain: str) -> Bracket:
+    """A bracket whose frames stay on disk, however large."""
+    return read_bracket(folder, domain=domain, stream=True)
+
+
+def _check_fits(calibration: Calibration, program: fx.GraphModule) -> None:
+    """Refuse the calibration of another network: its ranges would be put on whatever is alike."""
+    nodes = {node.name for node in program.graph.nodes}
+    strange = sorted(set(calibration.tensors) - nodes)
+    if strange:
+        raise CalibrationError(
+            f"the calibration knows tensors that this network lacks ({', '.join(strange[:3])} …)",
+            expected="a calibration of the same network, at any size",
+            fix="leave --calibration out, or name the file of this network",
+        )
