@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +19,7 @@ from pockethdr.calibration.ranges import Range, range_of
 from pockethdr.errors import PocketError
 from pockethdr.export.manifest import write_bytes
 
-SCHEMA = 1
+SCHEMA = 2
 GRID = {"bins": BINS, "first_exponent": FIRST_EXPONENT, "per_octave": PER_OCTAVE}
 
 
@@ -53,13 +53,15 @@ class Calibration:
     """Histograms of every tensor of one program over some brackets.
 
     Attributes:
-        graph_sha256: of the program; the ranges fit no other.
+        graph_sha256: of the program that was run, at `tile`.
         seed: of the patches.
         tile: (H, W) of a patch, in pixels of the network's grid.
         patches_per_bracket: at most this many.
         versions: of the tools that ran the program.
         brackets: in order of name and content.
         tensors: node name → histogram.
+        values_sha256: of the network's values before any rewrite, the same at every size: the
+            ranges fit no other network. Empty where whoever calibrated did not say.
     """
 
     graph_sha256: str
@@ -69,6 +71,7 @@ class Calibration:
     versions: Mapping[str, str]
     brackets: tuple[SeenBracket, ...]
     tensors: Mapping[str, Histogram]
+    values_sha256: str = ""
 
     def __post_init__(self) -> None:
         ordered = tuple(sorted(self.brackets, key=lambda seen: (seen.name, seen.content())))
@@ -130,6 +133,7 @@ class Calibration:
             "schema": SCHEMA,
             "grid": GRID,
             "graph_sha256": self.graph_sha256,
+            "values_sha256": self.values_sha256,
             "seed": self.seed,
             "tile": list(self.tile),
             "patches_per_bracket": self.patches_per_bracket,
@@ -179,6 +183,7 @@ class Calibration:
             versions=data["versions"],
             brackets=tuple(_seen(entry) for entry in data["brackets"]),
             tensors={name: Histogram.from_json(entry) for name, entry in data["tensors"].items()},
+            values_sha256=data["values_sha256"],
         )
 
 
@@ -189,7 +194,14 @@ def merge(first: Calibration, second: Calibration) -> Calibration:
         CalibrationError: they are of different programs, seeds, settings or tool versions, or
             share a bracket.
     """
-    for name in ("graph_sha256", "seed", "tile", "patches_per_bracket", "versions"):
+    for name in (
+        "graph_sha256",
+        "values_sha256",
+        "seed",
+        "tile",
+        "patches_per_bracket",
+        "versions",
+    ):
         ours, theirs = getattr(first, name), getattr(second, name)
         if ours != theirs:
             raise CalibrationError(
@@ -199,14 +211,10 @@ def merge(first: Calibration, second: Calibration) -> Calibration:
             )
     if set(first.tensors) != set(second.tensors):
         raise CalibrationError("calibrations are of different tensors")
-    return Calibration(
-        first.graph_sha256,
-        first.seed,
-        first.tile,
-        first.patches_per_bracket,
-        first.versions,
-        first.brackets + second.brackets,
-        {name: first.tensors[name].merged(second.tensors[name]) for name in first.tensors},
+    return replace(
+        first,
+        brackets=first.brackets + second.brackets,
+        tensors={name: first.tensors[name].merged(second.tensors[name]) for name in first.tensors},
     )
 
 

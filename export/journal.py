@@ -30,9 +30,13 @@ class Journal:
     def artifact(self, name: str) -> Artifact | None:
         """The artifact of that file name, when it is here and intact."""
         record = self._entries("artifacts").get(name)
-        if record is None or not is_intact(self.out / name, record["sha256"]):
+        if record is None:
             return None
-        return artifact_from(record)
+        artifact = artifact_from(record)
+        files = [(name, artifact.sha256)]
+        if artifact.context is not None:
+            files.append((artifact.context.file, artifact.context.sha256))
+        return artifact if all(is_intact(self.out / f, sha256) for f, sha256 in files) else None
 
     def keep_artifact(self, artifact: Artifact) -> None:
         """Remember an artifact; one that could not be built is no entry."""
@@ -60,10 +64,10 @@ class Journal:
 
     def _read(self) -> dict[str, Any]:
         try:
-            found: dict[str, Any] = json.loads((self.out / _NAME).read_text(encoding="utf-8"))
-            return found
+            found = json.loads((self.out / _NAME).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
+        return found if isinstance(found, dict) else {}
 
 
 def is_intact(path: Path, sha256: str | None) -> bool:

@@ -138,7 +138,7 @@ def read_manifest(folder: Path) -> Manifest:
             expected="the output folder of `pockethdr export`",
             fix="pockethdr export MODEL --out " + str(path.parent),
         ) from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ArtifactError(
             f"{path} is not a manifest of this version: {error}",
             expected=f"schema {SCHEMA}",
@@ -247,6 +247,22 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         )
 
 
+def check_place(path: Path, overwrite: bool) -> None:
+    """Say at once what `atomic_path` would say after all the work.
+
+    Raises:
+        ArtifactError: `path` exists and may not be overwritten, or its folder cannot be written.
+    """
+    refuse_existing(path, overwrite)
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise _explained(NotADirectoryError(errno.ENOTDIR, f"{folder} is a file"), path)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _explained(PermissionError(errno.EACCES, "permission denied"), path)
+
+
 def _explained(error: OSError, path: Path) -> ArtifactError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ArtifactError(
@@ -289,7 +305,12 @@ def _swap(partial: Path, path: Path) -> None:
     if path.is_dir():
         _remove(aside)
         os.replace(path, aside)
-    os.replace(partial, path)
+    try:
+        os.replace(partial, path)
+    except OSError:
+        if aside.exists():
+            os.replace(aside, path)
+        raise
     _fsync(path.parent, os.O_RDONLY)
     _remove(aside)
 

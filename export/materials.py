@@ -6,6 +6,7 @@ Each is made when it is first asked for; the calibration, which costs most, stay
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from pockethdr.calibration.observe import program_sha256
 from pockethdr.calibration.spread import calibrator
 from pockethdr.export.coding import with_input_gains
 from pockethdr.export.context import Cut, find_cut
+from pockethdr.export.identity import state_sha256
 from pockethdr.export.journal import Journal
 from pockethdr.export.quantize import Quantized, quantized
 from pockethdr.export.rewrite import Rewritten
@@ -127,7 +129,7 @@ class Materials:
         if self.journal.has(path):
             return Calibration.load(path)
         found = self.settings.calibration or self._calibrated()
-        _check_fits(found, self.integer)
+        _check_fits(found, self.integer, state_sha256(self.loaded))
         found.save(path, overwrite=True)
         self.journal.keep(path)
         return found
@@ -143,7 +145,7 @@ class Materials:
     def _calibrated(self) -> Calibration:
         s = self.settings
         self.say(f"calibrating on {len(s.brackets)} brackets")
-        return calibrator(s.ray)(
+        found = calibrator(s.ray)(
             self.integer,
             s.brackets,
             seed=s.seed,
@@ -152,6 +154,7 @@ class Materials:
             read=partial(_frames_of, domain=self.loaded.domain) if s.ray else self._read,
             progress=lambda name: self.say(f"calibrated on {name}"),
         )
+        return replace(found, values_sha256=state_sha256(self.loaded))
 
     def _read(self, folder: Path) -> Bracket:
         """A bracket, saying which of its frames are used."""
@@ -165,8 +168,14 @@ def _frames_of(folder: Path, *, domain: str) -> Bracket:
     return read_bracket(folder, domain=domain, stream=True)
 
 
-def _check_fits(calibration: Calibration, program: fx.GraphModule) -> None:
+def _check_fits(calibration: Calibration, program: fx.GraphModule, values_sha256: str) -> None:
     """Refuse the calibration of another network: its ranges would be put on whatever is alike."""
+    if calibration.values_sha256 not in ("", values_sha256):
+        raise CalibrationError(
+            "the calibration is of a network with other weights",
+            expected=f"one made with these weights (values {values_sha256[:12]}…)",
+            fix="calibrate again, or leave --calibration out",
+        )
     nodes = {node.name for node in program.graph.nodes}
     strange = sorted(set(calibration.tensors) - nodes)
     if strange:

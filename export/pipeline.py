@@ -117,7 +117,7 @@ class _Export:
         _ = self.materials.halo  # a size that leaves no tile is refused before anything is built
         artifacts = tuple(self._cell(target, precision) for target, precision in cells)
         manifest = self._manifest(artifacts, command)
-        write_manifest(manifest, self.out, overwrite=True)
+        self.journal.keep(write_manifest(manifest, self.out, overwrite=True))
         return manifest
 
     def _cells(self) -> list[tuple[Target, str]]:
@@ -139,15 +139,15 @@ class _Export:
     # ---- what was there before
 
     def _earlier(self, overwrite: bool) -> Manifest | None:
-        """The manifest of an earlier run of the same settings; others need `overwrite`."""
-        if not (self.out / MANIFEST_NAME).exists():
+        """The manifest of a finished run of the same settings; others need `overwrite`."""
+        path = self.out / MANIFEST_NAME
+        if not path.exists():
             return None
-        manifest = read_manifest(self.out)
-        if self.journal.is_ours():
-            return manifest
-        if not overwrite:
+        if self.journal.has(path):
+            return read_manifest(self.out)
+        if not overwrite and not self.journal.is_ours():
             raise ArtifactError(
-                f"{self.out} holds an export of {manifest.spec} with other settings",
+                f"{self.out} holds an export of {read_manifest(self.out).spec} with other settings",
                 expected="an empty folder, or one written by the same command",
                 fix="choose another --out, or add --overwrite",
             )

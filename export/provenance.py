@@ -28,11 +28,14 @@ def versions() -> dict[str, str]:
 
 def code_sha256() -> str:
     """Of the rooms whose code decides what an artifact holds."""
+    import pockethdr.brackets
     import pockethdr.calibration
     import pockethdr.export
+    import pockethdr.models
 
     digest = hashlib.sha256()
-    for room in (pockethdr.calibration, pockethdr.export):
+    rooms = pockethdr.brackets, pockethdr.models, pockethdr.calibration, pockethdr.export
+    for room in rooms:
         for folder in map(Path, room.__path__):
             for file in sorted(folder.rglob("*.py")):
                 digest.update(file.read_bytes())

@@ -9,22 +9,23 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from torch import fx
 
-from pockethdr.brackets.bracket import Bracket
 from pockethdr.brackets.read import read_bracket
 from pockethdr.calibration.calibration import Calibration
 from pockethdr.calibration.observe import calibrate
 from pockethdr.errors import BracketError
 from pockethdr.export.coding import with_input_gains
+from pockethdr.export.identity import network_sha256
 from pockethdr.export.manifest import sha256_of
 from pockethdr.export.provenance import code_sha256
 from pockethdr.export.recipe import Recipe
 from pockethdr.export.simulate import Scene, Simulation, scene_of
 from pockethdr.export.static import static_program
-from pockethdr.export.tuned import Tuned, state_sha256
+from pockethdr.export.tuned import Tuned
 from pockethdr.models.load import Loaded
 
 #: Patches are no larger than this: many small ones show more than few large ones.
@@ -80,32 +81,41 @@ def rehearsal(
         PocketError: the network or a bracket cannot be used.
     """
     tile = (min(size[0], SIDE), min(size[1], SIDE))
-    known = _with_truth(brackets, loaded.domain)
+    known = _scenes(loaded, brackets, tile, patches, say)
     say("tracing and rewriting")
     program = static_program(loaded, size=tile, allow_dynamic=allow_dynamic).program
     program = tuned.program(program) if tuned else with_input_gains(program, base.input_gains)
     seen = known[::2]
-    say(f"calibrating on {', '.join(bracket.name for bracket in seen)}")
-
-    def scenes(part: Sequence[Bracket]) -> tuple[Scene, ...]:
-        return tuple(scene_of(b, loaded.module, tile=tile, patches=patches) for b in part)
-
+    say(f"calibrating on {', '.join(scene.name for _, scene in seen)}")
+    folders = [folder for folder, _ in seen]
+    read = partial(read_bracket, domain=loaded.domain, stream=True)
     return Rehearsal(
         program,
-        calibrate(program, seen, seed=0, tile=tile, patches_per_bracket=patches),
-        scenes(seen),
-        scenes(known[1::2]),
+        calibrate(program, folders, seed=0, tile=tile, patches_per_bracket=patches, read=read),
+        tuple(scene for _, scene in seen),
+        tuple(scene for _, scene in known[1::2]),
         tuned,
         _key(loaded, base, tuned, brackets, tile, patches),
     )
 
 
-def _with_truth(folders: Sequence[Path], domain: str) -> list[Bracket]:
-    found = [read_bracket(folder, domain=domain) for folder in sorted(folders)]
-    known = [bracket for bracket in found if bracket.ground_truth is not None]
+def _scenes(
+    loaded: Loaded,
+    folders: Sequence[Path],
+    tile: tuple[int, int],
+    patches: int,
+    say: Callable[[str], None],
+) -> list[tuple[Path, Scene]]:
+    """Patches of each bracket that has ground truth, which are all of it that stays in memory."""
+    known = []
+    for folder in sorted(folders):
+        bracket = read_bracket(folder, domain=loaded.domain)
+        if bracket.ground_truth is not None:
+            say(f"the float network on {bracket.name}")
+            known.append((folder, scene_of(bracket, loaded.module, tile=tile, patches=patches)))
     if len(known) < 2:
         raise BracketError(
-            f"{len(known)} of {len(found)} brackets have ground truth",
+            f"{len(known)} of {len(folders)} brackets have ground truth",
             expected="at least two: one to search a recipe on, and one to confirm it",
             fix="add some, for instance of `pockethdr simulate`, or leave --max-loss out",
         )
@@ -121,7 +131,7 @@ def _key(
     patches: int,
 ) -> str:
     parts = {
-        "state": state_sha256(loaded),
+        "network": network_sha256(loaded, tile),
         "base": replace(base, name="").to_json(),
         "tuned": tuned.to_json() if tuned else None,
         "brackets": [sha256_of(folder) for folder in sorted(brackets)],

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from pockethdr.calibration.calibration import Calibration
+from pockethdr.export.identity import network_sha256
 from pockethdr.export.lowering import Form
 from pockethdr.export.manifest import sha256_of
 from pockethdr.export.provenance import code_sha256, versions
 from pockethdr.export.recipe import Recipe
-from pockethdr.export.tuned import Tuned, state_sha256
+from pockethdr.export.tuned import Tuned
 from pockethdr.models.load import Loaded
 
 
@@ -37,7 +38,7 @@ class Settings:
     def key(self, loaded: Loaded) -> str:
         """The hash of everything that any artifact of `loaded` depends on."""
         parts = {
-            "state": state_sha256(loaded),
+            "network": network_sha256(loaded, self.size),
             "spec": loaded.spec,
             "domain": loaded.domain,
             "brackets": [sha256_of(folder) for folder in self.brackets],
@@ -46,6 +47,7 @@ class Settings:
             "tuned": self.tuning,
             "calibration": [self.seed, self.patches, _sha256_of(self.calibration)],
             "form": self.form,
+            "allow_dynamic": self.allow_dynamic,
             "versions": versions(),
             "code": code_sha256(),
         }

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import fx
 
 from pockethdr.errors import WeightsError
 from pockethdr.export.coding import with_input_gains
+from pockethdr.export.identity import state_sha256
 from pockethdr.export.recipe import DEFAULT_RECIPE, Recipe, named_recipe, recipe_from_json
 from pockethdr.export.rewrite import constants_of_size
 from pockethdr.models import zoo
@@ -32,7 +32,7 @@ class Tuned:
     """One file of `pockethdr finetune`.
 
     Attributes:
-        of: sha256 of the float network's state, see `state_sha256`.
+        of: sha256 of the float network's values, see `state_sha256`.
         recipe: what the weights were tuned for; they fit no other.
         ranges: node name → (low, high) of every value that becomes integer.
     """
@@ -144,12 +144,3 @@ def write_tuned(
     }
     save_weights(path, program, header, besides=constants_of_size(program))
     return read_tuned(path)
-
-
-def state_sha256(loaded: Loaded) -> str:
-    """Of all parameters and buffers: a user's factory may set them without a weights file."""
-    digest = hashlib.sha256()
-    for name, value in sorted(loaded.module.state_dict().items()):
-        digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -122,11 +122,28 @@ def test_simulate_writes_a_bracket_that_reads_back(tmp_path: Path) -> None:
     assert sorted(out.iterdir()) == before
 
 
-def test_the_methods_offered_are_those_that_exist() -> None:
-    from pockethdr.calibration.ranges import METHODS
-    from pockethdr.commands import export
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("calibrate", "dsan-m16", "--brackets", "nowhere"),
+        ("finetune", "dsan-m16", "--sources", "nowhere"),
+    ],
+)
+def test_an_existing_file_is_refused_before_the_work(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "dear").write_text("dear")
+    begin = time.perf_counter()
+    refused(run(*command, "--out", tmp_path / "dear"), "dear exists", "--overwrite")
+    assert (tmp_path / "dear").read_text() == "dear"
+    assert time.perf_counter() - begin < 20  # no tracing, no training
 
-    assert tuple(METHODS) == export.METHODS
+
+def test_the_methods_offered_are_those_that_exist() -> None:
+    from pockethdr.calibration import ranges
+    from pockethdr.export import recipe
+
+    assert tuple(ranges.METHODS) == recipe.METHODS
 
 
 def test_doctor_has_a_line_for_every_target_and_precision() -> None:

@@ -13,6 +13,7 @@ from pockethdr.export.manifest import (
     FileRecord,
     Manifest,
     atomic_path,
+    check_place,
     read_manifest,
     sha256_of,
     size_of,
@@ -145,6 +146,39 @@ def _fail_halfway(path: Path) -> None:
     with atomic_path(path, overwrite=True) as partial:
         partial.write_bytes(b"half")
         raise RuntimeError
+
+
+def test_a_folder_that_cannot_be_swapped_in_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, replace = tmp_path / "p.mlpackage", os.replace
+    place.mkdir()
+    (place / "old").touch()
+
+    def failing(source: Path, target: Path) -> None:
+        if ".partial" in Path(source).name:
+            raise OSError("no such luck")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with (
+        pytest.raises(ArtifactError, match="cannot write"),
+        atomic_path(place, overwrite=True) as p,
+    ):
+        p.mkdir()
+    assert os.listdir(tmp_path) == ["p.mlpackage"]
+    assert os.listdir(place) == ["old"]
+
+
+def test_a_place_that_cannot_be_written_is_known_before_the_work(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    check_place(tmp_path / "new" / "deep.bin", overwrite=False)
+    check_place(file, overwrite=True)
+    with pytest.raises(ArtifactError, match="exists"):
+        check_place(file, overwrite=False)
+    with pytest.raises(ArtifactError, match="file is a file"):
+        check_place(file / "below.bin", overwrite=True)
 
 
 def test_sha256_of_a_folder_sees_names_and_bytes(tmp_path: Path) -> None:

@@ -49,6 +49,25 @@ def build():
     return Free()
 '''
 
+OWN = """
+import torch
+from torch import nn
+
+
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Conv2d(8, 4, 3, padding=1)
+
+    def forward(self, short, mid, long):
+        return torch.ACTIVATION(self.body(short + mid + long))
+
+
+def build():
+    torch.manual_seed(0)
+    return Own()
+"""
+
 pytestmark = pytest.mark.filterwarnings("ignore:.*no weights")
 
 
@@ -120,6 +139,63 @@ def test_other_settings_need_overwrite(loaded: Loaded, sample: Path, out: Path) 
     with pytest.raises(ArtifactError, match="other settings"):
         exported(loaded, sample, out, recipe=named_recipe("full"))
     assert read_manifest(out) == before
+
+
+def test_a_killed_overwrite_is_finished_by_the_next_run(
+    loaded: Loaded, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first artifact is there, and so is the old manifest."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    out, other = tmp_path / "o", {"recipe": named_recipe("full")}
+    exported(loaded, sample, out)
+    monkeypatch.setattr("pockethdr.export.materials.quantized", killed)
+    with pytest.raises(KeyboardInterrupt):
+        exported(loaded, sample, out, overwrite=True, **other)
+    assert read_manifest(out).recipe["name"] == "hdr"
+    monkeypatch.undo()
+    assert exported(loaded, sample, out, **other).recipe["name"] == "full"
+
+
+@pytest.mark.parametrize("damage", ["{}", "[]", "nothing"])
+def test_overwrite_mends_a_damaged_manifest(
+    loaded: Loaded, sample: Path, tmp_path: Path, damage: str
+) -> None:
+    out = tmp_path / "o"
+    made = exported(loaded, sample, out, precisions=("fp32",))
+    (out / "manifest.json").write_text(damage)
+    (out / ".cache" / "cells.json").write_text(damage)
+    with pytest.raises(ArtifactError, match="export again with --overwrite"):
+        exported(loaded, sample, out, precisions=("fp32",))
+    assert exported(loaded, sample, out, precisions=("fp32",), overwrite=True) == made
+
+
+def test_a_network_that_was_edited_is_exported_anew(sample: Path, tmp_path: Path) -> None:
+    """Its weights are the same, and so is its name."""
+
+    def edition(number: int, activation: str) -> Loaded:
+        file = tmp_path / str(number) / "net.py"
+        file.parent.mkdir()
+        file.write_text(OWN.replace("ACTIVATION", activation))
+        return replace(load_model(f"{file}:build", domain="raw"), spec="net.py:build")
+
+    settings: dict[str, Any] = {"precisions": ("fp32",)}
+    first = exported(edition(1, "sigmoid"), sample, tmp_path / "o", **settings)
+    assert exported(edition(2, "sigmoid"), sample, tmp_path / "o", **settings) == first
+    with pytest.raises(ArtifactError, match="other settings"):
+        exported(edition(3, "relu"), sample, tmp_path / "o", **settings)
+
+
+def test_what_was_allowed_once_is_not_allowed_for_ever(sample: Path, tmp_path: Path) -> None:
+    (tmp_path / "free.py").write_text(FREE_KERNEL)
+    free = load_model(f"{tmp_path / 'free.py'}:build", domain="raw")
+    exported(free, sample, tmp_path / "o", precisions=("fp32",), allow_dynamic=True)
+    with pytest.raises(PocketError, match="other settings"):
+        exported(free, sample, tmp_path / "o", precisions=("fp32",))
+    with pytest.raises(RefusedError):
+        exported(free, sample, tmp_path / "o", precisions=("fp32",), overwrite=True)
 
 
 def test_what_cannot_be_built_here_is_skipped_with_its_install_line(
@@ -205,8 +281,10 @@ def test_the_calibration_of_another_network_is_refused(
 ) -> None:
     known = Calibration.load(out / "calibration.json")
     strange = replace(known, tensors={"of_another": next(iter(known.tensors.values()))})
-    with pytest.raises(PocketError, match="of_another"):
-        exported(loaded, sample, tmp_path / "o", calibration=strange, precisions=("int8",))
+    heavier = replace(known, values_sha256="0" * 64)
+    for other, said in ((strange, "of_another"), (heavier, "other weights")):
+        with pytest.raises(PocketError, match=said):
+            exported(loaded, sample, tmp_path / "o", calibration=other, precisions=("int8",))
     assert not (tmp_path / "o" / "manifest.json").exists()
 
 

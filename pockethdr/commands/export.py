@@ -20,12 +20,12 @@ from pockethdr.commands import (
 )
 from pockethdr.commands.console import stages
 from pockethdr.commands.exported import print_manifest, write_chosen, write_found
+from pockethdr.export.recipe import METHODS
 
 if TYPE_CHECKING:
     from pockethdr.export.recipe import Recipe
     from pockethdr.export.search import Found
 
-METHODS = ("minmax", "percentile", "mse", "entropy")
 AUTO = "auto"
 
 _model = click.argument("model")
@@ -100,9 +100,12 @@ def calibrate(
     """
     from pockethdr.brackets.read import find_brackets
     from pockethdr.calibration.spread import calibrator
+    from pockethdr.export.identity import state_sha256
+    from pockethdr.export.manifest import check_place
     from pockethdr.export.static import static_program
     from pockethdr.models.load import load_model
 
+    check_place(out, overwrite)
     loaded = load_model(model, domain=domain, weights=weights)
     folders = find_brackets(brackets, domain=domain)
     with stages("calibrating") as stage:
@@ -116,6 +119,7 @@ def calibrate(
             patches_per_bracket=max_patches,
             progress=stage,
         )
+    found = replace(found, values_sha256=state_sha256(loaded))
     found.save(out, overwrite=overwrite)
     click.echo(f"{out}: {len(found.tensors)} tensors over {len(folders)} brackets")
     for name, chosen in (found.ranges(method) if method else {}).items():

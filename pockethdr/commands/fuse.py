@@ -97,12 +97,12 @@ def fuse(
 
 def _check(out: Path, preview: Path | None, overwrite: bool) -> None:
     """Refuse what cannot be written before any work is done."""
-    from pockethdr.export.manifest import refuse_existing
+    from pockethdr.export.manifest import check_place
     from pockethdr.runtime.write import check_suffixes
 
     check_suffixes(out, preview)
     for path in (out, *([preview] if preview else [])):
-        refuse_existing(path, overwrite)
+        check_place(path, overwrite)
 
 
 def _one(

@@ -158,6 +158,7 @@ def train(name: str, domain: str, data: str, run: Path | None, resume: bool, **g
 @click.option("--steps", type=click.IntRange(1), help="That many steps, whatever the time.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace FILE where it exists.")
 def finetune(
     model: str,
     weights: Path | None,
@@ -169,6 +170,7 @@ def finetune(
     steps: int | None,
     seed: int,
     threads: int,
+    overwrite: bool,
 ) -> None:
     """Tune MODEL for INT8: train its rewritten program with the roundings of the artifacts in it.
 
@@ -182,8 +184,10 @@ def finetune(
     from pockethdr.commands.export import named_or_file
     from pockethdr.export.finetune import FinetuneConfig
     from pockethdr.export.finetune import finetune as finetuned
+    from pockethdr.export.manifest import check_place
     from pockethdr.models.load import load_model
 
+    check_place(out, overwrite)
     loaded = load_model(model, domain=domain, weights=weights)
     config = FinetuneConfig(minutes=minutes, steps=steps, seed=seed, threads=threads)
     finetuned(loaded, sources=sources, recipe=named_or_file(recipe), out=out, config=config)

@@ -1,0 +1,36 @@
+"""When two networks are the same one: their values, and what they compute of them."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+from pockethdr.calibration.observe import program_sha256
+from pockethdr.export.trace import traced
+from pockethdr.models.load import Loaded, example_frames
+
+
+def state_sha256(loaded: Loaded) -> str:
+    """Of all parameters and buffers: a user's factory may set them without a weights file."""
+    digest = hashlib.sha256()
+    for name, value in sorted(loaded.module.state_dict().items()):
+        digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def network_sha256(loaded: Loaded, size: tuple[int, int]) -> str:
+    """Of the values, and of the graph that a user's own network has at H, W = `size`.
+
+    The graph of a network that comes with the package follows from its name and our code, which
+    `provenance.code_sha256` knows.
+
+    Raises:
+        ModelError: the network cannot be traced.
+    """
+    values = state_sha256(loaded)
+    if ":" not in loaded.spec:
+        return values
+    graph = program_sha256(traced(loaded.module, example_frames(loaded.domain, *size)))
+    return hashlib.sha256(f"{values}{graph}".encode()).hexdigest()
