@@ -16,10 +16,12 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from pockethdr.brackets.bracket import CHANNELS
 from pockethdr.errors import ArtifactError
 
 SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
+LAYOUTS = ("NCHW", "NHWC")
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,19 @@ class Manifest:
     tuned: dict[str, Any] | None = None
     context: ContextRecord | None = None
     schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        """Raises ValueError: a number that cannot be."""
+        sides = [self.multiple, *self.size]
+        if len(self.size) != 2 or not all(isinstance(n, int) and n > 0 for n in sides):
+            raise ValueError(f"size {self.size} and multiple {self.multiple}")
+        if self.halo is not None and not (isinstance(self.halo, int) and self.halo >= 0):
+            raise ValueError(f"halo {self.halo}")
+        if self.domain not in CHANNELS:
+            raise ValueError(f"domain {self.domain!r}")
+        for artifact in self.artifacts:
+            if artifact.layout not in LAYOUTS:
+                raise ValueError(f"layout {artifact.layout!r} of {artifact.file}")
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -219,6 +234,7 @@ def atomic_path(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             the disk is full. Whatever fails, `path` is as before and nothing is left beside it.
     """
     refuse_existing(path, overwrite)
+    _check_name(path)
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -243,24 +259,48 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raises ArtifactError where something lies that may not be replaced."""
     if path.exists() and not overwrite:
         raise ArtifactError(
-            f"{path} exists", expected="a new path", fix="add --overwrite, or choose another folder"
+            f"{path} exists", expected="a new path", fix="add --overwrite, or choose another place"
         )
 
 
 def check_place(path: Path, overwrite: bool) -> None:
-    """Say at once what `atomic_path` would say after all the work.
+    """Say at once what writing a file there would say after all the work.
 
     Raises:
-        ArtifactError: `path` exists and may not be overwritten, or its folder cannot be written.
+        ArtifactError: `path` is a folder, exists and may not be overwritten, or cannot be written.
     """
     refuse_existing(path, overwrite)
-    folder = path.absolute().parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir():
-        raise _explained(NotADirectoryError(errno.ENOTDIR, f"{folder} is a file"), path)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise _explained(PermissionError(errno.EACCES, "permission denied"), path)
+    _check_name(path)
+    _check_no_folder(path)
+    check_folder(path.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Say before the work that nothing can be written into `folder`.
+
+    Raises:
+        ArtifactError: it is a file or below one, or this user may not write to it.
+    """
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise _explained(NotADirectoryError(), folder)
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise _explained(PermissionError(errno.EACCES, "permission denied"), folder)
+
+
+def _check_name(path: Path) -> None:
+    if not path.name:
+        raise ArtifactError(f"{path}: no name", expected="a file or folder to write")
+
+
+def _check_no_folder(path: Path) -> None:
+    """Files replace files: whatever a user keeps in a folder of that name must stay."""
+    if path.is_dir():
+        raise ArtifactError(
+            f"{path} is a folder", expected="a file name", fix="choose another name"
+        )
 
 
 def _explained(error: OSError, path: Path) -> ArtifactError:
@@ -269,10 +309,14 @@ def _explained(error: OSError, path: Path) -> ArtifactError:
             f"the disk is full: {path} was not written",
             fix="free some space, then run the same command again",
         )
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return ArtifactError(
+            f"cannot write {path}: a file lies where a folder is needed", fix="choose another place"
+        )
     return ArtifactError(
         f"cannot write {path}: {error.strerror or error}",
         expected="a folder that this user may write to",
-        fix=f"check the permissions of {path.parent}, or choose another --out",
+        fix=f"check the permissions of {path.parent}, or choose another place",
     )
 
 
@@ -302,6 +346,8 @@ def _fsync(path: Path, flags: int) -> None:
 def _swap(partial: Path, path: Path) -> None:
     """Rename; a folder in the way steps aside first, since a rename cannot replace one."""
     aside = path.with_name(f".{path.stem}.old{path.suffix}")
+    if not partial.is_dir():
+        _check_no_folder(path)
     if path.is_dir():
         _remove(aside)
         os.replace(path, aside)

@@ -73,6 +73,7 @@ class Fuser:
             self._runner: Runner | None = open_runner(
                 self._found.path, self._found.record.target, threads=threads
             )
+        _check_size(self._found, self._runner)
         self._threads, self._lock = threads, Lock()
         self._align, self._response = align, response
 
@@ -218,12 +219,24 @@ def _run(
     def take(view: Array) -> None:
         with clock.stage("blend"):
             owned = view[tile.rows.inside(), tile.columns.inside()]
+            if not math.isfinite(owned.sum()):
+                raise _not_light(runner, tile)
             planes.write(tile.rows.own[0], tile.columns.own[0], owned)
 
     around = clock.seconds["pack"] + clock.seconds["blend"]
     with clock.stage("run"):
         runner.run_in_place(fill, take)
     clock.seconds["run"] -= clock.seconds["pack"] + clock.seconds["blend"] - around
+
+
+def _not_light(runner: Runner, tile: Tile) -> ArtifactError:
+    rows, columns = tile.rows.own, tile.columns.own
+    return ArtifactError(
+        f"{runner.name} returns NaN or infinity in rows {rows[0]} to {rows[1]}, columns "
+        f"{columns[0]} to {columns[1]} of the network's grid",
+        expected="finite light",
+        fix="`pockethdr validate` says which artifacts do; FP16 overflows where FP32 does not",
+    )
 
 
 def _halo(found: Deployed, size: tuple[int, int]) -> tuple[int, tuple[str, ...]]:
@@ -237,6 +250,18 @@ def _halo(found: Deployed, size: tuple[int, int]) -> tuple[int, tuple[str, ...]]
         "decides for itself, and the image differs from one that is run whole"
     )
     return min(tile) // _INEXACT_HALO_SHARE, (note,)
+
+
+def _check_size(found: Deployed, runner: Runner) -> None:
+    """Of a manifest only the artifacts' bytes are vouched for, not its own numbers."""
+    real, said = runner.shape[2:], found.manifest.size
+    if real != said:
+        raise ArtifactError(
+            f"{found.path} takes tiles of {real[0]}×{real[1]}, "
+            f"its manifest says {said[0]}×{said[1]}",
+            expected="the manifest that was exported with it",
+            fix="export the model again",
+        )
 
 
 def _check_domain(found: Deployed, bracket: Bracket) -> None:

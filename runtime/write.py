@@ -1,7 +1,8 @@
 """HDR images and previews on disk. The suffix decides the format; files appear whole or not at all.
 
 Every file is written upright: pixels are turned by the EXIF orientation of the bracket, and no file
-carries an orientation other than 1. Camera, time and exposure of the reference frame go along.
+carries an orientation other than 1. Camera, time, place and exposure of the reference frame go
+along.
 """
 
 from __future__ import annotations

@@ -53,6 +53,12 @@ def test_help_is_complete(name: str | None) -> None:
     assert name is None or "Example" in result.output
 
 
+@pytest.mark.parametrize("name", main.commands)
+def test_every_option_says_what_it_does(name: str) -> None:
+    options = [p for p in main.commands[name].params if isinstance(p, click.Option)]
+    assert [option.name for option in options if not option.help] == []
+
+
 def test_help_answers_at_once_and_loads_nothing_heavy() -> None:
     code = (
         "import sys\nfrom pockethdr.cli import main\n"

@@ -60,6 +60,11 @@ def test_a_manifest_survives_its_file(tmp_path: Path) -> None:
         ('"domain"', '"domian"'),
         ('"file": "a.tflite"', '"fiel": "a.tflite"'),
         ("{", "["),
+        ('"domain": "raw"', '"domain": "rwa"'),
+        ('"multiple": 2', '"multiple": 0'),
+        ('"halo": null', '"halo": -5'),
+        ('"halo": null', '"halo": "a"'),
+        ('"layout": "NHWC"', '"layout": "NWHC"'),
     ],
 )
 def test_a_damaged_manifest_is_named(tmp_path: Path, old: str, new: str) -> None:
@@ -170,6 +175,20 @@ def test_a_folder_that_cannot_be_swapped_in_leaves_the_old_one(
     assert os.listdir(place) == ["old"]
 
 
+def test_a_file_never_replaces_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "precious.html"
+    folder.mkdir()
+    (folder / "dear").touch()
+    with pytest.raises(ArtifactError, match="is a folder"):
+        write_bytes(folder, b"page", overwrite=True)
+    with pytest.raises(ArtifactError, match="is a folder"):
+        check_place(folder, overwrite=True)
+    with pytest.raises(ArtifactError, match="no name"):
+        write_bytes(Path(), b"page", overwrite=True)
+    assert os.listdir(tmp_path) == ["precious.html"]
+    assert os.listdir(folder) == ["dear"]
+
+
 def test_a_place_that_cannot_be_written_is_known_before_the_work(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
@@ -177,7 +196,7 @@ def test_a_place_that_cannot_be_written_is_known_before_the_work(tmp_path: Path)
     check_place(file, overwrite=True)
     with pytest.raises(ArtifactError, match="exists"):
         check_place(file, overwrite=False)
-    with pytest.raises(ArtifactError, match="file is a file"):
+    with pytest.raises(ArtifactError, match="a file lies where a folder is needed"):
         check_place(file / "below.bin", overwrite=True)
 
 

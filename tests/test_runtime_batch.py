@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,6 +77,16 @@ def test_a_second_run_goes_on(artifact, folders, tmp_path):
     assert (tmp_path / "out" / "a.jpg").stat().st_mtime_ns == before
 
 
+def test_names_that_differ_behind_a_dot_are_two(artifact, folders, tmp_path):
+    photos = tmp_path / "photos"
+    for old, new in (("a", "x.v1"), ("c", "x.v2")):
+        (photos / old).rename(photos / new)
+    shutil.rmtree(folders[1])
+    done = cli(artifact, "--batch", photos, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"x.v1.jpg", "x.v2.jpg"}
+
+
 def test_an_odd_mosaic_comes_back_in_its_own_size(artifact, folders, tmp_path):
     for file in ("short.png", "mid.png", "long.png"):
         frame = cv2.imread(str(SAMPLE / file), cv2.IMREAD_UNCHANGED)
@@ -92,6 +103,26 @@ def test_existing_files_are_refused_before_the_work(artifact, tmp_path):
     assert done.returncode == 2
     assert "exists" in done.stderr
     assert (tmp_path / "a.jpg").read_bytes() == b"mine"
+
+
+def test_one_file_cannot_be_both_results(artifact, tmp_path):
+    same = tmp_path / "a.jpg"
+    done = cli(artifact, SAMPLE, "--out", same, "--preview", tmp_path / "." / "a.jpg")
+    assert done.returncode == 2
+    assert "--out and --preview are both" in done.stderr
+    assert not same.exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--exposure", "nan"), ("--exposure", "1e9"), ("--threads", "100000"), ("--threads", "0")],
+)
+def test_absurd_numbers_are_refused(artifact, tmp_path, options):
+    done = cli(artifact, SAMPLE, "--out", tmp_path / "a.jpg", *options)
+    assert done.returncode == 2, done.stderr
+    assert options[0] in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "a.jpg").exists()
 
 
 def test_a_killed_run_leaves_nothing_that_looks_whole(artifact, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from fuse_toy import CHANNELS, RADIUS, exported
@@ -78,6 +80,22 @@ def test_a_tile_is_fed_the_bracket_inputs_cut(domain, last, size):
             feed.fill(index, tile, view)
             expected = cut(frame, tile)[0].transpose(1, 2, 0)
             np.testing.assert_allclose(view, expected, rtol=1e-6)
+
+
+def test_a_network_that_returns_nan_makes_no_picture(tmp_path):
+    bracket = _bracket("rgb", 60, 60)
+    bracket.frames[1].pixels[50, 50] = np.nan
+    with pytest.raises(ArtifactError, match="returns NaN or infinity in rows"):
+        fuse(exported(tmp_path, "rgb", (TILE, TILE)), bracket, threads=1)
+
+
+@pytest.mark.parametrize("size", [[TILE, 2 * TILE], [10**9, 10**9]])
+def test_a_manifest_that_lies_about_the_size_is_refused(tmp_path, size):
+    artifact = exported(tmp_path, "rgb", (TILE, TILE))
+    path = artifact.with_name("manifest.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"size": size}))
+    with pytest.raises(ArtifactError, match=r"takes tiles of 24×24, its manifest says"):
+        fuse(artifact, _bracket("rgb", 60, 60), threads=1)
 
 
 def test_the_wrong_domain_is_refused(tmp_path):

@@ -6,6 +6,7 @@ where no PyTorch is installed.
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -29,6 +30,16 @@ class Size(click.ParamType):
         if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
             self.fail(f"{value!r}; expected HEIGHTxWIDTH, for instance 256x256", param, ctx)
         return int(sides[0]), int(sides[1])
+
+
+class Number(click.FloatRange):
+    """A range of numbers without NaN, which is below and above nothing."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
 
 
 class Names(click.ParamType):
@@ -78,6 +89,22 @@ def domain_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def brackets_option(command: Callable[..., Any]) -> Callable[..., Any]:
     text = "A bracket, or a folder of bracket folders."
     return click.option("--brackets", type=click.Path(path_type=Path), required=True, help=text)(
+        command
+    )
+
+
+def threads_option(
+    *, default: int, help: str
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Above a thousand threads runtimes die without a word."""
+    return click.option(
+        "--threads", type=click.IntRange(1, 1024), default=default, show_default=True, help=help
+    )
+
+
+def seed_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    text = "The same seed gives the same result."
+    return click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help=text)(
         command
     )
 

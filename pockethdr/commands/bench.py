@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 @click.option(
     "--benchmark-model", type=click.Path(path_type=Path), help="LiteRT's tool for the phone."
 )
-@click.option("--runs", type=click.IntRange(1), default=50, show_default=True)
+@click.option(
+    "--runs", type=click.IntRange(1), default=50, show_default=True, help="Of each artifact, timed."
+)
 @click.option("--import", "result", type=click.Path(path_type=Path), help="A result.json.")
 @click.pass_context
 def bench(

@@ -15,7 +15,9 @@ TARGETS = ("tflite", "onnx", "coreml")
 
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--target", type=click.Choice(TARGETS), required=True)
+@click.option(
+    "--target", type=click.Choice(TARGETS), required=True, help="Whose artifact to look into."
+)
 @click.option(
     "--precision", default="int8", show_default=True, help="Of fp32, fp16, int8, dynint8."
 )

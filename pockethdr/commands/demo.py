@@ -22,9 +22,23 @@ PRECISIONS = ("fp16", "int8")
 
 
 @click.command()
-@click.option("--models", type=Names("network", network_names), default=MODELS, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("out/demo"), show_default=True)
-@click.option("--size", type=Size(), default="256x256", show_default=True)
+@click.option(
+    "--models",
+    type=Names("network", network_names),
+    default=MODELS,
+    show_default=True,
+    help="Networks of `pockethdr models`.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("out/demo"),
+    show_default=True,
+    help="The folder of the report, with one for each network in it.",
+)
+@click.option(
+    "--size", type=Size(), default="256x256", show_default=True, help="Of a tile, packed pixels."
+)
 @click.pass_context
 def demo(context: click.Context, models: tuple[str, ...], out: Path, size: tuple[int, int]) -> None:
     """Export, validate and compare four networks on the bundled sample bracket.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pockethdr.commands import (
     Names,
+    Number,
     Size,
     brackets_option,
     command_line,
@@ -23,8 +25,10 @@ from pockethdr.commands.exported import print_manifest, write_chosen, write_foun
 from pockethdr.export.recipe import METHODS
 
 if TYPE_CHECKING:
+    from pockethdr.calibration.calibration import Calibration
     from pockethdr.export.recipe import Recipe
     from pockethdr.export.search import Found
+    from pockethdr.models.load import Loaded
 
 AUTO = "auto"
 
@@ -48,7 +52,9 @@ _patches = click.option(
     show_default=True,
     help="Calibration patches of a bracket.",
 )
-_seed = click.option("--seed", default=0, show_default=True, help="Of the choice of patches.")
+_seed = click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the choice of patches."
+)
 _ray = ray_option("Calibrate")
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 _allow_dynamic = click.option(
@@ -137,6 +143,7 @@ def calibrate(
     type=Names("target", target_names),
     default="onnx,tflite,coreml,tensorrt",
     show_default=True,
+    help="The formats to write; `pockethdr doctor` says which this host can build and run.",
 )
 @click.option(
     "--precisions",
@@ -165,7 +172,7 @@ def calibrate(
 )
 @click.option(
     "--max-loss",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     help="Search the recipe whose INT8 loses at most this many dB against ground truth, in PSNR-µ "
     "and in PSNR-ℓ; writes OUT/recipe.json. Exits with 1 when none does.",
 )
@@ -229,15 +236,13 @@ def export(
     """
     from pockethdr.brackets.read import find_brackets
     from pockethdr.calibration.calibration import Calibration
-    from pockethdr.export.auto_methods import recipe_by_output
-    from pockethdr.export.materials import CALIBRATION_NAME
-    from pockethdr.export.max_loss import recipe_for_loss
-    from pockethdr.export.pipeline import export_model
-    from pockethdr.export.rehearsal import rehearsal
+    from pockethdr.export.manifest import check_folder
     from pockethdr.export.tuned import chosen_recipe
     from pockethdr.models.load import load_model
 
     _check_options(precisions, recipe, method, max_loss)
+    check_folder(out)
+    known = Calibration.load(calibration) if calibration else None
     loaded = load_model(model, domain=domain, weights=weights)
     wanted = named_or_file(recipe) if recipe else None
     if wanted and method not in (None, AUTO):
@@ -246,63 +251,78 @@ def export(
     folders = find_brackets(brackets, domain=domain)
     # Smallest first: a size that is too small is refused before anything is made.
     sizes = tuple(sorted(set(sizes), key=lambda size: (min(size), size)))
-    places = {size: out / f"{size[0]}x{size[1]}" if len(sizes) > 1 else out for size in sizes}
-    known = Calibration.load(calibration) if calibration else None
-    found: Found | None = None
+    of_both = {"tuned": tuning, "allow_dynamic": allow_dynamic}
+    trial = {"brackets": folders, "size": sizes[0], **of_both}
+    found = None
     if method == AUTO:
-        with stages("choosing ranges") as stage:
-            ready = rehearsal(
-                loaded,
-                chosen,
-                brackets=folders,
-                size=sizes[0],
-                tuned=tuning,
-                allow_dynamic=allow_dynamic,
-                say=stage,
-            )
-            best = recipe_by_output(ready, chosen, say=stage)
-        write_chosen(best, out)
-        chosen = best.recipe
+        chosen = _best_ranges(loaded, chosen, out, trial)
     if max_loss is not None:
-        with stages("searching") as stage:
-            found = recipe_for_loss(
-                loaded,
-                max_loss=max_loss,
-                brackets=folders,
-                size=sizes[0],
-                cache=out / ".cache" / "search.json",
-                base=wanted,
-                tuned=tuning,
-                allow_dynamic=allow_dynamic,
-                say=stage,
-            )
+        found = _searched(loaded, max_loss, wanted, out, trial)
         chosen = found.recipe
-    for size, place in places.items():
-        with stages("exporting") as stage:
-            manifest = export_model(
-                loaded,
-                targets=targets,
-                precisions=precisions,
-                bracket_folders=folders,
-                out=place,
-                size=size,
-                recipe=chosen,
-                seed=seed,
-                patches=max_patches,
-                overwrite=overwrite,
-                allow_dynamic=allow_dynamic,
-                tuned=tuning,
-                ray=ray,
-                calibration=known,
-                command=command_line(context),
-                progress=stage,
-            )
-        print_manifest(manifest, place)
-        if known is None and manifest.calibration:
-            known = Calibration.load(place / CALIBRATION_NAME)
+    settings = {
+        "targets": targets,
+        "precisions": precisions,
+        "bracket_folders": folders,
+        "recipe": chosen,
+        "seed": seed,
+        "patches": max_patches,
+        "overwrite": overwrite,
+        "ray": ray,
+        "command": command_line(context),
+        **of_both,
+    }
+    _export_sizes(loaded, sizes, out, known, settings)
     if found is not None:
         write_found(found, out)
         context.exit(0 if found.met else 1)
+
+
+def _best_ranges(loaded: Loaded, base: Recipe, out: Path, trial: dict[str, Any]) -> Recipe:
+    """`base` with the method that costs least at the output for each tensor; written into `out`."""
+    from pockethdr.export.auto_methods import recipe_by_output
+    from pockethdr.export.rehearsal import rehearsal
+
+    with stages("choosing ranges") as stage:
+        ready = rehearsal(loaded, base, say=stage, **trial)
+        best = recipe_by_output(ready, base, say=stage)
+    write_chosen(best, out)
+    return best.recipe
+
+
+def _searched(
+    loaded: Loaded, max_loss: float, base: Recipe | None, out: Path, trial: dict[str, Any]
+) -> Found:
+    """The recipe that keeps as little in float as `max_loss` allows."""
+    from pockethdr.export.max_loss import recipe_for_loss
+
+    cache = out / ".cache" / "search.json"
+    with stages("searching") as stage:
+        return recipe_for_loss(
+            loaded, max_loss=max_loss, cache=cache, base=base, say=stage, **trial
+        )
+
+
+def _export_sizes(
+    loaded: Loaded,
+    sizes: Sequence[tuple[int, int]],
+    out: Path,
+    calibration: Calibration | None,
+    settings: dict[str, Any],
+) -> None:
+    """Into `out`, or each of several sizes into a folder of its own, all with one calibration."""
+    from pockethdr.calibration.calibration import Calibration
+    from pockethdr.export.materials import CALIBRATION_NAME
+    from pockethdr.export.pipeline import export_model
+
+    for size in sizes:
+        place = out / f"{size[0]}x{size[1]}" if len(sizes) > 1 else out
+        with stages("exporting") as stage:
+            manifest = export_model(
+                loaded, out=place, size=size, calibration=calibration, progress=stage, **settings
+            )
+        print_manifest(manifest, place)
+        if calibration is None and manifest.calibration:
+            calibration = Calibration.load(place / CALIBRATION_NAME)
 
 
 def _check_options(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pockethdr.commands import Number, threads_option
 from pockethdr.commands.console import steps
-from pockethdr.errors import PocketError
+from pockethdr.errors import BracketError, PocketError
 
 if TYPE_CHECKING:
     from pockethdr.runtime.fuse import Fuser
@@ -42,8 +43,14 @@ _RESPONSES = ("auto", "srgb", "gamma22", "linear", "debevec")
     show_default=True,
     help="How encoded rgb becomes linear; debevec fits a curve to the bracket.",
 )
-@click.option("--exposure", default=0.0, show_default=True, help="Stops, of what displays show.")
-@click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
+@click.option(
+    "--exposure",
+    type=Number(-20, 20),
+    default=0.0,
+    show_default=True,
+    help="Stops, of what displays show.",
+)
+@threads_option(default=2, help="CPU threads of the runtime, and of what is done around it.")
 @click.option(
     "--memory",
     metavar="512MB",
@@ -70,7 +77,8 @@ def fuse(
     """Fuse the three exposures of BRACKET_DIR with ARTIFACT, tile by tile.
 
     With --batch, every bracket under a folder: a bad one is reported and passed over, and the exit
-    status is 1 at the end. Run again, it goes on where it stopped.
+    status is 1 at the end. Run again, it goes on where it stopped. EXIF of the middle exposure goes
+    along, the place where it was taken too.
 
     \b
     Examples:
@@ -101,6 +109,8 @@ def _check(out: Path, preview: Path | None, overwrite: bool) -> None:
     from pockethdr.runtime.write import check_suffixes
 
     check_suffixes(out, preview)
+    if preview and out.resolve() == preview.resolve():
+        raise click.UsageError(f"--out and --preview are both {out}")
     for path in (out, *([preview] if preview else [])):
         check_place(path, overwrite)
 
@@ -150,10 +160,15 @@ def _places(fuser: Fuser, root: Path, out: Path, suffix: str) -> dict[Path, Path
     """Each bracket under `root` → its file in `out`, under its own path in `root`."""
     from pockethdr.brackets.read import find_brackets
 
-    folders = find_brackets(root, domain=fuser.domain)
-    return {
-        folder: out / folder.relative_to(root).parent / f"{folder.stem}{suffix}"
-        if folder != root
-        else out / f"{folder.resolve().name}{suffix}"
-        for folder in folders
-    }
+    places: dict[Path, Path] = {}
+    for folder in find_brackets(root, domain=fuser.domain):
+        below = folder.relative_to(root).parent if folder != root else Path()
+        whole = folder.resolve()
+        name = whole.stem if whole.suffix == ".npz" else whole.name
+        place = out / below / f"{name}{suffix}"
+        if place in places.values():
+            raise BracketError(
+                f"two brackets would become {place}", fix=f"rename {folder}, or fuse it by itself"
+            )
+        places[folder] = place
+    return places

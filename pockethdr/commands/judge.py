@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pockethdr.commands import brackets_option, command_line, ray_option
+from pockethdr.commands import brackets_option, command_line, ray_option, threads_option
 from pockethdr.commands.console import steps
 
 if TYPE_CHECKING:
@@ -16,13 +16,7 @@ if TYPE_CHECKING:
     from pockethdr.runtime.device import DeviceRow
 
 _out = click.argument("out", type=click.Path(path_type=Path))
-_threads = click.option(
-    "--threads",
-    type=click.IntRange(1),
-    default=2,
-    show_default=True,
-    help="CPU threads of the reference and of each runtime.",
-)
+_threads = threads_option(default=2, help="CPU threads of the reference and of each runtime.")
 
 GATE_FAILED = 1
 
@@ -55,8 +49,11 @@ def validate(
       pockethdr validate out/m32 --brackets photos --json rows.json
       pockethdr validate out/m32 --brackets photos --ray local
     """
+    from pockethdr.export.manifest import check_place
     from pockethdr.report.validate import validate as judged
 
+    if json_file is not None:
+        check_place(json_file, overwrite=True)
     with steps("validating") as step:
         rows = judged(
             out,
@@ -118,8 +115,10 @@ def compare(
       pockethdr compare out/m32 out/ahdrnet --brackets photos --html out/compare.html
     """
     from pockethdr.brackets.read import find_brackets
+    from pockethdr.export.manifest import check_place
     from pockethdr.report.compare import write_comparison
 
+    check_place(html, overwrite=True)
     shown = find_brackets(brackets) if brackets else []
     rows = write_comparison(outs, html, brackets=shown, command=command_line(context))
     print_rows(rows)

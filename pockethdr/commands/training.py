@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pockethdr.commands import domain_option
+from pockethdr.commands import Number, domain_option, seed_option, threads_option
 
 _DATA = ("simulated", "mobile-hdr")
 # Steps, learning rate, warm-up, batch and patch in sensor pixels. `mobile-hdr` is the setting of
@@ -45,13 +45,13 @@ def gather(cache: Path, brackets: Path | None) -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The bracket's folder.")
 @domain_option
 @click.option("--phone", default="pixel", show_default=True, help="A measured noise profile.")
-@click.option("--iso", default=400.0, show_default=True)
+@click.option("--iso", default=400.0, show_default=True, help="Sets the noise.")
 @click.option("--ratio", default=4.0, show_default=True, help="Exposure of neighbouring frames.")
 @click.option("--shake", default=3.0, show_default=True, help="Hand shake in pixels.")
 @click.option("--motion", default=0.0, show_default=True, help="Pixels an object moves per frame.")
 @click.option("--objects", default=1, show_default=True, help="How many objects move.")
 @click.option("--shading", default=0.0, show_default=True, help="Lens shading in the corners.")
-@click.option("--seed", default=0, show_default=True)
+@seed_option
 def simulate(
     hdr: Path,
     out: Path,
@@ -92,7 +92,13 @@ def simulate(
 @click.command()
 @click.argument("name")
 @domain_option
-@click.option("--data", type=click.Choice(_DATA), default=_DATA[0], show_default=True)
+@click.option(
+    "--data",
+    type=click.Choice(_DATA),
+    default=_DATA[0],
+    show_default=True,
+    help="Brackets made on the way, or those of Mobile-HDR.",
+)
 @click.option(
     "--sources",
     "--root",
@@ -102,17 +108,23 @@ def simulate(
 )
 @click.option("--run", type=click.Path(path_type=Path), help="For checkpoints; runs/NAME-DOMAIN.")
 @click.option("--steps", type=click.IntRange(1), help="40,000; for mobile-hdr 200,000.")
-@click.option("--minutes", type=float, help="A time budget instead of steps.")
+@click.option("--minutes", type=Number(0, min_open=True), help="A time budget instead of steps.")
 @click.option("--batch", type=click.IntRange(1), help="8; for mobile-hdr 16.")
 @click.option("--patch", type=click.IntRange(16), help="Sensor pixels; mobile-hdr: 256.")
-@click.option("--lr", type=float, help="1e-3; for mobile-hdr 2e-4.")
+@click.option("--lr", type=Number(0, min_open=True), help="1e-3; for mobile-hdr 2e-4.")
 @click.option("--init", type=click.Path(path_type=Path), help="Weights to start from.")
 @click.option(
     "--channel-order", default="RGGB", show_default=True, help="Of Mobile-HDR's channels."
 )
-@click.option("--seed", default=0, show_default=True)
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--workers", type=click.IntRange(0), default=1, show_default=True)
+@seed_option
+@threads_option(default=1, help="CPU threads of the network.")
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Processes that make batches; 0 makes them in between.",
+)
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
 def train(name: str, domain: str, data: str, run: Path | None, resume: bool, **given: Any) -> None:
     """Train the network NAME on simulated brackets, or on Mobile-HDR.
@@ -154,10 +166,12 @@ def train(name: str, domain: str, data: str, run: Path | None, resume: bool, **g
 @click.option(
     "--recipe", default="tuned", show_default=True, help="A named recipe, or a JSON file."
 )
-@click.option("--minutes", default=12.0, show_default=True, help="Time budget.")
+@click.option(
+    "--minutes", type=Number(0, min_open=True), default=12.0, show_default=True, help="Time budget."
+)
 @click.option("--steps", type=click.IntRange(1), help="That many steps, whatever the time.")
-@click.option("--seed", default=0, show_default=True)
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@seed_option
+@threads_option(default=1, help="CPU threads of the network.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE where it exists.")
 def finetune(
     model: str,
