@@ -1,20 +1,23 @@
-"""Proof that an artifact holds what was imposed on it: its integers and scales, read back.
+"""Proof that an artifact holds what was imposed on it, all of it and nothing else, read back.
 
-A converter may re-derive a range, merge two, round a weight its own way or drop a pair, and says
-nothing of it. So the codes of activations and the kernels in a file are compared, exactly, with
-those of the program that it was made of. None may be foreign. What was given is kept in the
-manifest, so that an artifact can be read again wherever it is judged.
+A converter may re-derive a range, merge two, round a weight its own way, drop a pair or leave a
+convolution float, and says nothing of it. So the codes of activations and the kernels in an
+artifact's files are compared, exactly, with those of the program that it was made of. None may be
+foreign and none missing. What was given is kept in the manifest, so that an artifact can be read
+again wherever it is judged.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pockethdr.errors import PocketError, Unavailable
-from pockethdr.export.kernels import Kernel, code, kernels_of_program
+from pockethdr.export.codes import stored_codes
+from pockethdr.export.kernels import Kernel, kernels_of_program
 from pockethdr.export.manifest import Artifact
 from pockethdr.export.quiet import quiet
 from pockethdr.export.read_back import READERS, stored_in
@@ -22,9 +25,6 @@ from pockethdr.export.targets import target_of
 
 if TYPE_CHECKING:
     from torch import fx
-
-#: (scale, zero-point)
-Code = tuple[float, int]
 
 
 class RangesError(PocketError):
@@ -49,13 +49,20 @@ class Given:
 
 @dataclass(frozen=True)
 class Imposed:
-    """How many codes and kernels of an artifact are ours; a sentence for each that is not."""
+    """How many codes and kernels of an artifact are ours, and a sentence for each that is amiss.
+
+    Attributes:
+        foreign: those in its files that were not given.
+        missing: those given that none of its files holds; None where that cannot be told.
+    """
 
     ours: int
     foreign: tuple[str, ...]
+    missing: tuple[str, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {"ours": self.ours, "foreign": list(self.foreign)}
+        missing = None if self.missing is None else list(self.missing)
+        return {"ours": self.ours, "foreign": list(self.foreign), "missing": missing}
 
 
 def is_readable(target: str) -> bool:
@@ -63,38 +70,42 @@ def is_readable(target: str) -> bool:
     return target in READERS
 
 
-def given_of_program(program: fx.GraphModule, target: str) -> Given:
-    """What an artifact made of a Q/DQ program has to hold."""
-    codes = codes_of_program(program)
-    if target == "coreml":
-        codes |= set(_quotients(program))
-    return Given(
-        frozenset(code(scale, zero, target) for scale, zero in codes),
-        tuple(kernels_of_program(program, target)),
-    )
+def given_of(programs: Iterable[fx.GraphModule], target: str) -> Given:
+    """What the files of an artifact have to hold together, made of one Q/DQ program each."""
+    codes: set[str] = set()
+    kernels: list[Kernel] = []
+    for program in programs:
+        codes |= stored_codes(program, target)
+        kernels += kernels_of_program(program, target)
+    return Given(frozenset(codes), tuple(kernels))
 
 
 def imposed(artifacts: Iterable[Path], target: str, given: Given) -> Imposed:
     """Compare the files of one artifact with what their converter was given.
+
+    Args:
+        artifacts: every file of it: those of a network cut in two hold it together.
 
     Raises:
         RangesError: a target whose files cannot be read back.
     """
     if not is_readable(target):
         raise RangesError(f"{target} files hold no ranges", expected=", ".join(READERS))
-    ours, foreign = 0, []
-    for artifact in artifacts:
-        with quiet():
-            stored = stored_in(artifact, target)
-        verdicts = [_verdict_on_code(c, given) for c in sorted(set(stored.codes))]
-        verdicts += [_verdict_on_kernel(kernel, given) for kernel in stored.kernels]
-        foreign += [verdict for verdict in verdicts if verdict]
-        ours += verdicts.count("")
-    return Imposed(ours, tuple(foreign))
+    with quiet():
+        stored = [stored_in(artifact, target) for artifact in artifacts]
+    codes = {code for file in stored for code in file.codes}
+    kernels = [kernel for file in stored for kernel in file.kernels]
+    verdicts = [_verdict_on_code(c, given) for c in sorted(codes)]
+    verdicts += [_verdict_on_kernel(kernel, given) for kernel in kernels]
+    foreign = tuple(verdict for verdict in verdicts if verdict)
+    return Imposed(verdicts.count(""), foreign, tuple(_missing(given, codes, kernels)))
 
 
 def imposed_in(folder: Path, artifact: Artifact) -> Imposed | None:
     """Read an artifact of an export again; None where the manifest keeps nothing to compare with.
+
+    What is missing is not told by a manifest that did not ask: its `given` holds also what the
+    format may leave out.
 
     Raises:
         Unavailable: what reads the format is not installed.
@@ -105,34 +116,13 @@ def imposed_in(folder: Path, artifact: Artifact) -> Imposed | None:
     files = [artifact.file, *([artifact.context.file] if artifact.context else [])]
     paths = [folder / file for file in files]
     try:
-        return imposed(paths, artifact.target, Given.from_json(given))
+        found = imposed(paths, artifact.target, Given.from_json(given))
     except ModuleNotFoundError as missing:
         raise Unavailable(
             f"{missing.name} is not installed", install=target_of(artifact.target).install
         ) from missing
-
-
-def codes_of_program(program: fx.GraphModule) -> set[Code]:
-    """The scale and zero-point of every activation pair."""
-    return {found for node in program.graph.nodes if (found := _code_of(node, "quantize"))}
-
-
-def _code_of(node: fx.Node, kind: str) -> Code | None:
-    if f".{kind}_per_tensor" not in str(node.target):
-        return None
-    return float(node.args[1]), int(node.args[2])  # type: ignore[arg-type]
-
-
-def _quotients(program: fx.GraphModule) -> Iterator[Code]:
-    """coremltools divides all scales around a sum by that of an operand, which changes no value."""
-    for node in program.graph.nodes:
-        if not any(kind in str(node.target) for kind in ("aten.add.", "aten.sub.")):
-            continue
-        reads = [found for x in node.all_input_nodes if (found := _code_of(x, "dequantize"))]
-        users = [user for direct in node.users for user in (direct, *direct.users)]
-        writes = [found for user in users if (found := _code_of(user, "quantize"))]
-        for divisor, _ in reads:
-            yield from ((scale / divisor, zero) for scale, zero in (*reads, *writes))
+    asked = "missing" in artifact.checks.get("ranges", {})
+    return found if asked else replace(found, missing=None)
 
 
 def _verdict_on_code(found: str, given: Given) -> str:
@@ -145,3 +135,13 @@ def _verdict_on_kernel(found: Kernel, given: Given) -> str:
     closest = min(given.kernels, key=lambda kernel: len(found.differs_in(kernel)))
     differing = found.differs_in(closest)
     return f"{found.name}: other {' and '.join(differing)} than {closest.name}" * bool(differing)
+
+
+def _missing(given: Given, codes: set[str], kernels: Iterable[Kernel]) -> Iterator[str]:
+    """Kernels are counted: two that are alike are two convolutions."""
+    yield from (f"scale and zero-point {code}" for code in sorted(given.codes - codes))
+    left = Counter(kernel.fingerprint for kernel in kernels)
+    for kernel in given.kernels:
+        left[kernel.fingerprint] -= 1
+        if left[kernel.fingerprint] < 0:
+            yield kernel.name

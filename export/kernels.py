@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pockethdr.export.codes import code, is_dequantize, quantize_behind, real_type
+
 if TYPE_CHECKING:
     from torch import Tensor, fx
 
@@ -37,17 +39,17 @@ class Kernel:
     bias: str
     reads: str
 
+    @property
+    def fingerprint(self) -> tuple[str, ...]:
+        """Of all parts: equal where the two are the same but for their names."""
+        return tuple(getattr(self, part) for part in PARTS)
+
     def differs_in(self, other: Kernel) -> list[str]:
         """The parts in which the two are not the same."""
         return [part for part in PARTS if getattr(self, part) != getattr(other, part)]
 
     def to_json(self) -> dict[str, str]:
         return asdict(self)
-
-
-def code(scale: Any, zero: Any, target: str) -> str:
-    """Scale and zero-point of a tensor, as files of `target` hold them."""
-    return f"{_real(target)(scale)} {int(zero)}"
 
 
 def stored_kernel(
@@ -69,7 +71,7 @@ def stored_kernel(
         reads: the `code` of the input; empty when it is float.
         bias_steps: for integer biases only.
     """
-    real = _real(target)
+    real = real_type(target)
     channels = np.ravel(scales).astype(real)
     added = np.zeros(len(channels)) if bias is None else np.ravel(bias)
     steps = np.zeros(0) if bias_steps is None else np.ravel(bias_steps)
@@ -87,17 +89,53 @@ def stored_kernel(
 def kernels_of_program(program: fx.GraphModule, target: str) -> list[Kernel]:
     """Every convolution of a Q/DQ program whose weights are integers, or become so.
 
-    LiteRT's converter rounds the weights of a transposed convolution between pairs by itself.
+    LiteRT's converter rounds the weights of a transposed convolution between pairs by itself, and
+    leaves it float when anything reads it without one.
     """
-    from pockethdr.export.aten import Conv, is_conv
-
-    convs = [Conv(node) for node in program.graph.nodes if is_conv(node)]
-    given = [c for c in convs if "dequantize_per_channel" in str(c.weight.target)]
+    convs = _convolutions(program)
+    given = [c for c in convs if _has_integer_weights(c)]
     found = [_kernel_of(c, *_weights_of(c.weight, program), program, target) for c in given]
     if target == "tflite":
         left = [c for c in convs if c.transposed and c.weight.op == "get_attr"]
+        left = [c for c in left if is_dequantize(c.input) and quantize_behind(c.node)]
         found += [_kernel_of(c, *_rounded_by_litert(c, program), program, target) for c in left]
     return found
+
+
+def int8_mac_share(program: fx.GraphModule) -> float:
+    """Share in [0, 1] of a Q/DQ program's convolutions, by multiplications, that are integer.
+
+    The files' own checks count alike; a converter may make more of them integer, and not fewer.
+    """
+    convs = _convolutions(program)
+    integer = [c for c in convs if _has_integer_weights(c) and is_dequantize(c.input)]
+    total = sum(c.macs for c in convs)
+    return sum(c.macs for c in integer) / total if total else 0.0
+
+
+def _convolutions(program: fx.GraphModule) -> list[Conv]:
+    """Every convolution; of those that do the same to the same tensor one, as converters merge."""
+    from pockethdr.export.aten import Conv, is_conv
+
+    found: dict[tuple[Any, ...], Conv] = {}
+    for conv in (Conv(node) for node in program.graph.nodes if is_conv(node)):
+        constants = (_identity(part, program) for part in (conv.weight, conv.bias))
+        found.setdefault((conv.input, *constants, str(conv.node.args[3:])), conv)
+    return list(found.values())
+
+
+def _identity(node: fx.Node | None, program: fx.GraphModule) -> Any:
+    """What tells a weight or bias from another: its values, unless they are computed."""
+    from pockethdr.export.rewrite import constant_of
+
+    if node is not None and "dequantize_per_channel" in str(node.target):
+        return tuple(_fingerprint(values) for values in _weights_of(node, program))
+    value = None if node is None else constant_of(node, program)
+    return node if value is None else _fingerprint(value.detach().numpy())
+
+
+def _has_integer_weights(conv: Conv) -> bool:
+    return "dequantize_per_channel" in str(conv.weight.target)
 
 
 def _rounded_by_litert(conv: Conv, program: fx.GraphModule) -> tuple[Array, Array]:
@@ -111,7 +149,7 @@ def _kernel_of(
     conv: Conv, weights: Array, scales: Array, program: fx.GraphModule, target: str
 ) -> Kernel:
     bias = None if conv.bias is None else _value(conv.bias, program).detach().numpy()
-    if "dequantize_per_tensor" not in str(conv.input.target):
+    if not is_dequantize(conv.input):
         return stored_kernel(conv.node.name, weights, scales, bias, "", target=target)
     scale, zero = (float(conv.input.args[1]), int(conv.input.args[2]))  # type: ignore[arg-type]
     steps = None
@@ -146,10 +184,6 @@ def _value(node: Any, program: fx.GraphModule) -> Tensor:
     value = constant_of(node, program)
     assert value is not None
     return value
-
-
-def _real(target: str) -> type[np.floating[Any]]:
-    return np.float16 if target == "coreml" else np.float32
 
 
 def _fingerprint(values: Array, *more: Any) -> str:

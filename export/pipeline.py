@@ -6,19 +6,20 @@ What an earlier run of the same settings left is not made again (`journal`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from pockethdr.calibration.calibration import Calibration
 from pockethdr.errors import ArtifactError, PocketError, Unavailable
 from pockethdr.export.context import context_example, split
-from pockethdr.export.imposed import given_of_program, imposed, is_readable
+from pockethdr.export.imposed import given_of, imposed, is_readable
 from pockethdr.export.journal import Journal, is_intact
+from pockethdr.export.kernels import int8_mac_share
 from pockethdr.export.lowering import Form
 from pockethdr.export.manifest import (
     MANIFEST_NAME,
@@ -182,11 +183,12 @@ class _Export:
         scheme = target.scheme.to_json() if integer else {}
         try:
             target.require()
-            program, share = self._program(target, precision)
+            program, account = self._program(target, precision)
             self.say(f"building {target.name} {precision}")
-            checks, context = self._parts(target, program, precision, name)
+            parts = self._parts(program, self.out / name)
+            checks, *_ = [_file(target, part, precision) for part in parts]
             if integer and is_readable(target.name):
-                checks |= self._read_back(target, program, name, context)
+                checks |= _read_back(target, parts)
         except Unavailable as missing:
             return Artifact(
                 target.name, precision, None, layout=target.layout, scheme=scheme,
@@ -195,40 +197,26 @@ class _Export:
         path = self.out / name
         return Artifact(
             target.name, precision, name, sha256_of(path), size_of(path),
-            target.layout, scheme, {**share, **checks}, context=context,
+            target.layout, scheme, {**account, **checks},
+            context=self._record(parts[1].path.name) if len(parts) > 1 else None,
         )  # fmt: skip
 
     def _program(self, target: Target, precision: str) -> tuple[fx.GraphModule, dict[str, Any]]:
-        """What is built, and for INT8 the account of what became integer."""
+        """What is built, and for INT8 the account of what stays float."""
         if precision != "int8":
             return self.materials.static.program, {}
         made = self.materials.quantized(target.scheme)
-        account = {"int8_mac_share": made.summary.int8_mac_share, "float": made.summary.floats}
-        return made.program, account
+        return made.program, {"float": made.summary.floats}
 
-    def _parts(
-        self, target: Target, program: fx.GraphModule, precision: str, name: str
-    ) -> tuple[dict[str, Any], FileRecord | None]:
-        """Build a program: as one file, or cut into what runs once a shot and the tiles."""
-        path, frames, cut = self.out / name, self.materials.frames, self.materials.cut
+    def _parts(self, program: fx.GraphModule, path: Path) -> list[_Part]:
+        """A program as one file, or cut in two: the tiles, and what runs once a shot."""
+        frames, cut = self.materials.frames, self.materials.cut
         if cut is None:
-            return target.build(program, frames, precision, path, overwrite=True), None
+            return [_Part(program, frames, path)]
         first, tile = split(program, cut.record)
         context = path.with_name(f"{path.stem}_context{path.suffix}")
-        target.build(first, frames, precision, context, overwrite=True)
-        inputs = (*frames, context_example(cut.record, self.settings.size))
-        checks = target.build(tile, inputs, precision, path, overwrite=True)
-        return checks, self._record(context.name)
-
-    def _read_back(
-        self, target: Target, program: fx.GraphModule, name: str, context: FileRecord | None
-    ) -> dict[str, Any]:
-        """What the converter was given, and what the file holds of it."""
-        given = given_of_program(program, target.name)
-        files = [self.out / name, *([self.out / context.file] if context else [])]
-        return {
-            "given": given.to_json(), "ranges": imposed(files, target.name, given).to_json()
-        }  # fmt: skip
+        example = context_example(cut.record, self.settings.size)
+        return [_Part(tile, (*frames, example), path), _Part(first, frames, context)]
 
     # ---- the record of it
 
@@ -268,6 +256,29 @@ class _Export:
 
     def _record(self, name: str) -> FileRecord:
         return FileRecord(name, sha256_of(self.out / name))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One file of an artifact: what it is made of, examples of its inputs, and where it goes."""
+
+    program: fx.GraphModule
+    inputs: tuple[Tensor, ...]
+    path: Path
+
+
+def _file(target: Target, part: _Part, precision: str) -> dict[str, Any]:
+    """Build one file; beside the share that it has in integers, the one it was to have."""
+    planned = {"planned_int8_mac_share": int8_mac_share(part.program)}
+    found = target.build(part.program, part.inputs, precision, part.path, overwrite=True)
+    return found | (planned if precision == "int8" else {})
+
+
+def _read_back(target: Target, parts: Sequence[_Part]) -> dict[str, Any]:
+    """What the converter was given, and what the files hold of it."""
+    given = given_of([part.program for part in parts], target.name)
+    found = imposed([part.path for part in parts], target.name, given)
+    return {"given": given.to_json(), "ranges": found.to_json()}
 
 
 def _buildable(target: Target) -> bool:

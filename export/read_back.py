@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pockethdr.export.kernels import Kernel, code, stored_kernel
+from pockethdr.export.codes import code
+from pockethdr.export.kernels import Kernel, stored_kernel
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,9 @@ def _of_onnx(artifact: Path) -> Stored:
 
 # ---- Core ML
 
+#: A constant of integers, its dequantize included.
+_CONSTANT = "constexpr_affine_dequantize"
+
 
 def _of_coreml(artifact: Path) -> Stored:
     import coremltools as ct
@@ -127,16 +131,22 @@ def _of_coreml(artifact: Path) -> Stored:
         file_weights_dir=model.weights_dir,
     )
     operations = program.functions["main"].operations
-    kernels = []
+    kernels, weights = [], set()
     for op in operations:
         weight = op.weight.op if op.op_type in ("conv", "conv_transpose") else None
-        if weight is not None and weight.op_type == "constexpr_affine_dequantize":
+        if weight is not None and weight.op_type == _CONSTANT:
+            weights.add(weight)
             parts = weight.quantized_data.val, weight.scale.val
             bias = None if op.bias is None else op.bias.val
             reads = _mil_code(op.x.op) if op.x.op.op_type == "dequantize" else ""
             kernels.append(stored_kernel(op.name, *parts, bias, reads, target="coreml"))
     pairs = [op for op in operations if op.op_type in ("quantize", "dequantize")]
-    return Stored(tuple(map(_mil_code, pairs)), tuple(kernels))
+    constants = [op for op in operations if op.op_type == _CONSTANT and op not in weights]
+    codes = [
+        *map(_mil_code, pairs),
+        *(code(c.scale.val, c.zero_point.val, "coreml") for c in constants),
+    ]
+    return Stored(tuple(codes), tuple(kernels))
 
 
 def _mil_code(op: Any) -> str:

@@ -154,6 +154,10 @@ def _shortfall(row: Row, thresholds: Thresholds, *, models: bool) -> str:
         return f"{name} gave no result"
     if row.foreign:
         return f"{name} holds {len(row.foreign)} scales or weights that were not given to it"
+    if row.missing:
+        return f"{name} lacks {len(row.missing)} scales or weights that were given to it"
+    if row.lacks_integers:
+        return f"{name} does less in integers than was planned"
     needed, found = thresholds.of(row.precision), row.psnr_mu_vs_reference
     if found >= needed:
         lost = -min(row.loss_mu_db or 0.0, row.loss_l_db or 0.0)

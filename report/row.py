@@ -62,8 +62,10 @@ class Row:
         latency_ms: p50, p90, p99 of one tile on this host's CPU.
         int8_mac_share: share in [0, 1] of the multiplications done on integers.
         undelegated_ops: what the runtime's fast path left over, as its check recorded it.
-        foreign: what the file holds that its converter was not given, a sentence each; None where
-            files of its kind do not tell, or nothing was imposed.
+        foreign, missing: what its files hold that their converter was not given, and what was
+            given that they do not hold; each a few words. None where files of its kind do not
+            tell, or nothing was imposed.
+        planned_int8_mac_share: the least that `int8_mac_share` was to be.
         arm: what emulated ARM kernels made of it (`runtime/arm.py`); None when not asked for.
     """
 
@@ -93,11 +95,24 @@ class Row:
     undelegated_ops: Any
     arm: dict[str, Any] | None = None
     foreign: tuple[str, ...] | None = None
+    missing: tuple[str, ...] | None = None
+    planned_int8_mac_share: float | None = None
 
     @property
     def name(self) -> str:
         """`tflite int8`: how people speak of it."""
         return f"{self.target} {self.precision}"
+
+    @property
+    def is_as_imposed(self) -> bool:
+        """Whether the artifact holds what it was given and nothing else, as far as files tell."""
+        return not (self.foreign or self.missing or self.lacks_integers)
+
+    @property
+    def lacks_integers(self) -> bool:
+        """Whether less of it is integer than was planned."""
+        planned, found = self.planned_int8_mac_share, self.int8_mac_share
+        return planned is not None and (found or 0.0) < planned - 1e-6
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -109,12 +124,9 @@ class Row:
         Raises:
             TypeError, KeyError: it is of another version.
         """
-        foreign = data.get("foreign")
-        tuples = {
-            "brackets": tuple(data["brackets"]),
-            "foreign": None if foreign is None else tuple(foreign),
-        }
-        return cls(**{**data, **tuples})
+        found = {field: data.get(field) for field in ("foreign", "missing")}
+        tuples = {name: None if value is None else tuple(value) for name, value in found.items()}
+        return cls(**{**data, **tuples, "brackets": tuple(data["brackets"])})
 
 
 def mean_of(details: Sequence[Detail], field: str) -> float | None:

@@ -52,8 +52,8 @@ def judge(row: Row, thresholds: Thresholds | None = None) -> bool | None:
     """Whether a row passes; None when this host could not run it.
 
     A row that was executed and has no figure failed: the artifact does not load, crashes, or
-    returns what is no image. So did one whose file holds other integers or scales than were
-    imposed, however good its picture.
+    returns what is no image. So did one whose files hold other integers or scales than were
+    imposed, or not all of them, however good its picture.
     """
     if not row.executed:
         return None
@@ -62,5 +62,5 @@ def judge(row: Row, thresholds: Thresholds | None = None) -> bool | None:
         measured is not None
         and measured >= bounds.of(row.precision)
         and bounds.holds_loss(row)
-        and not row.foreign
+        and row.is_as_imposed
     )

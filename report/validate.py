@@ -14,7 +14,7 @@ from typing import Any
 
 from pockethdr.brackets.read import find_brackets, read_bracket
 from pockethdr.errors import BracketError, PocketError, Unavailable
-from pockethdr.export.imposed import imposed_in
+from pockethdr.export.imposed import Imposed, imposed_in
 from pockethdr.export.manifest import Artifact, Manifest, read_manifest, write_bytes
 from pockethdr.report.crops import Crop
 from pockethdr.report.host import host
@@ -168,7 +168,7 @@ class _Trial:
     crops: list[Crop] = field(default_factory=list)
     latency: Latency | None = None
     untimed: str = ""
-    foreign: tuple[str, ...] | None = None
+    imposed: Imposed | None = None
     unread: str = ""
 
     @property
@@ -185,12 +185,11 @@ class _Trial:
         self.crops += [verdict.crop] if verdict.crop else []
 
     def read_back(self) -> None:
-        """Whether the file holds what its converter was given."""
+        """Whether the files hold what their converter was given."""
         if not self.details or self.failure:
             return
         try:
-            found = imposed_in(self.out, self.artifact)
-            self.foreign = None if found is None else found.foreign
+            self.imposed = imposed_in(self.out, self.artifact)
         except Unavailable as missing:
             self.unread = f"scales not read back: {missing.reason}; {missing.install}"
 
@@ -231,23 +230,41 @@ class _Trial:
             peak_memory_mb=self.latency.peak_memory_mb if self.latency else None,
             int8_mac_share=checks.get("int8_mac_share"),
             undelegated_ops=checks.get("undelegated"),
-            foreign=self.foreign,
+            foreign=self.imposed.foreign if self.imposed else None,
+            missing=self.imposed.missing if self.imposed else None,
+            planned_int8_mac_share=checks.get("planned_int8_mac_share"),
         )
-        return replace(unjudged, passed=judge(unjudged, thresholds))
+        reason = _joined(unjudged.reason, *_amiss(unjudged))
+        return replace(unjudged, reason=reason, passed=judge(unjudged, thresholds))
 
     def _path(self) -> Path:
         return self.out / str(self.artifact.file)
 
     def _reason(self) -> str:
         notes = [self.unavailable, self.failure, self.untimed, self.unread]
-        if self.foreign:
-            more = f" and {len(self.foreign) - 1} more" * (len(self.foreign) > 1)
-            notes.append(f"not as imposed: {self.foreign[0]}{more}")
         if self.details and not any(detail.psnr_mu is not None for detail in self.details):
             notes.append("no ground truth")
         if self.details and all(detail.identical for detail in self.details):
             notes.append("identical to the reference (written as 200 dB)")
-        return "; ".join(note for note in notes if note)
+        return _joined(*notes)
+
+
+def _amiss(row: Row) -> list[str]:
+    """In what a row is not as imposed."""
+    lists = {"not as imposed": row.foreign, "missing": row.missing}
+    notes = [
+        f"{what}: {found[0]}{f' and {len(found) - 1} more' * (len(found) > 1)}"
+        for what, found in lists.items()
+        if found
+    ]
+    if row.lacks_integers:
+        share, planned = row.int8_mac_share or 0.0, row.planned_int8_mac_share or 0.0
+        notes.append(f"{share:.1%} of the multiplications integer where {planned:.1%} were planned")
+    return notes
+
+
+def _joined(*notes: str) -> str:
+    return "; ".join(note for note in notes if note)
 
 
 def _percentiles(latency: Latency | None) -> dict[str, float] | None:

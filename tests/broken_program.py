@@ -8,7 +8,7 @@ import torch
 from torch import fx
 
 from pockethdr.export.aten import Conv, is_conv
-from pockethdr.export.rewrite import constant_of
+from pockethdr.export.rewrite import add_constant, constant_of
 
 
 def with_scaled_weights(program: fx.GraphModule, factor: float) -> fx.GraphModule:
@@ -59,3 +59,40 @@ def with_biases_off(program: fx.GraphModule) -> fx.GraphModule:
         with torch.no_grad():
             value.add_(1e-3)
     return broken
+
+
+def with_convolution_float(program: fx.GraphModule, name: str) -> fx.GraphModule:
+    """An integer convolution reads float weights, and its input without a pair."""
+    broken = copy.deepcopy(program)
+    conv = Conv(next(n for n in broken.graph.nodes if n.name == name))
+    weight = conv.weight.args[0]
+    with broken.graph.inserting_before(conv.node):
+        if weight.op == "get_attr" and constant_of(weight, broken).dtype == torch.int8:
+            codes, *stored_as = conv.weight.args
+            scale, zero = (constant_of(part, broken) for part in stored_as[:2])
+            real = torch.ops.quantized_decomposed.dequantize_per_channel.default(
+                constant_of(codes, broken), scale, zero, *stored_as[2:]
+            )
+            weight = add_constant(broken, "left_float", real)
+            weight.meta["val"] = conv.weight.meta["val"]
+        else:
+            weight = weight.args[0]
+    conv.node.replace_input_with(conv.weight, weight)
+    conv.node.replace_input_with(conv.input, conv.input.args[0].args[0])
+    return _settled(broken)
+
+
+def without_pair_behind(program: fx.GraphModule, name: str) -> fx.GraphModule:
+    """The quantize and dequantize that read `name` are dropped, and their code forgotten."""
+    broken = copy.deepcopy(program)
+    value = next(n for n in broken.graph.nodes if n.name == name)
+    (stored,) = value.users
+    (real,) = stored.users
+    real.replace_all_uses_with(value)
+    return _settled(broken)
+
+
+def _settled(program: fx.GraphModule) -> fx.GraphModule:
+    program.graph.eliminate_dead_code()
+    program.recompile()
+    return program

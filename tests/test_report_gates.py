@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from broken_program import with_scaled_weights
+from broken_program import with_convolution_float, with_scaled_weights
 
 from pockethdr.errors import PocketError
 from pockethdr.export.manifest import Artifact, read_manifest, sha256_of, size_of, write_manifest
@@ -145,35 +145,61 @@ def test_what_is_broken_does_not(rows: dict[str, Row], name: str) -> None:
 
 def test_a_scale_that_nothing_else_would_find(rows: dict[str, Row]) -> None:
     """All 23 kernels are named, and without them this artifact would pass."""
-    assert rows["good"].foreign == ()
+    assert (rows["good"].foreign, rows["good"].missing) == ((), ())
+    assert not rows["good"].lacks_integers
     assert len(rows["scaled"].foreign or ()) == 23
     assert "not as imposed" in rows["scaled"].reason
-    assert judge(replace(rows["scaled"], foreign=())) is True
+    assert len(rows["scaled"].missing or ()) == 23
+    assert judge(replace(rows["scaled"], foreign=(), missing=())) is True
 
 
-def test_a_converter_that_scales_weights_by_its_own(
+@pytest.fixture
+def judged_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In each format whose files tell it: caught where it is exported, and failed by `validate`."""
-    real = Target.build
+) -> Callable[[Callable[[Any], Any]], list[tuple[Artifact, Row]]]:
+    """A small network, exported by converters that get it changed, in each format that tells."""
 
-    def careless(self: Target, program: Any, *args: Any, **options: Any) -> dict[str, Any]:
-        return real(self, with_scaled_weights(program, 1.02), *args, **options)
+    def judged(change: Callable[[Any], Any]) -> list[tuple[Artifact, Row]]:
+        real = Target.build
 
-    monkeypatch.setattr(Target, "build", careless)
-    monkeypatch.setattr(validate_module, "measure_artifact", _untimed)
-    (tmp_path / "small.py").write_text(SMALL)
-    loaded = load_model(f"{tmp_path / 'small.py'}:factory", domain="raw")
-    manifest = export_model(
-        loaded, targets=READERS, precisions=["int8"], bracket_folders=[SAMPLE],
-        out=tmp_path / "out", size=(48, 48), recipe=named_recipe("hdr-ends"), patches=1,
-    )  # fmt: skip
-    for artifact, row in zip(
-        manifest.artifacts, validate_module.validate(tmp_path / "out", [SAMPLE]), strict=True
-    ):
+        def careless(self: Target, program: Any, *args: Any, **options: Any) -> dict[str, Any]:
+            return real(self, change(program), *args, **options)
+
+        monkeypatch.setattr(Target, "build", careless)
+        monkeypatch.setattr(validate_module, "measure_artifact", _untimed)
+        (tmp_path / "small.py").write_text(SMALL)
+        loaded = load_model(f"{tmp_path / 'small.py'}:factory", domain="raw")
+        manifest = export_model(
+            loaded, targets=READERS, precisions=["int8"], bracket_folders=[SAMPLE],
+            out=tmp_path / "out", size=(48, 48), recipe=named_recipe("hdr-ends"), patches=1,
+        )  # fmt: skip
+        rows = validate_module.validate(tmp_path / "out", [SAMPLE])
+        assert all(row.executed for row in rows)
+        return list(zip(manifest.artifacts, rows, strict=True))
+
+    return judged
+
+
+def test_a_converter_that_scales_weights_by_its_own(judged_small: Any) -> None:
+    """Caught where it is exported, and failed by `validate`."""
+    for artifact, row in judged_small(lambda program: with_scaled_weights(program, 1.02)):
         assert len(artifact.checks["ranges"]["foreign"]) == 2
-        assert row.executed
         assert row.passed is False
         assert row.foreign == tuple(artifact.checks["ranges"]["foreign"])
         assert all("other scales" in f or "other weights" in f for f in row.foreign)
-        assert judge(replace(row, foreign=())) is True, row
+        assert judge(replace(row, foreign=(), missing=())) is True, row
+
+
+def test_a_converter_that_leaves_a_convolution_float(judged_small: Any) -> None:
+    """Its picture is better for it. What is missing fails it, and so does the share alone."""
+    for artifact, row in judged_small(lambda p: with_convolution_float(p, "conv2d_2")):
+        assert row.passed is False
+        assert row.missing == tuple(artifact.checks["ranges"]["missing"])
+        assert "conv2d_2" in row.missing
+        assert "missing: " in row.reason
+        assert row.lacks_integers
+        assert "integer where" in row.reason
+        known = replace(row, foreign=(), planned_int8_mac_share=None)
+        assert judge(known) is False
+        assert judge(replace(known, missing=())) is True, row
+        assert judge(replace(row, foreign=(), missing=())) is False

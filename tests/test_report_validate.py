@@ -111,7 +111,8 @@ def test_the_figures_are_those_of_a_plain_comparison(
 
 def test_row_has_the_fields_that_were_promised() -> None:
     names = [f.name for f in fields(Row)]
-    assert [n for n in names if n not in ("loss_l_db", "arm", "foreign")] == ISSUE_FIELDS.split()
+    more = ("loss_l_db", "arm", "foreign", "missing", "planned_int8_mac_share")
+    assert [n for n in names if n not in more] == ISSUE_FIELDS.split()
 
 
 def test_json_holds_rows_details_host_and_bounds(
@@ -238,8 +239,20 @@ def test_judging_again_by_other_bounds() -> None:
     assert judge(replace(row, loss_l_db=-0.4), Thresholds(loss=0.1)) is False
     assert judge(replace(row, foreign=())) is True
     assert judge(replace(row, foreign=("conv: other scales",))) is False
+    assert judge(replace(row, missing=("conv",))) is False
+    assert judge(replace(row, int8_mac_share=0.5, planned_int8_mac_share=0.5)) is True
+    assert judge(replace(row, int8_mac_share=0.4, planned_int8_mac_share=0.5)) is False
+    assert judge(replace(row, int8_mac_share=None, planned_int8_mac_share=0.5)) is False
     with pytest.raises(PocketError, match="no threshold for 'int4'"):
         judge(replace(row, precision="int4"))
+
+
+def test_a_row_of_an_older_report_is_read_and_judged() -> None:
+    row = a_row(psnr_mu_vs_reference=45.0, precision="int8", int8_mac_share=0.5, foreign=("conv",))
+    younger = ("missing", "planned_int8_mac_share")
+    older = {name: value for name, value in row.to_json().items() if name not in younger}
+    assert Row.from_json(older) == row
+    assert judge(Row.from_json({**older, "foreign": None})) is True
 
 
 def test_identical_images_are_a_finite_figure() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from pockethdr.errors import ArtifactError
-from pockethdr.export.imposed import codes_of_program
+from pockethdr.export.codes import codes_of_program
 from pockethdr.export.placement import is_move, operations
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import RECIPES

@@ -86,6 +86,7 @@ def write_chosen(chosen: Chosen, out: Path) -> None:
 def _outcome(artifact: Artifact) -> str:
     if artifact.file is None:
         return f"skipped: {artifact.skipped}"
-    foreign = artifact.checks.get("ranges", {}).get("foreign")
-    wrong = f"; NOT as imposed: {foreign[0]}, …" if foreign else ""
+    ranges = artifact.checks.get("ranges", {})
+    amiss = {"NOT as imposed": ranges.get("foreign"), "MISSING": ranges.get("missing")}
+    wrong = "".join(f"; {what}: {found[0]}, …" for what, found in amiss.items() if found)
     return f"{artifact.file} ({(artifact.size_bytes or 0) / 1024:.0f} KiB){wrong}"
