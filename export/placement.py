@@ -46,47 +46,25 @@ class Placement:
     floats: dict[fx.Node, str]
 
 
-def placement(
-    program: fx.GraphModule,
-    recipe: Recipe,
-    *,
-    only_convolutions: bool,
-    transposed: bool,
-    float_joins: bool = True,
-) -> Placement:
+def placement_for(program: fx.GraphModule, recipe: Recipe, scheme: Scheme) -> Placement:
     """Decide for every operation of `program` whether it runs on integers.
 
     Args:
         program: traced program; constants are `get_attr` nodes.
         recipe: what the user wants float.
-        only_convolutions: no other operation runs on integers.
-        transposed: transposed convolutions may run on integers.
-        float_joins: a join may be float although an operand is integer.
+        scheme: what the target can have integer.
     """
     reasons = _reasons_of_recipe(program, recipe)
     for node in operations(program):
-        reason = _reason_of_kind(node, program, only_convolutions)
-        if reason is None and is_conv(node) and Conv(node).transposed and not transposed:
-            reason = "this target has no integer transposed convolution"
+        reason = _reason_of_kind(node, program, scheme)
         if node not in reasons and reason is not None:
             reasons[node] = reason
         if node not in reasons and _reads_only_floats(node, reasons):
             reasons[node] = "reads only float values"
-    if not float_joins:
+    if not scheme.float_joins:
         _make_joins_integer(program, reasons)
     integer = tuple(node for node in operations(program) if node not in reasons)
     return Placement(integer, reasons)
-
-
-def placement_for(program: fx.GraphModule, recipe: Recipe, scheme: Scheme) -> Placement:
-    """`placement` as a target's scheme wants it."""
-    return placement(
-        program,
-        recipe,
-        only_convolutions=scheme.placement == "inputs",
-        transposed=scheme.transposed,
-        float_joins=scheme.float_joins,
-    )
 
 
 def operations(program: fx.GraphModule) -> list[fx.Node]:
@@ -193,12 +171,12 @@ def _pixels(shape: tuple[int, ...]) -> int:
     return math.prod(shape[2:]) if len(shape) == 4 else 1
 
 
-def _reason_of_kind(node: fx.Node, program: fx.GraphModule, only_convolutions: bool) -> str | None:
+def _reason_of_kind(node: fx.Node, program: fx.GraphModule, scheme: Scheme) -> str | None:
     """Why no integer kernel exists for `node`, or None."""
     kind = kind_of(node)
     if is_conv(node):
-        return _reason_of_convolution(Conv(node), program)
-    if only_convolutions:
+        return _reason_of_convolution(Conv(node), program, scheme)
+    if scheme.placement == "inputs":
         return "the scheme quantises the inputs of convolutions only"
     if kind not in INTEGER or not shape_of(node):
         return f"no integer kernel for {kind}"
@@ -211,11 +189,13 @@ def _is_square(node: fx.Node) -> bool:
     return len(node.args) >= 2 and node.args[0] is node.args[1]
 
 
-def _reason_of_convolution(conv: Conv, program: fx.GraphModule) -> str | None:
+def _reason_of_convolution(conv: Conv, program: fx.GraphModule, scheme: Scheme) -> str | None:
     if constant_of(conv.weight, program) is None:
         return "its weight is computed at run time"
     if conv.transposed and conv.groups > 1:
         return "a grouped transposed convolution has no per-channel weight axis"
+    if conv.transposed and not scheme.transposed:
+        return "this target has no integer transposed convolution"
     return None
 
 

@@ -1,22 +1,19 @@
 """Write integer arithmetic into a program: quantize/dequantize pairs around what runs on integers.
 
-A value x with range [low, high] becomes s·(clamp(round(x / s) + z, −128, 127) − z), one scale s and
-zero-point z per tensor; a convolution's weight the same with z = 0 and one s per output channel
-(Jacob et al., CVPR 2018). Each target's converter turns the pairs around an operation into its own
-integer kernel, so that one program and one set of ranges serve all of them.
+One scale and zero-point per tensor (`qparams`), one scale per output channel of a convolution's
+weight (`weight_rounding`): Jacob et al., CVPR 2018. Each target's converter turns the pairs around
+an operation into its own integer kernel, so that one program and one set of ranges serve all.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx
 
-from pockethdr.errors import PocketError
 from pockethdr.export.aten import Conv, is_conv
 from pockethdr.export.placement import (
     FUSED,
@@ -28,17 +25,14 @@ from pockethdr.export.placement import (
     operations,
     placement_for,
 )
+from pockethdr.export.qparams import QMAX, QMIN, Params, SharedRanges, params_of
 from pockethdr.export.recipe import Recipe
 from pockethdr.export.rewrite import add_constant, constant_of, drop_unused_constants
 from pockethdr.export.scheme import Scheme
+from pockethdr.export.weight_rounding import weight_scales
 
-QMIN, QMAX = -128, 127
 #: `meta` of an activation's dequantize: the names of the values that share its range.
 RANGE_OF = "pockethdr_range_of"
-
-
-class RangeError(PocketError):
-    """A calibrated range is missing or is not one."""
 
 
 @dataclass(frozen=True)
@@ -56,25 +50,6 @@ class Quantized:
 
     program: fx.GraphModule
     summary: Summary
-
-
-@dataclass(frozen=True)
-class Params:
-    """Scale and zero-point of one tensor; `of` names the values whose range they stand for.
-
-    `of` is empty where the range is the kernel's own, or a constant's.
-    """
-
-    scale: float
-    zero: int
-    of: frozenset[str] = field(default=frozenset(), compare=False)
-
-
-#: Integer kernels of these give a fixed output scale, the whole range of the function.
-FIXED = {
-    "aten.tanh": (Params(1 / 128, 0), Params(1 / 127, 0)),
-    "aten.sigmoid": (Params(1 / 256, -128), Params(1 / 127, 0)),
-}
 
 
 def quantized(
@@ -98,23 +73,13 @@ def quantized(
     program = copy.deepcopy(program)
     placed = placement_for(program, recipe, scheme)
     summary = _summary(program, placed)
-    _Writer(program, placed, _Ranges(ranges, recipe, scheme), recipe, scheme).write()
+    shared = SharedRanges(ranges, margin=recipe.margin, symmetric=scheme.symmetric)
+    _Writer(program, placed, shared, recipe, scheme).write()
     program.graph.eliminate_dead_code()
     drop_unused_constants(program)
     program.graph.lint()
     program.recompile()
     return Quantized(program, summary)
-
-
-def params_of(low: float, high: float, *, symmetric: bool) -> Params:
-    """Scale and zero-point of a range, widened to hold 0 so that zero padding is exact."""
-    low, high = min(low, 0.0), max(high, 0.0)
-    if low == high:
-        return Params(1 / 255, 0)
-    if symmetric:
-        return Params(max(-low, high) / QMAX, 0)
-    scale = (high - low) / (QMAX - QMIN)
-    return Params(scale, max(QMIN, min(QMAX, round(QMIN - low / scale))))
 
 
 def _register_ops() -> None:
@@ -132,64 +97,6 @@ def _summary(program: fx.GraphModule, placed: Placement) -> Summary:
     )
 
 
-class _Ranges:
-    """The parameters of each value: its own range, or the one it shares."""
-
-    def __init__(
-        self, ranges: Mapping[str, tuple[float, float]], recipe: Recipe, scheme: Scheme
-    ) -> None:
-        self.ranges, self.margin, self.symmetric = ranges, recipe.margin, scheme.symmetric
-        self.group: dict[fx.Node, fx.Node] = {}
-        self.members: dict[fx.Node, list[fx.Node]] = {}
-
-    def fixed(self, node: fx.Node) -> Params | None:
-        """The kernel's own output parameters, for the node or any in its group."""
-        for member in self._members_of(node):
-            if kind_of(member) in FIXED:
-                return FIXED[kind_of(member)][self.symmetric]
-        return None
-
-    def share(self, node: fx.Node, other: fx.Node) -> None:
-        """Give two values one range."""
-        into, gone = self._root(node), self._root(other)
-        if into is not gone:
-            members = self._members_of(into) + self._members_of(gone)
-            self.members[into] = members
-            self.group.update(dict.fromkeys(members, into))
-
-    def params(self, node: fx.Node) -> Params:
-        fixed = self.fixed(node)
-        if fixed is not None:
-            return fixed
-        members = self._members_of(node)
-        bounds = [self._range(member) for member in members]
-        low, high = min(b[0] for b in bounds), max(b[1] for b in bounds)
-        found = params_of(low * self.margin, high * self.margin, symmetric=self.symmetric)
-        return replace(found, of=frozenset(member.name for member in members))
-
-    def _root(self, node: fx.Node) -> fx.Node:
-        return self.group.get(node, node)
-
-    def _members_of(self, node: fx.Node) -> list[fx.Node]:
-        return self.members.get(self._root(node), [node])
-
-    def _range(self, node: fx.Node) -> tuple[float, float]:
-        if node.name not in self.ranges:
-            raise RangeError(
-                f"no calibrated range for `{node.name}` ({kind_of(node)})",
-                expected="one range for every value that becomes INT8",
-                fix="calibrate this very network and size again",
-            )
-        low, high = self.ranges[node.name]
-        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-            raise RangeError(
-                f"range of `{node.name}` is [{low}, {high}]",
-                expected="two finite numbers, the lower first",
-                fix="calibrate again; a NaN here comes from the weights or a bracket",
-            )
-        return low, high
-
-
 class _Writer:
     """Inserts the pairs; one per value and distinct parameters."""
 
@@ -197,7 +104,7 @@ class _Writer:
         self,
         program: fx.GraphModule,
         placed: Placement,
-        ranges: _Ranges,
+        ranges: SharedRanges,
         recipe: Recipe,
         scheme: Scheme,
     ) -> None:
@@ -323,53 +230,6 @@ class _Writer:
                 stored = graph.call_function(ops.quantize_per_channel.default, (weight, *args))
             real = graph.call_function(ops.dequantize_per_channel.default, (stored, *args))
         return _described(stored, real, weight)
-
-
-def with_rounded_weights(program: fx.GraphModule) -> fx.GraphModule:
-    """A copy of a quantised program whose weights hold what is left of them once rounded.
-
-    It computes the same. A converter that divides by scales otherwise breaks ties otherwise, and
-    here finds none.
-    """
-    program, ops = copy.deepcopy(program), torch.ops.quantized_decomposed
-    for node in list(program.graph.nodes):
-        if node.target is ops.quantize_per_channel.default:
-            weight, *stored_as = node.args
-            scale, zero = (constant_of(part, program) for part in stored_as[:2])
-            given = (scale, zero, *stored_as[2:])
-            codes = ops.quantize_per_channel.default(constant_of(weight, program), *given)
-            settled = ops.dequantize_per_channel.default(codes, *given)
-            with program.graph.inserting_before(node):
-                rounded = add_constant(program, f"{node.name}_rounded", settled)
-            node.replace_input_with(weight, rounded)
-    drop_unused_constants(program)
-    program.recompile()
-    return program
-
-
-def weight_scales(weight: Tensor, axis: int, *, method: str) -> Tensor:
-    """One scale per index of `axis`, so that the weights of that channel span ±127.
-
-    `mse` clips each channel where the squared rounding error is least. A channel of zeros, or one
-    far smaller than the rest, gets a floor: its bias in units of scale must fit 32 bits.
-    """
-    rows = weight.detach().movedim(axis, 0).flatten(1).double()
-    full = rows.abs().amax(1)
-    full = full.clamp_min(max(float(full.max()) * 1e-4, 1e-8))
-    if method == "mse":
-        full = _least_error(rows, full)
-    return (full / 127).float()
-
-
-def _least_error(rows: Tensor, full: Tensor) -> Tensor:
-    best, error = full, torch.full_like(full, torch.inf)
-    for factor in torch.linspace(0.6, 1.0, 41).tolist():
-        scale = (full * factor / 127)[:, None]
-        codes = (rows / scale).round().clamp(-127, 127)
-        now = (codes * scale - rows).square().sum(1)
-        best = torch.where(now < error, full * factor, best)
-        error = torch.minimum(now, error)
-    return best
 
 
 def _described(stored: fx.Node, real: fx.Node, like: fx.Node) -> fx.Node:

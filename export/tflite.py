@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, fx
 
 from pockethdr.export.manifest import write_bytes
-from pockethdr.export.quantize import with_rounded_weights
 from pockethdr.export.quiet import quiet
 from pockethdr.export.targets import OUTPUT_NAME, TargetError, input_names
+from pockethdr.export.weight_rounding import with_rounded_weights
 
 
 def build(

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from pockethdr.export.fake_quant import LearnedRange, learned_ranges, trainable
-from pockethdr.export.quantize import params_of, quantized
+from pockethdr.export.qparams import params_of
+from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import RECIPES
 from pockethdr.export.targets import LITERT_INT8
 

@@ -12,14 +12,8 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from pockethdr.export.quantize import (
-    Params,
-    Quantized,
-    RangeError,
-    params_of,
-    quantized,
-    weight_scales,
-)
+from pockethdr.export.qparams import RangeError
+from pockethdr.export.quantize import Quantized, quantized
 from pockethdr.export.recipe import RECIPES, Recipe
 from pockethdr.export.scheme import Scheme
 from pockethdr.export.targets import COREML_INT8, LITERT_INT8, ONNX_INT8, TARGETS, TENSORRT_INT8
@@ -177,42 +171,6 @@ def test_the_given_program_is_left_alone() -> None:
     code = program.code
     quantized(program, nets.ranges_of(program), HDR, COREML_INT8)
     assert program.code == code
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "symmetric", "expected"),
-    [
-        (-1.0, 1.55, False, Params(0.01, -28)),
-        (0.5, 2.55, False, Params(0.01, -128)),
-        (-2.55, -1.0, False, Params(0.01, 127)),
-        (-0.5, 1.27, True, Params(0.01, 0)),
-        (-1.27, 0.0, True, Params(0.01, 0)),
-        (0.0, 0.0, False, Params(1 / 255, 0)),
-    ],
-)
-def test_scale_and_zero_point(low: float, high: float, symmetric: bool, expected: Params) -> None:
-    params = params_of(low, high, symmetric=symmetric)
-    assert params.scale == pytest.approx(expected.scale)
-    assert params.zero == expected.zero
-
-
-def test_clipping_weights_by_squared_error_is_no_worse() -> None:
-    weight = torch.randn(4, 64, 3, 3, generator=torch.Generator().manual_seed(0)) * 0.01
-    weight[:, 0, 0, 0] = 0.06  # one weight just outside the others
-
-    def error(method: str) -> float:
-        scale = weight_scales(weight, 0, method=method)[:, None, None, None]
-        return float(((weight / scale).round().clamp(-127, 127) * scale - weight).square().sum())
-
-    assert error("mse") < error("minmax")
-
-
-def test_a_channel_of_zeros_has_a_scale() -> None:
-    weight = torch.zeros(2, 3, 1, 1)
-    weight[0] = 1.0
-    scales = weight_scales(weight, 0, method="minmax")
-    assert scales[0] == pytest.approx(1 / 127)
-    assert scales[1] > 1e-7
 
 
 class _Joined(nn.Module):

@@ -1,0 +1,57 @@
+"""How weights become integers: a scale for each output channel, zero-point 0, codes within ±127."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, fx
+
+from pockethdr.export.rewrite import add_constant, constant_of, drop_unused_constants
+
+
+def weight_scales(weight: Tensor, axis: int, *, method: str) -> Tensor:
+    """One scale per index of `axis`, so that the weights of that channel span ±127.
+
+    `mse` clips each channel where the squared rounding error is least. A channel of zeros, or one
+    far smaller than the rest, gets a floor: its bias in units of scale must fit 32 bits.
+    """
+    rows = weight.detach().movedim(axis, 0).flatten(1).double()
+    full = rows.abs().amax(1)
+    full = full.clamp_min(max(float(full.max()) * 1e-4, 1e-8))
+    if method == "mse":
+        full = _least_error(rows, full)
+    return (full / 127).float()
+
+
+def with_rounded_weights(program: fx.GraphModule) -> fx.GraphModule:
+    """A copy of a quantised program whose weights hold what is left of them once rounded.
+
+    It computes the same. A converter that divides by scales otherwise breaks ties otherwise, and
+    here finds none.
+    """
+    program, ops = copy.deepcopy(program), torch.ops.quantized_decomposed
+    for node in list(program.graph.nodes):
+        if node.target is ops.quantize_per_channel.default:
+            weight, *stored_as = node.args
+            scale, zero = (constant_of(part, program) for part in stored_as[:2])
+            given = (scale, zero, *stored_as[2:])
+            codes = ops.quantize_per_channel.default(constant_of(weight, program), *given)
+            settled = ops.dequantize_per_channel.default(codes, *given)
+            with program.graph.inserting_before(node):
+                rounded = add_constant(program, f"{node.name}_rounded", settled)
+            node.replace_input_with(weight, rounded)
+    drop_unused_constants(program)
+    program.recompile()
+    return program
+
+
+def _least_error(rows: Tensor, full: Tensor) -> Tensor:
+    best, error = full, torch.full_like(full, torch.inf)
+    for factor in torch.linspace(0.6, 1.0, 41).tolist():
+        scale = (full * factor / 127)[:, None]
+        codes = (rows / scale).round().clamp(-127, 127)
+        now = (codes * scale - rows).square().sum(1)
+        best = torch.where(now < error, full * factor, best)
+        error = torch.minimum(now, error)
+    return best
