@@ -85,8 +85,6 @@ class Calibration:
         method: str,
         *,
         methods: Mapping[str, str] | None = None,
-        percentile: float = 99.99,
-        bits: int = 8,
         symmetric: bool = False,
     ) -> dict[str, Range]:
         """Node name → range, for every tensor; see `pockethdr.calibration.ranges`.
@@ -105,18 +103,9 @@ class Calibration:
                 expected="a recipe whose `methods` were chosen for this network",
                 fix="export with --method auto, or take `methods` out of the recipe",
             )
-        settings = {"percentile": percentile, "bits": bits, "symmetric": symmetric}
         return {
-            name: range_of(histogram, own.get(name, method), **settings)  # type: ignore[arg-type]
+            name: range_of(histogram, own.get(name, method), symmetric=symmetric)
             for name, histogram in self.tensors.items()
-        }
-
-    def clipped(self, ranges: Mapping[str, Range]) -> dict[str, float]:
-        """Node name → share of its calibration values, in [0, 1], outside its range."""
-        return {
-            name: self.tensors[name].share_outside(chosen.low, chosen.high)
-            for name, chosen in ranges.items()
-            if name in self.tensors
         }
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:

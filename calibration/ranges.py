@@ -3,7 +3,7 @@
 A range always includes zero, so that padding and ReLU stay exact, and is never empty.
 
 minmax      All that was seen.
-percentile  Each tail keeps `percentile` % of the values: Wu et al., "Integer Quantization for Deep
+percentile  Each tail keeps 99.99 % of the values: Wu et al., "Integer Quantization for Deep
             Learning Inference" (arXiv:2004.09602), §4.3; for asymmetric ranges tail by tail.
 mse         Least mean squared error of quantise-dequantise: Nagel et al., "A White Paper on Neural
             Network Quantization" (arXiv:2106.08295), §3.1, eq. 2.31. The error within a bin is
@@ -24,6 +24,10 @@ import numpy as np
 from pockethdr.calibration.histogram import Histogram
 from pockethdr.errors import PocketError
 
+#: Levels are 2^BITS, of symmetric ranges one fewer.
+BITS = 8
+#: Share of the values within a tail's end; `percentile` only.
+KEPT = 0.9999
 #: Narrower tensors count as all zero: 8 bits of them would be finer than the grid's 2^-24.
 SMALLEST_WIDTH = 2.0**-16
 
@@ -48,36 +52,24 @@ class Range(_Ends):
             raise ValueError(f"a range {low}..{high} must include zero and be wider")
         return super().__new__(cls, float(low), float(high))
 
-    def scaled(self, factor: float) -> Range:
-        """The range with both ends times `factor`."""
-        return Range(self.low * factor, self.high * factor)
 
-
-def range_of(
-    histogram: Histogram,
-    method: str,
-    *,
-    percentile: float = 99.99,
-    bits: int = 8,
-    symmetric: bool = False,
-) -> Range:
+def range_of(histogram: Histogram, method: str, *, symmetric: bool = False) -> Range:
     """The range of one tensor.
 
     Args:
         histogram: what was seen of it.
         method: a key of `METHODS`.
-        percentile: share in % that each tail keeps; `percentile` only.
-        bits: levels are 2^bits; `mse` and `entropy` only.
-        symmetric: low == -high, with 2^bits - 1 levels.
+        symmetric: low == -high.
 
     Raises:
-        PocketError: an unknown method, or a setting out of its bounds.
+        PocketError: an unknown method.
     """
-    _check(method, percentile, bits)
+    if method not in METHODS:
+        raise PocketError(f"unknown calibration method {method!r}", expected=", ".join(METHODS))
     low, high = min(histogram.min, 0.0), max(histogram.max, 0.0)
     if not high - low > SMALLEST_WIDTH:
         return Range(-1.0, 1.0) if symmetric else Range(0.0, 1.0)
-    settings = _Settings(percentile / 100, bits, symmetric, low, high)
+    settings = _Settings(symmetric, low, high)
     low, high = METHODS[method](histogram, settings)
     if symmetric:
         low, high = -max(-low, high), max(-low, high)
@@ -87,8 +79,6 @@ def range_of(
 
 @dataclass(frozen=True)
 class _Settings:
-    keep: float
-    bits: int
     symmetric: bool
     low: float  # the exact minimum, at most 0
     high: float  # the exact maximum, at least 0
@@ -107,7 +97,7 @@ def _percentile(histogram: Histogram, settings: _Settings) -> tuple[float, float
     # Both ends of each filled bin: between two of them lies no value to cut at.
     values = np.stack([edges[filled], edges[filled + 1]], axis=1).ravel()
     shares = np.stack([cumulative[filled], cumulative[filled + 1]], axis=1).ravel()
-    low, high = np.interp([1 - settings.keep, settings.keep], shares, values)
+    low, high = np.interp([1 - KEPT, KEPT], shares, values)
     return min(low, 0.0), max(high, 0.0)
 
 
@@ -117,12 +107,12 @@ def _percentile_of_magnitude(histogram: Histogram, settings: _Settings) -> tuple
     for _ in range(60):  # bisection; the share outside falls as the range grows
         middle = (low + high) / 2
         outside = histogram.share_outside(-middle, middle)
-        low, high = (middle, high) if outside > 1 - settings.keep else (low, middle)
+        low, high = (middle, high) if outside > 1 - KEPT else (low, middle)
     return -high, high
 
 
 def _mse(histogram: Histogram, settings: _Settings) -> tuple[float, float]:
-    levels = 2**settings.bits - (2 if settings.symmetric else 1)
+    levels = 2**BITS - (2 if settings.symmetric else 1)
     error = _QuantisationError(histogram, levels)
     if settings.symmetric:
         reach = max(-settings.low, settings.high)
@@ -186,7 +176,7 @@ def _entropy(histogram: Histogram, settings: _Settings) -> tuple[float, float]:
     counts = np.diff(histogram.inside(-edges, edges))
     counts[0] = counts[1]
     one_sided = not settings.symmetric and (settings.low == 0 or settings.high == 0)
-    levels = 2**settings.bits if one_sided else 2 ** (settings.bits - 1)
+    levels = 2**BITS if one_sided else 2 ** (BITS - 1)
     candidates = range(levels, _ENTROPY_BINS + 1, max(1, _ENTROPY_BINS // 128))
     best = min(candidates, key=lambda bins: _divergence(counts, bins, levels))
     end = float(edges[best])
@@ -218,12 +208,3 @@ METHODS: dict[str, Callable[[Histogram, _Settings], tuple[float, float]]] = {
     "mse": _mse,
     "entropy": _entropy,
 }
-
-
-def _check(method: str, percentile: float, bits: int) -> None:
-    if method not in METHODS:
-        raise PocketError(f"unknown calibration method {method!r}", expected=", ".join(METHODS))
-    if not 50 < percentile <= 100:
-        raise PocketError(f"percentile {percentile}", expected="above 50, at most 100")
-    if not 2 <= bits <= 16:
-        raise PocketError(f"{bits} bits", expected="2 to 16")

@@ -39,11 +39,10 @@ class Target:
 
     Attributes:
         name: as in `--targets`.
-        suffix: of the artifact, which is a folder when `is_folder`.
+        suffix: of the artifact, which is a folder for Core ML.
         precisions: what it can be built at.
         layout: of the artifact's inputs and output.
         scheme: how its INT8 program is written.
-        lowering: the static form of dynamic convolutions that measured fastest.
         needs: (import name, …) that must be present; one of each tuple is enough.
         install: the line that brings them.
         module: the file here that holds `build`.
@@ -54,11 +53,9 @@ class Target:
     precisions: tuple[str, ...]
     layout: str
     scheme: Scheme
-    lowering: str
     needs: tuple[tuple[str, ...], ...]
     install: str
     module: str
-    is_folder: bool = False
 
     def build(
         self,
@@ -129,7 +126,6 @@ TARGETS: dict[str, Target] = {
             precisions=PRECISIONS,
             layout="NCHW",
             scheme=ONNX_INT8,
-            lowering="concat",
             needs=(("onnx",), ("onnxscript",)),
             install="pip install 'pockethdr[onnx]'",
             module="pockethdr.export.onnx",
@@ -140,7 +136,6 @@ TARGETS: dict[str, Target] = {
             precisions=PRECISIONS,
             layout="NHWC",
             scheme=LITERT_INT8,
-            lowering="concat",
             needs=(("litert_torch",), ("litert_quantizer",), ("ai_edge_litert",)),
             install="pip install 'pockethdr[tflite-build]'",
             module="pockethdr.export.tflite",
@@ -151,11 +146,9 @@ TARGETS: dict[str, Target] = {
             precisions=("fp32", "fp16", "int8"),
             layout="NCHW",
             scheme=COREML_INT8,
-            lowering="concat",
             needs=(("coremltools",),),
             install="pip install 'pockethdr[coreml]'",
             module="pockethdr.export.coreml",
-            is_folder=True,
         ),
         Target(
             name="tensorrt",
@@ -163,7 +156,6 @@ TARGETS: dict[str, Target] = {
             precisions=("fp16", "int8"),
             layout="NCHW",
             scheme=TENSORRT_INT8,
-            lowering="concat",
             needs=(("tensorrt", "tensorrt_rtx_bindings"), ("onnx",), ("onnxscript",)),
             install="pip install 'pockethdr[tensorrt]'",
             module="pockethdr.export.tensorrt",
