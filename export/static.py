@@ -68,10 +68,10 @@ def static_program(
 def standard_rewrites(form: Form = "concat") -> list[Rewrite]:
     """What a program goes through, in order: one program, since one calibration serves all targets.
 
-    Where targets would choose differently, LiteRT's choice is taken, since it differs most; what
-    that costs ONNX Runtime is in docs/decisions/004-layout-rewrites-per-target.md.
+    What its layouts cost where a runtime would rather have others is in
+    docs/decisions/004-layout-rewrites.md.
     """
-    return [ExplicitPadding(), RemoveIdentities(), LowRank(form), *default_rewrites("tflite")]
+    return [ExplicitPadding(), RemoveIdentities(), LowRank(form), *default_rewrites()]
 
 
 def _rewritten(

@@ -1,10 +1,12 @@
-"""Exact graph rewrites, one file each: pattern, check, rewrite."""
+"""Exact graph rewrites, one file each: pattern, check, rewrite.
+
+`default_rewrites` is what ships. Four more are exact and proved, and not in it: they were no faster
+in the runtimes that were measured, and wait for one in which they are. `benchmarks/rewrites.py`
+measures `MergeConvShuffle`, `PolyphaseDilated`, `UnshuffleStridedConv` and `ExpandLeakyRelu`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from pockethdr.errors import PocketError
 from pockethdr.export.rewrite import Rewrite
 from pockethdr.export.rewrites.adaptive_pool import FixAdaptivePool
 from pockethdr.export.rewrites.batch_norm import FoldBatchNorm
@@ -40,23 +42,12 @@ __all__ = [
 ]
 
 
-def default_rewrites(target: str) -> list[Rewrite]:
-    """The rewrites that `target` gains from, in order; low-rank expansion goes in front of them.
+def default_rewrites() -> list[Rewrite]:
+    """What every program goes through for every target, in order, behind the low-rank expansion.
 
-    Why each target gets its layout: docs/decisions/004-layout-rewrites-per-target.md.
-
-    Args:
-        target: a name of `export.targets.TARGETS`.
-
-    Raises:
-        PocketError: the target is unknown.
+    One list, since one calibration serves all targets; which layouts are in it, and what that costs
+    which runtime: docs/decisions/004-layout-rewrites.md.
     """
-    if target not in _LAYOUTS:
-        raise PocketError(
-            f"no rewrites are chosen for target `{target}`",
-            expected=f"one of {', '.join(_LAYOUTS)}",
-            fix="add its row to export/rewrites/__init__.py",
-        )
     return [
         ExplicitPadding(),
         RemoveIdentities(),
@@ -66,17 +57,7 @@ def default_rewrites(target: str) -> list[Rewrite]:
         FixAdaptivePool(),
         RemoveIdentities(),
         MergePointwise(),
-        *(make() for make in _LAYOUTS[target]),
+        MergeUnshuffleConv(),
+        ShuffleTransposedConv(keep_disjoint=True),
+        ExpandReflectPad(),
     ]
-
-
-_LAYOUTS: dict[str, tuple[Callable[[], Rewrite], ...]] = {
-    "onnx": (MergeUnshuffleConv,),
-    "tflite": (
-        MergeUnshuffleConv,
-        lambda: ShuffleTransposedConv(keep_disjoint=True),
-        ExpandReflectPad,
-    ),
-    "coreml": (MergeUnshuffleConv, ExpandReflectPad),
-    "tensorrt": (MergeUnshuffleConv,),
-}

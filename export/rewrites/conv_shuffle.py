@@ -7,6 +7,8 @@
 
 A 3×3 convolution and a shuffle by 2 are a 6×6 transposed convolution with stride 2, padding 2. It
 adds one bias per channel, so the r² biases of a channel must be equal.
+
+Not among `default_rewrites`: see docs/decisions/004-layout-rewrites.md.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 max   leaky(x) = max(x, a x)                   0 ≤ a ≤ 1
 relu  leaky(x) = relu(x) - a relu(-x)
+
+Not among `default_rewrites`: see docs/decisions/004-layout-rewrites.md.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ Pointwise convolutions, elementwise operators and concatenations of channels act
 alone, so the phases are taken once before the chain (as a batch: 4N×C×H/2×W/2, by strided slices)
 and put together once behind it (by concatenations), all with rank 4. No value is computed that
 the dilated chain does not compute.
+
+Not among `default_rewrites`: see docs/decisions/004-layout-rewrites.md.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@
 
 The 5×5 convolution with stride 2 and padding 2 becomes a 3×3 one on 4 C channels: 36 instead of 25
 multiplications, for targets whose strided convolution is that much slower. x: N×C×H×W, H % s = 0.
+
+Not among `default_rewrites`: see docs/decisions/004-layout-rewrites.md.
 """
 
 from __future__ import annotations
