@@ -12,7 +12,9 @@ from torch.nn import functional as F
 
 from pockethdr.brackets.bracket import Bracket, Camera, Frame
 from pockethdr.export import context
+from pockethdr.export.aten import aten
 from pockethdr.export.context import ContextError, find_cut, prove_cut, split
+from pockethdr.export.rewrite import ProofError
 from pockethdr.export.static import static_program
 from pockethdr.models.load import Loaded, example_frames
 from pockethdr.runtime.context import Context
@@ -155,12 +157,26 @@ def test_a_graph_without_the_nodes_of_the_cut_is_refused():
         prove_cut(_program(Net, (SIZE, SIZE)), names, [example_frames("raw", SIZE, SIZE)])
 
 
-def test_a_cut_at_the_wrong_place_fails_its_proof():
-    record = found_cut(Gated).record
-    program = _program(Gated, (SIZE, SIZE))
-    _, tile = split(program, record)
-    frames = [torch.rand(1, 8, SIZE, SIZE) for _ in range(3)]
-    right = program(*frames)
+def test_a_context_that_is_a_little_off_fails_the_proof(monkeypatch):
+    record, right = found_cut(Gated).record, context._context_part
+
+    def brighter(program, record):
+        part = right(program, record)
+        output = part.graph.output_node()
+        with part.graph.inserting_before(output):
+            output.args = (part.graph.call_function(aten.mul.Tensor, (output.args[0], 1.001)),)
+        part.recompile()
+        return part
+
+    monkeypatch.setattr(context, "_context_part", brighter)
+    with pytest.raises(ProofError, match="`context` changed `output`"):
+        prove_cut(_program(Gated, (SIZE, SIZE)), record, [example_frames("raw", SIZE, SIZE)])
+
+
+def test_tiles_told_nothing_of_the_image_are_another_network():
+    _, tile = split(_program(Gated, (SIZE, SIZE)), found_cut(Gated).record)
+    frames = example_frames("raw", SIZE, SIZE)
+    right = loaded(Gated()).module(*frames)
     assert not torch.allclose(tile(*frames, torch.zeros(1, 12, 1, 1)), right, atol=1e-3)
 
 
