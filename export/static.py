@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from pockethdr.brackets.bracket import Bracket
-from pockethdr.errors import ModelError, RefusedError
+from pockethdr.errors import ModelError, RefusedError, first_line
 from pockethdr.export.lowering import Form
 from pockethdr.export.lowrank import LowRank, dynamic_convolutions
 from pockethdr.export.rewrite import (
@@ -101,7 +101,7 @@ def _traced(loaded: Loaded, size: tuple[int, int]) -> fx.GraphModule:
         with torch.no_grad():
             output = loaded.module(*frames)
     except RuntimeError as error:
-        raise _wrong_size(loaded, size, str(error).splitlines()[0]) from error
+        raise _wrong_size(loaded, size, first_line(error)) from error
     if tuple(output.shape[2:]) != size:
         raise _wrong_size(loaded, size, f"it returned {tuple(output.shape)}")
     return traced(loaded.module, frames)
