@@ -100,7 +100,7 @@ def _traced(loaded: Loaded, size: tuple[int, int]) -> fx.GraphModule:
     try:
         with torch.no_grad():
             output = loaded.module(*frames)
-    except RuntimeError as error:
+    except Exception as error:  # an assertion about the size, whatever its type, is a user's
         raise _wrong_size(loaded, size, first_line(error)) from error
     if tuple(output.shape[2:]) != size:
         raise _wrong_size(loaded, size, f"it returned {tuple(output.shape)}")
@@ -129,7 +129,11 @@ def proof_frames(domain: str, size: tuple[int, int], bracket: Bracket | None) ->
 
 
 def size_multiple(module: nn.Module, domain: str) -> int:
-    """The smallest power of two of which H and W must be multiples; the zoo's networks know it."""
+    """The smallest power of two of which H and W must be multiples; the zoo's networks know it.
+
+    Raises:
+        ModelError: there is none up to 64.
+    """
     if isinstance(module, Network):
         return module.config.multiple
     for multiple in (1, 2, 4, 8, 16, 32, 64):
@@ -137,7 +141,7 @@ def size_multiple(module: nn.Module, domain: str) -> int:
         try:
             with torch.no_grad():
                 output = module(*example_frames(domain, side, side))
-        except RuntimeError:
+        except Exception:  # networks refuse a size in many ways
             continue
         if tuple(output.shape[2:]) == (side, side):
             return multiple

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pockethdr.errors import ModelError, first_line
 from pockethdr.models.network import Network
 
 # Outputs are asked for in whole aligned blocks, as tiles are cut: with space-to-depth inside, an
@@ -38,6 +39,9 @@ def receptive_radius(module: nn.Module, frames: Sequence[Tensor]) -> int | None:
         The largest distance from the block, along height or width, at which an input of any frame
         still has influence; None when 512 pixels do not show its end (a global mean or maximum,
         attention).
+
+    Raises:
+        ModelError: the network takes no frames that are longer than wide.
     """
     channels = [frame.shape[1] for frame in frames]
     rows, columns = (_radius_along(module, channels, axis) for axis in (2, 3))
@@ -78,7 +82,7 @@ def _block(length: int) -> tuple[int, int]:
 def _support(module: nn.Module, channels: Sequence[int], length: int, axis: int) -> Tensor:
     """Along `axis`, true where an input changes the centre block."""
     frames = [strip.requires_grad_() for strip in _strips(channels, length, axis, seed=0)]
-    block = module(*frames).narrow(axis, _block(length)[0], _BLOCK)
+    block = _output(module, frames).narrow(axis, _block(length)[0], _BLOCK)
     # Unequal weights: gradients of a plain sum can cancel exactly.
     weights = torch.rand(block.shape, generator=torch.Generator().manual_seed(0)).double() + 0.5
     seen = torch.autograd.grad((block * weights).sum(), frames, allow_unused=True)
@@ -109,9 +113,22 @@ def _holds(module: nn.Module, channels: Sequence[int], radius: int, axis: int) -
             part = axis, first, end - first
             frame.narrow(*part).copy_(kept.narrow(*part))
         with torch.no_grad(), _evaluating(module):
-            blocks.append(module(*frames).narrow(axis, start, _BLOCK))
+            blocks.append(_output(module, frames).narrow(axis, start, _BLOCK))
     dark, bright = blocks
     return torch.allclose(dark, bright, rtol=1e-5, atol=1e-7)
+
+
+def _output(module: nn.Module, frames: Sequence[Tensor]) -> Tensor:
+    try:
+        result: Tensor = module(*frames)
+    except Exception as error:  # the user's own code
+        height, width = frames[0].shape[2:]
+        raise ModelError(
+            f"the network does not take frames of {height}x{width}, on which its halo is measured:"
+            f" {type(error).__name__}: {first_line(error, otherwise='no message')}",
+            expected="a network that takes frames of any shape whose sides are multiples of 64",
+        ) from error
+    return result
 
 
 def _radius(reach: Tensor) -> int:
