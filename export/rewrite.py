@@ -232,7 +232,7 @@ class _Capture(fx.Interpreter):
     def __init__(self, program: fx.GraphModule, names: set[str]) -> None:
         super().__init__(program)
         self.names, self.values = names, dict[str, Tensor]()
-        self.needed = _with_ancestors(n for n in program.graph.nodes if n.name in names)
+        self.needed = with_ancestors(n for n in program.graph.nodes if n.name in names)
 
     def run_node(self, n: fx.Node) -> Any:
         if n.op != "placeholder" and n not in self.needed:
@@ -243,7 +243,8 @@ class _Capture(fx.Interpreter):
         return value
 
 
-def _with_ancestors(nodes: Iterable[fx.Node]) -> set[fx.Node]:
+def with_ancestors(nodes: Iterable[fx.Node]) -> set[fx.Node]:
+    """`nodes`, and all that they are computed from."""
     queue = list(nodes)
     found = set(queue)
     while queue:

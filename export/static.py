@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 
 from pockethdr.brackets.bracket import Bracket
 from pockethdr.errors import ModelError, RefusedError, first_line
+from pockethdr.export.constants import is_deterministic
 from pockethdr.export.lowering import Form
 from pockethdr.export.lowrank import LowRank, dynamic_convolutions
 from pockethdr.export.rewrite import (
@@ -24,6 +25,8 @@ from pockethdr.export.rewrite import (
     Rewrite,
     Rewritten,
     apply_rewrites,
+    op_name,
+    source_of,
 )
 from pockethdr.export.rewrites import ExplicitPadding, RemoveIdentities, default_rewrites
 from pockethdr.export.trace import traced
@@ -54,7 +57,7 @@ def static_program(
 
     Raises:
         ModelError: the network does not take frames of `size`.
-        RefusedError: a dynamic operation could not be made static.
+        RefusedError: a dynamic operation could not be made static, or the network draws at random.
         ProofError: a rewrite changed a value.
     """
     rewrites = standard_rewrites(form)
@@ -104,7 +107,25 @@ def _traced(loaded: Loaded, size: tuple[int, int]) -> fx.GraphModule:
         raise _wrong_size(loaded, size, first_line(error)) from error
     if tuple(output.shape[2:]) != size:
         raise _wrong_size(loaded, size, f"it returned {tuple(output.shape)}")
-    return traced(loaded.module, frames)
+    program = traced(loaded.module, frames)
+    _refuse_chance(loaded.spec, program, frames)
+    return program
+
+
+def _refuse_chance(spec: str, program: fx.GraphModule, frames: Frames) -> None:
+    """Of a network that draws random values nothing can be proved."""
+    suspects = [node for node in program.graph.nodes if not is_deterministic(node)]
+    if not suspects:
+        return
+    with torch.no_grad():
+        first, second = program(*frames), program(*frames)
+    if not torch.equal(first, second):
+        found = [Refusal(n.name, op_name(n), source_of(n), "may draw at random") for n in suspects]
+        raise RefusedError(
+            f"{spec} returns something else each time it sees the same frames:\n{_table(found)}",
+            expected="a network without chance",
+            fix="draw these values once, and keep them as a parameter or buffer",
+        )
 
 
 def _wrong_size(loaded: Loaded, size: tuple[int, int], why: str) -> ModelError:
@@ -149,9 +170,12 @@ def size_multiple(module: nn.Module, domain: str) -> int:
 
 
 def _refused(spec: str, refusals: Sequence[Refusal]) -> RefusedError:
-    table = "\n".join(f"  {r.place:16} {r.op:14} {r.source:24} {r.reason}" for r in refusals)
     return RefusedError(
-        f"{spec} has dynamic operations that cannot be made static:\n{table}",
+        f"{spec} has dynamic operations that cannot be made static:\n{_table(refusals)}",
         expected="kernels that are sums of constants times few run-time values",
         fix="rewrite these lines of the network, or export as it is with --allow-dynamic",
     )
+
+
+def _table(refusals: Sequence[Refusal]) -> str:
+    return "\n".join(f"  {r.place:16} {r.op:14} {r.source:24} {r.reason}" for r in refusals)
