@@ -20,6 +20,7 @@ from pockethdr.brackets.exr import read_exr
 from pockethdr.brackets.merge import weighted_merge
 from pockethdr.brackets.metrics import psnr_mu
 from pockethdr.brackets.read import read_bracket
+from pockethdr.errors import first_line
 from pockethdr.export.manifest import Manifest, read_manifest
 from pockethdr.runtime.demosaic import camera_to_srgb
 from pockethdr.runtime.fuse import Fuser
@@ -163,8 +164,7 @@ def _in_turn(
             _say(f"{name}: first run {_seconds(run):.1f} s")
             ready[name] = run
         except Exception as error:  # whatever a runtime says is the result
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            found[name] = {"reason": textwrap.shorten(lines[0], _REASON, placeholder=" …")}
+            found[name] = {"reason": textwrap.shorten(first_line(error), _REASON, placeholder=" …")}
     times: dict[str, list[float]] = {name: [] for name in ready}
     begin, done = time.perf_counter(), 0
     while done < rounds and (done == 0 or time.perf_counter() - begin < _PATIENCE):

@@ -157,7 +157,7 @@ def _int8(data: bytes, frames: tuple[Tensor, ...], runs: int) -> float | str:
         with quiet():
             return in_turn([Engine(_integer(data, frames), frames)], runs)[0]
     except Exception as error:  # whatever the tool or the runtime says is the result
-        return str(error).strip().splitlines()[-1]
+        return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def int8_engine(program: fx.GraphModule, frames: tuple[Tensor, ...]) -> Engine:

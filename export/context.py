@@ -7,9 +7,11 @@ grow describes the whole image. Where the rest of the graph reads them it is cut
     c = Context(thumbnails of the frames)      once a shot
     HDR of a tile = Tile(frames of the tile, c)
 
-That Tile(x, Context(x)) is the network is proved in float64, and that what is left sees no further
-than a halo, on frames of two sizes. A coarse map that is enlarged to the frame (nearest neighbour)
-is cut behind the enlarging, since a tile must see its own part: the runtime enlarges and cuts it.
+That Tile(x, Context(x)) is the network is proved in float64 on the very program that is exported:
+names of nodes are no promise, since a network may have others at another size. What is left of it
+must be wired as what was measured to see no further than a halo. A coarse map that is enlarged to
+the frame (nearest neighbour) is cut behind the enlarging, since a tile must see its own part: the
+runtime enlarges and cuts it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,13 @@ from torch import Tensor, fx
 from pockethdr.errors import PocketError
 from pockethdr.export.manifest import ContextRecord
 from pockethdr.export.placement import kind_of, shape_of
-from pockethdr.export.rewrite import Proof, drop_unused_constants, prove_output, refresh_meta
+from pockethdr.export.rewrite import (
+    Proof,
+    drop_unused_constants,
+    op_name,
+    prove_output,
+    refresh_meta,
+)
 from pockethdr.export.static import static_program
 from pockethdr.export.targets import CONTEXT_NAME
 from pockethdr.models.load import Loaded, example_frames
@@ -48,7 +56,7 @@ class Cut:
     Attributes:
         record: where, and what the runtime has to know.
         halo: of what is left.
-        proof: that both parts together are the network.
+        proof: that both parts together are the program that is exported.
     """
 
     record: ContextRecord
@@ -56,11 +64,16 @@ class Cut:
     proof: Proof
 
 
-def find_cut(loaded: Loaded) -> Cut | None:
+def find_cut(loaded: Loaded, program: fx.GraphModule) -> Cut | None:
     """Where to cut a network; None when no value describes the whole image.
 
+    Args:
+        program: its static program at the size that is exported; the cut is proved on that.
+
     Raises:
-        ContextError: there are such values, but what is left is still not local, or cannot be cut.
+        ContextError: there are such values, but what is left is still not local, or cannot be cut,
+            or the cut does not fit `program`.
+        ProofError: both parts together are not `program`.
     """
     small, large = (
         static_program(loaded, size=(side, side), allow_dynamic=True).program
@@ -70,14 +83,38 @@ def find_cut(loaded: Loaded) -> Cut | None:
     if not values:
         return None
     record = _record(values)
-    proof = _proved(small, record, loaded.domain)
-    return Cut(record, _halo(split(large, record)[1], loaded.domain), proof)
+    measured = split(large, record)[1]
+    halo = _halo(measured, loaded.domain)
+    if _wiring(split(program, record)[1]) != _wiring(measured):
+        raise _unfit(f"what is left of it is not what was measured at {_LARGE}×{_LARGE}")
+    frames = [example_frames(loaded.domain, *_size_of(program), seed=seed) for seed in (1, 2)]
+    return Cut(record, halo, prove_cut(program, record, frames))
+
+
+def prove_cut(
+    program: fx.GraphModule, record: ContextRecord, frames: Sequence[Sequence[Tensor]]
+) -> Proof:
+    """That both parts of a program together are the program, in float64.
+
+    Args:
+        frames: one or more inputs of the program, float32 N×C×H×W each.
+
+    Raises:
+        ContextError: `record` is of another program.
+        ProofError: the parts compute something else.
+    """
+    detail = f"cut at {', '.join(record.values)}: {record.channels} channels for the whole image"
+    precise = copy.deepcopy(program).double()
+    return prove_output("context", precise, _Whole(program, record).double(), frames, detail)
 
 
 def split(program: fx.GraphModule, record: ContextRecord) -> tuple[fx.GraphModule, fx.GraphModule]:
     """(Context, Tile) of a program with the nodes that `record` names, quantised or not.
 
     Context takes short, mid, long and returns 1×K×h×w; Tile takes that, enlarged, as fourth input.
+
+    Raises:
+        ContextError: `record` is of another program.
     """
     return _context_part(program, record), _tile_part(program, record)
 
@@ -155,6 +192,8 @@ def _tile_part(program: fx.GraphModule, record: ContextRecord) -> fx.GraphModule
                 value = graph.call_function(_RESHAPE, (value, shape))
         node.replace_all_uses_with(value)
         first += count
+    if first != record.channels:
+        raise _unfit(f"its values of the whole image have {first} channels, not {record.channels}")
     size = last.meta["val"].shape[2:]
     example = context_example(record, (int(size[0]), int(size[1])))
     return _settled(part, [*_metas(part), example])
@@ -169,10 +208,14 @@ def _node(program: fx.GraphModule, name: str) -> fx.Node:
     for node in program.graph.nodes:
         if node.name == name:
             return node
-    raise ContextError(
-        f"`{name}`, where the network was cut, is not in the graph at this size",
-        expected=f"frames at least as large as those the cut was found at, {_SMALL}×{_SMALL}",
-        fix="export with a larger --size",
+    raise _unfit(f"it has no `{name}`, where the network is cut")
+
+
+def _unfit(why: str) -> ContextError:
+    return ContextError(
+        f"the graph to be cut differs from that which the cut was found in: {why}",
+        expected="a network that does the same with frames of every size",
+        fix=f"export with --size {_SMALL}x{_SMALL}, where the cut was found",
     )
 
 
@@ -208,12 +251,23 @@ class _Whole(torch.nn.Module):
         return result
 
 
-def _proved(program: fx.GraphModule, record: ContextRecord, domain: str) -> Proof:
-    whole = _Whole(program, record).double()
-    precise = copy.deepcopy(program).double()
-    frames = [example_frames(domain, _SMALL, _SMALL, seed=seed) for seed in (1, 2)]
-    detail = f"cut at {', '.join(record.values)}: {record.channels} channels for the whole image"
-    return prove_output("context", precise, whole, frames, detail)
+def _size_of(program: fx.GraphModule) -> tuple[int, int]:
+    """H, W of the frames."""
+    first = next(node for node in program.graph.nodes if node.op == "placeholder")
+    height, width = shape_of(first)[2:]
+    return height, width
+
+
+def _wiring(part: fx.GraphModule) -> list[tuple[str, list[int]]]:
+    """Which operator reads the values of which others, whatever their names and sizes."""
+    at = {node: index for index, node in enumerate(part.graph.nodes)}
+    return [
+        (
+            op_name(node) if node.op == "call_function" else node.op,
+            [at[n] for n in node.all_input_nodes],
+        )
+        for node in at
+    ]
 
 
 def _halo(tile: fx.GraphModule, domain: str) -> int:

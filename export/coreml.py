@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from pockethdr.errors import first_line
 from pockethdr.export.manifest import atomic_path, sha256_of
 from pockethdr.export.quiet import quiet
 from pockethdr.export.targets import OUTPUT_NAME, TargetError, input_names
@@ -43,7 +44,7 @@ def build(
             raise
         except Exception as error:
             raise TargetError(
-                f"coremltools does not take this program: {str(error).splitlines()[0]}",
+                f"coremltools does not take this program: {first_line(error)}",
                 expected="static core ATen operators",
                 fix="set POCKETHDR_VERBOSE=1 for the converter's own words",
             ) from error

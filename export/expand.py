@@ -11,14 +11,14 @@ import operator
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from pockethdr.export import algebra
 from pockethdr.export.algebra import NotAligned, Value, Window
 from pockethdr.export.aten import Conv, arguments, aten, shape
+from pockethdr.export.constants import Constants
 from pockethdr.export.expand_layout import BROADCASTS, SPLITS, VIEWS, dropped, taken
 from pockethdr.export.expand_rules import RULES
-from pockethdr.export.rewrite import constant_of
 
 
 class Expansion:
@@ -80,33 +80,6 @@ class Expansion:
         if isinstance(value, fx.Node):
             return self.of(value)
         return algebra.constant(torch.as_tensor(value, dtype=torch.float64))
-
-
-class Constants:
-    """Evaluates the nodes that depend on no input, once each."""
-
-    def __init__(self, program: fx.GraphModule) -> None:
-        self.program = program
-        self.known = dict[fx.Node, Tensor | None]()
-
-    def value(self, node: fx.Node) -> Tensor | None:
-        """The tensor that `node` always has, or None when it depends on an input."""
-        if node not in self.known:
-            self.known[node] = self._evaluated(node)
-        return self.known[node]
-
-    def _evaluated(self, node: fx.Node) -> Tensor | None:
-        if node.op == "get_attr":
-            return constant_of(node, self.program)
-        if node.op != "call_function":
-            return None
-        if any(self.value(source) is None for source in node.all_input_nodes):
-            return None
-        args = fx.map_arg(node.args, lambda source: self.known[source])
-        kwargs = fx.map_arg(node.kwargs, lambda source: self.known[source])
-        with torch.no_grad():
-            result = node.target(*args, **kwargs)  # type: ignore[operator]
-        return result if isinstance(result, Tensor) else None
 
 
 def window_of(conv: Conv) -> Window:

@@ -24,7 +24,8 @@ from torch import fx
 from pockethdr.export import algebra
 from pockethdr.export.algebra import NotAligned, Patches, Value
 from pockethdr.export.aten import Conv, arguments, aten, is_conv, shape
-from pockethdr.export.expand import Constants, Expansion, window_of
+from pockethdr.export.constants import Constants
+from pockethdr.export.expand import Expansion, window_of
 from pockethdr.export.lowering import Form, Lowering
 from pockethdr.export.planning import MAX_LATENT, Plan, Roles, feature_maps, planned, roles_of
 from pockethdr.export.rewrite import Replacement, op_name
@@ -117,7 +118,7 @@ class LowRank:
 
 
 def dynamic_convolutions(program: fx.GraphModule) -> list[fx.Node]:
-    """The convolutions of `program` whose kernel still depends on an input."""
+    """The convolutions of `program` whose kernel still depends on an input, or on chance."""
     constants = Constants(program)
     return [node for node in program.graph.nodes if _has_dynamic_kernel(node, constants)]
 

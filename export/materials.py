@@ -64,7 +64,7 @@ class Materials:
         s = self.settings
         bracket = self._read(s.brackets[0])
         return static_program(
-            self.loaded, size=s.size, allow_dynamic=s.allow_dynamic, form=s.form, bracket=bracket
+            self.loaded, size=s.size, allow_dynamic=s.allow_dynamic, bracket=bracket
         )
 
     @cached_property
@@ -96,7 +96,7 @@ class Materials:
         if self.halo is not None:
             return None
         self.say("cutting off what describes the whole image")
-        found = find_cut(self.loaded)
+        found = find_cut(self.loaded, self.static.program)
         if found is not None:
             self._check_tile(found.halo)
         return found

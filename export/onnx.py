@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx
 
-from pockethdr.errors import Unavailable
+from pockethdr.errors import Unavailable, first_line
 from pockethdr.export.manifest import write_bytes
 from pockethdr.export.qdq_lint import QUANTIZERS, lint
 from pockethdr.export.quiet import quiet
@@ -74,7 +74,7 @@ def onnx_from_program(
             onnx.checker.check_model(model, full_check=True)
     except Exception as error:
         raise TargetError(
-            f"the ONNX exporter does not take this program: {str(error).splitlines()[0]}",
+            f"the ONNX exporter does not take this program: {first_line(error)}",
             expected="static core ATen operators",
             fix="set POCKETHDR_VERBOSE=1 for the exporter's own words",
         ) from error

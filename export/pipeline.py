@@ -20,7 +20,6 @@ from pockethdr.export.context import context_example, split
 from pockethdr.export.imposed import given_of, imposed, is_readable
 from pockethdr.export.journal import Journal, is_intact
 from pockethdr.export.kernels import int8_mac_share
-from pockethdr.export.lowering import Form
 from pockethdr.export.manifest import (
     MANIFEST_NAME,
     Artifact,
@@ -54,7 +53,6 @@ def export_model(
     recipe: Recipe,
     seed: int = 0,
     patches: int = 16,
-    form: Form = "concat",
     overwrite: bool = False,
     allow_dynamic: bool = False,
     tuned: Tuned | None = None,
@@ -73,7 +71,6 @@ def export_model(
         size: H, W of the network's grid, which the artifacts are fixed to.
         recipe: what stays float in INT8.
         seed, patches: of the calibration.
-        form: how Φ meets the latent channels, see `lowering.Form`.
         overwrite: replace an export of other settings.
         allow_dynamic: go on although a convolution keeps a run-time kernel.
         tuned: weights and ranges for the INT8 artifacts, tuned for `recipe`.
@@ -88,7 +85,7 @@ def export_model(
     """
     settings = Settings(
         tuple(targets), tuple(precisions), tuple(bracket_folders),
-        size, recipe, seed, patches, form, allow_dynamic, tuned, ray, calibration,
+        size, recipe, seed, patches, allow_dynamic, tuned, ray, calibration,
     )  # fmt: skip
     export = _Export(loaded, settings, out, progress or (lambda _: None))
     return export.run(overwrite=overwrite, command=command)

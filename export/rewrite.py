@@ -128,9 +128,9 @@ def apply_rewrites(
         if places:
             refresh_meta(done.program, precise[0])
             tried = precise if each_place else []
-            done.proofs += _proofs(rewrite.name, before, done.program, places, tried)
+            done.proofs += place_proofs(rewrite.name, before, done.program, places, tried)
     if done.proofs:
-        _require_proved(done.proofs)
+        require_proved(done.proofs)
         done.proofs.append(prove_output("all", untouched, done.program, frames))
     done.program.float()
     refresh_meta(done.program, frames[0])
@@ -153,11 +153,16 @@ def prove_output(
     with torch.no_grad():
         error = max(relative_error(after(*inputs), before(*inputs)) for inputs in precise)
     proof = Proof(name, "output", "", "", error, detail)
-    _require_proved([proof])
+    require_proved([proof])
     return proof
 
 
-def _require_proved(proofs: Sequence[Proof]) -> None:
+def require_proved(proofs: Sequence[Proof]) -> None:
+    """Refuse proofs that do not hold; an error of NaN says that none was tried.
+
+    Raises:
+        ProofError: of the worst of them.
+    """
     failed = [p for p in proofs if not math.isnan(p.max_relative_error) and not p.holds()]
     if failed:
         worst = max(failed, key=lambda proof: proof.max_relative_error)
@@ -193,13 +198,19 @@ def _apply_one(rewrite: Rewrite, done: Rewritten) -> dict[str, tuple[fx.Node, Re
     return places
 
 
-def _proofs(
+def place_proofs(
     name: str,
     before: fx.GraphModule,
     after: fx.GraphModule,
     places: dict[str, tuple[fx.Node, Replacement]],
     frames: Sequence[Sequence[Tensor]],
 ) -> list[Proof]:
+    """The values of two float64 programs at the places that a rewrite changed, compared.
+
+    Args:
+        places: name → (node before, what took over); one that is gone again has no proof.
+        frames: float64 inputs of both; without any the errors are NaN.
+    """
     alive = {node.name for node in after.graph.nodes}
     pairs = {old: new.node.name for old, (_, new) in places.items() if new.node.name in alive}
     errors = dict.fromkeys(pairs, 0.0 if frames else math.nan)
@@ -216,17 +227,31 @@ def _proofs(
 
 
 class _Capture(fx.Interpreter):
-    """Runs a program and keeps the values of some nodes."""
+    """Runs what the values of some nodes depend on, and keeps these."""
 
     def __init__(self, program: fx.GraphModule, names: set[str]) -> None:
         super().__init__(program)
         self.names, self.values = names, dict[str, Tensor]()
+        self.needed = with_ancestors(n for n in program.graph.nodes if n.name in names)
 
     def run_node(self, n: fx.Node) -> Any:
+        if n.op != "placeholder" and n not in self.needed:
+            return None
         value = super().run_node(n)
         if n.name in self.names:
             self.values[n.name] = value
         return value
+
+
+def with_ancestors(nodes: Iterable[fx.Node]) -> set[fx.Node]:
+    """`nodes`, and all that they are computed from."""
+    queue = list(nodes)
+    found = set(queue)
+    while queue:
+        fresh = [source for source in queue.pop().all_input_nodes if source not in found]
+        found.update(fresh)
+        queue += fresh
+    return found
 
 
 def captured(

@@ -10,7 +10,6 @@ from typing import Any
 
 from pockethdr.calibration.calibration import Calibration
 from pockethdr.export.identity import network_sha256
-from pockethdr.export.lowering import Form
 from pockethdr.export.manifest import sha256_of
 from pockethdr.export.provenance import code_sha256, versions
 from pockethdr.export.recipe import Recipe
@@ -29,7 +28,6 @@ class Settings:
     recipe: Recipe
     seed: int
     patches: int
-    form: Form = "concat"
     allow_dynamic: bool = False
     tuned: Tuned | None = None
     ray: str | None = None
@@ -46,7 +44,6 @@ class Settings:
             "recipe": self.recipe.to_json(),
             "tuned": self.tuning,
             "calibration": [self.seed, self.patches, _sha256_of(self.calibration)],
-            "form": self.form,
             "allow_dynamic": self.allow_dynamic,
             "versions": versions(),
             "code": code_sha256(),

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from pockethdr.brackets.bracket import Bracket
-from pockethdr.errors import ModelError, RefusedError
+from pockethdr.errors import ModelError, RefusedError, first_line
+from pockethdr.export.constants import is_deterministic
 from pockethdr.export.lowering import Form
 from pockethdr.export.lowrank import LowRank, dynamic_convolutions
 from pockethdr.export.rewrite import (
@@ -24,6 +25,8 @@ from pockethdr.export.rewrite import (
     Rewrite,
     Rewritten,
     apply_rewrites,
+    op_name,
+    source_of,
 )
 from pockethdr.export.rewrites import ExplicitPadding, RemoveIdentities, default_rewrites
 from pockethdr.export.trace import traced
@@ -54,7 +57,7 @@ def static_program(
 
     Raises:
         ModelError: the network does not take frames of `size`.
-        RefusedError: a dynamic operation could not be made static.
+        RefusedError: a dynamic operation could not be made static, or the network draws at random.
         ProofError: a rewrite changed a value.
     """
     rewrites = standard_rewrites(form)
@@ -100,11 +103,29 @@ def _traced(loaded: Loaded, size: tuple[int, int]) -> fx.GraphModule:
     try:
         with torch.no_grad():
             output = loaded.module(*frames)
-    except RuntimeError as error:
-        raise _wrong_size(loaded, size, str(error).splitlines()[0]) from error
+    except Exception as error:  # an assertion about the size, whatever its type, is a user's
+        raise _wrong_size(loaded, size, first_line(error)) from error
     if tuple(output.shape[2:]) != size:
         raise _wrong_size(loaded, size, f"it returned {tuple(output.shape)}")
-    return traced(loaded.module, frames)
+    program = traced(loaded.module, frames)
+    _refuse_chance(loaded.spec, program, frames)
+    return program
+
+
+def _refuse_chance(spec: str, program: fx.GraphModule, frames: Frames) -> None:
+    """Of a network that draws random values nothing can be proved."""
+    suspects = [node for node in program.graph.nodes if not is_deterministic(node)]
+    if not suspects:
+        return
+    with torch.no_grad():
+        first, second = program(*frames), program(*frames)
+    if not torch.equal(first, second):
+        found = [Refusal(n.name, op_name(n), source_of(n), "may draw at random") for n in suspects]
+        raise RefusedError(
+            f"{spec} returns something else each time it sees the same frames:\n{_table(found)}",
+            expected="a network without chance",
+            fix="draw these values once, and keep them as a parameter or buffer",
+        )
 
 
 def _wrong_size(loaded: Loaded, size: tuple[int, int], why: str) -> ModelError:
@@ -129,7 +150,11 @@ def proof_frames(domain: str, size: tuple[int, int], bracket: Bracket | None) ->
 
 
 def size_multiple(module: nn.Module, domain: str) -> int:
-    """The smallest power of two of which H and W must be multiples; the zoo's networks know it."""
+    """The smallest power of two of which H and W must be multiples; the zoo's networks know it.
+
+    Raises:
+        ModelError: there is none up to 64.
+    """
     if isinstance(module, Network):
         return module.config.multiple
     for multiple in (1, 2, 4, 8, 16, 32, 64):
@@ -137,7 +162,7 @@ def size_multiple(module: nn.Module, domain: str) -> int:
         try:
             with torch.no_grad():
                 output = module(*example_frames(domain, side, side))
-        except RuntimeError:
+        except Exception:  # networks refuse a size in many ways
             continue
         if tuple(output.shape[2:]) == (side, side):
             return multiple
@@ -145,9 +170,12 @@ def size_multiple(module: nn.Module, domain: str) -> int:
 
 
 def _refused(spec: str, refusals: Sequence[Refusal]) -> RefusedError:
-    table = "\n".join(f"  {r.place:16} {r.op:14} {r.source:24} {r.reason}" for r in refusals)
     return RefusedError(
-        f"{spec} has dynamic operations that cannot be made static:\n{table}",
+        f"{spec} has dynamic operations that cannot be made static:\n{_table(refusals)}",
         expected="kernels that are sums of constants times few run-time values",
         fix="rewrite these lines of the network, or export as it is with --allow-dynamic",
     )
+
+
+def _table(refusals: Sequence[Refusal]) -> str:
+    return "\n".join(f"  {r.place:16} {r.op:14} {r.source:24} {r.reason}" for r in refusals)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from pockethdr.errors import first_line
 from pockethdr.export.manifest import write_bytes
 from pockethdr.export.quiet import quiet
 from pockethdr.export.targets import OUTPUT_NAME, TargetError, input_names
@@ -78,7 +79,7 @@ def tflite_from_program(
             return bytes(model.model_content())
     except Exception as error:
         raise TargetError(
-            f"LiteRT's converter does not take this program: {_first_line(error)}",
+            f"LiteRT's converter does not take this program: {first_line(error)}",
             expected="static core ATen operators",
             fix="set POCKETHDR_VERBOSE=1 for the converter's own words",
         ) from error
@@ -94,10 +95,6 @@ def _integer_config() -> Any:
 
     config = get_symmetric_quantization_config(is_per_channel=True)
     return QuantConfig(pt2e_quantizer=PT2EQuantizer().set_global(config))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def half_weights(data: bytes) -> bytes:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.graph import CodeGen
 
-from pockethdr.errors import ModelError
+from pockethdr.errors import ModelError, first_line
 from pockethdr.export.rewrite import drop_unused_constants
 from pockethdr.export.targets import INPUT_NAMES
 
@@ -35,9 +35,8 @@ def traced(module: nn.Module, frames: Sequence[Tensor]) -> fx.GraphModule:
             exported = torch.export.export(module.eval(), tuple(frames), strict=False)
             program = exported.run_decompositions({}).module(check_guards=False)
     except Exception as error:  # torch.export raises many types; all mean the same to a user
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"torch.export cannot trace the network: {first}",
+            f"torch.export cannot trace the network: {first_line(error)}",
             expected="a forward without data-dependent control flow or shapes",
             fix="run torch.export.export(module, frames) alone to see the full message",
         ) from error

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pockethdr.brackets.bracket import CHANNELS
-from pockethdr.errors import WeightsError
+from pockethdr.errors import WeightsError, first_line
 from pockethdr.models import zoo
 from pockethdr.models.weights import save_weights
 
@@ -105,8 +105,9 @@ def _opened(source: Path) -> Any:
             fix="where you trust it: torch.save(network.state_dict(), file), and import that",
         ) from error
     except Exception as error:  # damaged files fail in many ways, none of them ours
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise WeightsError(f"{source}: cannot be read ({first})", expected=LAYOUT) from error
+        raise WeightsError(
+            f"{source}: cannot be read ({first_line(error)})", expected=LAYOUT
+        ) from error
 
 
 def _state_of(source: Path, saved: Any) -> dict[str, Tensor]:

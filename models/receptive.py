@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pockethdr.errors import ModelError, first_line
 from pockethdr.models.network import Network
 
 # Outputs are asked for in whole aligned blocks, as tiles are cut: with space-to-depth inside, an
@@ -17,6 +18,8 @@ _BLOCK = 16
 # Height and width are measured apart, on strips: a quarter of the work of a square, and less.
 _WIDTH = 64
 _LENGTHS = (64, 128, 256, 512)
+# Levels for `_holds`, whose ranges differ in their least, mean and largest value and in contrast.
+_NEAR, _DARK, _BRIGHT = (0.4, 0.6), (0.0, 0.1), (0.5, 1.0)
 
 
 def halo_of(module: nn.Module, frames: Sequence[Tensor]) -> int | None:
@@ -34,11 +37,15 @@ def receptive_radius(module: nn.Module, frames: Sequence[Tensor]) -> int | None:
 
     Returns:
         The largest distance from the block, along height or width, at which an input of any frame
-        still has influence; None when all along 512 pixels have it (a global mean, attention).
+        still has influence; None when 512 pixels do not show its end (a global mean or maximum,
+        attention).
+
+    Raises:
+        ModelError: the network takes no frames that are longer than wide.
     """
     channels = [frame.shape[1] for frame in frames]
-    radii = [_radius_along(module, channels, axis) for axis in (2, 3)]
-    return max(r for r in radii if r is not None) if None not in radii else None
+    rows, columns = (_radius_along(module, channels, axis) for axis in (2, 3))
+    return None if rows is None or columns is None else max(rows, columns)
 
 
 def _radius_along(module: nn.Module, channels: Sequence[int], axis: int) -> int | None:
@@ -49,13 +56,22 @@ def _radius_along(module: nn.Module, channels: Sequence[int], axis: int) -> int 
         ends = bool(reach[0]) or bool(reach[-1])
         if not ends and _holds(module, channels, radius, axis):
             return radius
-    return None if bool(reach.all()) else radius
+    return None
 
 
-def _strips(channels: Sequence[int], length: int, axis: int, seed: int) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(seed)
+def _strips(
+    channels: Sequence[int],
+    length: int,
+    axis: int,
+    seed: int,
+    *,
+    levels: tuple[float, float] = (0.0, 1.0),
+    dtype: torch.dtype = torch.float64,
+) -> list[Tensor]:
+    generator, (low, high) = torch.Generator().manual_seed(seed), levels
     size = (length, _WIDTH) if axis == 2 else (_WIDTH, length)
-    return [torch.rand(1, c, *size, generator=generator, dtype=torch.float64) for c in channels]
+    noise = [torch.rand(1, c, *size, generator=generator, dtype=torch.float64) for c in channels]
+    return [(low + (high - low) * strip).to(dtype) for strip in noise]
 
 
 def _block(length: int) -> tuple[int, int]:
@@ -66,7 +82,7 @@ def _block(length: int) -> tuple[int, int]:
 def _support(module: nn.Module, channels: Sequence[int], length: int, axis: int) -> Tensor:
     """Along `axis`, true where an input changes the centre block."""
     frames = [strip.requires_grad_() for strip in _strips(channels, length, axis, seed=0)]
-    block = module(*frames).narrow(axis, _block(length)[0], _BLOCK)
+    block = _output(module, frames).narrow(axis, _block(length)[0], _BLOCK)
     # Unequal weights: gradients of a plain sum can cancel exactly.
     weights = torch.rand(block.shape, generator=torch.Generator().manual_seed(0)).double() + 0.5
     seen = torch.autograd.grad((block * weights).sum(), frames, allow_unused=True)
@@ -80,22 +96,39 @@ def _support(module: nn.Module, channels: Sequence[int], length: int, axis: int)
 def _holds(module: nn.Module, channels: Sequence[int], radius: int, axis: int) -> bool:
     """Whether inputs further away, on the longest strip, leave the block alone.
 
-    A small frame does not show a layer that leaps past its edge, as a wide dilation does. In the
-    module's own precision: a convolution in float64 takes ten times as long.
+    A small frame does not show a layer that leaps past its edge, as a wide dilation does; nor does
+    the gradient of a largest value show who else could have been it. What is far is dark once and
+    bright once: of two fields of one noise, even the extremes are nearly the same. In the module's
+    own precision: a convolution in float64 takes ten times as long.
     """
     own = next(module.parameters(), torch.zeros(())).dtype
     length = _LENGTHS[-1]
     start, stop = _block(length)
-    near = max(0, start - radius), min(length, stop + radius)
-    frames, changed = (
-        [strip.to(own) for strip in _strips(channels, length, axis, seed)] for seed in (1, 2)
-    )
-    for frame, far in zip(frames, changed, strict=True):
-        kept = near[0], near[1] - near[0]
-        far.narrow(axis, *kept).copy_(frame.narrow(axis, *kept))
-    with torch.no_grad(), _evaluating(module):
-        block, other = (module(*inputs).narrow(axis, start, _BLOCK) for inputs in (frames, changed))
-    return torch.allclose(block, other, rtol=1e-5, atol=1e-7)
+    first, end = max(0, start - radius), min(length, stop + radius)
+    near = _strips(channels, length, axis, seed=1, levels=_NEAR, dtype=own)
+    blocks = []
+    for levels in (_DARK, _BRIGHT):
+        frames = _strips(channels, length, axis, seed=2, levels=levels, dtype=own)
+        for frame, kept in zip(frames, near, strict=True):
+            part = axis, first, end - first
+            frame.narrow(*part).copy_(kept.narrow(*part))
+        with torch.no_grad(), _evaluating(module):
+            blocks.append(_output(module, frames).narrow(axis, start, _BLOCK))
+    dark, bright = blocks
+    return torch.allclose(dark, bright, rtol=1e-5, atol=1e-7)
+
+
+def _output(module: nn.Module, frames: Sequence[Tensor]) -> Tensor:
+    try:
+        result: Tensor = module(*frames)
+    except Exception as error:  # the user's own code
+        height, width = frames[0].shape[2:]
+        raise ModelError(
+            f"the network does not take frames of {height}x{width}, on which its halo is measured:"
+            f" {type(error).__name__}: {first_line(error, otherwise='no message')}",
+            expected="a network that takes frames of any shape whose sides are multiples of 64",
+        ) from error
+    return result
 
 
 def _radius(reach: Tensor) -> int:

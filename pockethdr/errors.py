@@ -67,3 +67,13 @@ class Unavailable(PocketError):
     def __init__(self, reason: str, *, install: str) -> None:
         self.reason, self.install = reason, install
         super().__init__(reason, fix=install)
+
+
+def first_line(error: BaseException, *, otherwise: str = "") -> str:
+    """The first line of what someone else's error says.
+
+    Args:
+        otherwise: for one that says nothing, as of a bare `assert`; by default the error's type.
+    """
+    lines = str(error).strip().splitlines() or [otherwise or type(error).__name__]
+    return lines[0]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pockethdr.errors import ArtifactError, Unavailable
+from pockethdr.errors import ArtifactError, Unavailable, first_line
 from pockethdr.runtime.runner import (
     Array,
     Frames,
@@ -41,7 +41,7 @@ def open_onnx(artifact: Path, threads: int, layout: str | None) -> OnnxRunner:
         )
     except Exception as error:  # the runtime's own exceptions share no narrower base
         raise ArtifactError(
-            f"{artifact}: ONNX Runtime cannot load it ({_first_line(error)})",
+            f"{artifact}: ONNX Runtime cannot load it ({first_line(error)})",
             expected="a complete ONNX file",
             fix="export the model again, or copy the file again",
         ) from error
@@ -95,7 +95,3 @@ def _dtype(declared: str, artifact: Path) -> type[np.floating]:
     if declared not in _DTYPES:
         raise ArtifactError(f"{artifact}: input of type {declared}", expected=", ".join(_DTYPES))
     return _DTYPES[declared]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -11,7 +11,7 @@ import json
 import struct
 from pathlib import Path
 
-from pockethdr.errors import ArtifactError
+from pockethdr.errors import ArtifactError, first_line
 
 _IDENTIFIER = b"TFL3"
 
@@ -28,7 +28,7 @@ def verify(artifact: Path, target: str) -> None:
             checks[target](artifact)
     except _BROKEN as error:
         raise ArtifactError(
-            f"{artifact}: damaged, not a complete {target} artifact ({_first_line(error)})",
+            f"{artifact}: damaged, not a complete {target} artifact ({first_line(error)})",
             expected="an artifact as `pockethdr export` wrote it, best with its manifest.json",
             fix="export the model again, or copy the file again",
         ) from error
@@ -65,7 +65,7 @@ def _onnx(artifact: Path) -> None:
     try:
         onnx.checker.check_model(onnx.load_from_string(artifact.read_bytes()))
     except Exception as error:  # protobuf and the checker share no narrower base
-        raise ValueError(_first_line(error)) from error
+        raise ValueError(first_line(error)) from error
 
 
 def _package(artifact: Path) -> None:
@@ -74,7 +74,3 @@ def _package(artifact: Path) -> None:
         path = (artifact / "Data" / entry["path"]).resolve()
         if not path.is_relative_to(artifact.resolve()) or not path.exists():
             raise ValueError(f"{entry['path']} is missing")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -20,7 +20,11 @@ from pockethdr.cli import main
 from pockethdr.errors import PocketError
 from pockethdr.export import auto_methods
 from pockethdr.export.auto_methods import recipe_by_output, units_of
+from pockethdr.export.kernels import code
 from pockethdr.export.manifest import read_manifest
+from pockethdr.export.pipeline import export_model
+from pockethdr.export.quantize import params_of
+from pockethdr.export.read_back import stored_in
 from pockethdr.export.recipe import RECIPES, Recipe, recipe_from_json
 from pockethdr.export.rehearsal import Rehearsal, rehearsal
 from pockethdr.export.simulate import Loss
@@ -107,14 +111,36 @@ def test_the_methods_are_in_the_artifact(scenes: Path, spec: str, tmp_path: Path
     chosen = recipe_from_json((auto / "recipe.json").read_text())
     manifest = read_manifest(auto)
     assert recipe_from_json(manifest.recipe) == chosen
-    if chosen.methods:
-        assert manifest.artifacts[0].checks["ranges"]["foreign"] == []
+    assert manifest.artifacts[0].checks["ranges"]["foreign"] == []
     assert run(auto / "recipe.json", "--out", again).exit_code == 0
     assert read_manifest(again).artifacts[0].sha256 == manifest.artifacts[0].sha256
     counted = Calibration.load(auto / "calibration.json")
     whole, clipped = counted.ranges("minmax"), counted.ranges("percentile")
     name = next(name for name in whole if whole[name] != clipped[name])
     assert counted.ranges("minmax", methods={name: "percentile"}) == {**whole, name: clipped[name]}
+
+
+def test_a_method_set_by_hand_is_the_code_in_the_file(
+    scenes: Path, spec: str, tmp_path: Path
+) -> None:
+    def codes(recipe: Recipe, name: str) -> set[str]:
+        export_model(
+            load_model(spec, domain="raw"), out=tmp_path / name, recipe=recipe, size=(64, 64),
+            targets=("onnx",), precisions=("int8",), bracket_folders=[scenes / "s0"], patches=1,
+        )  # fmt: skip
+        (artifact,) = read_manifest(tmp_path / name).artifacts
+        return set(stored_in(tmp_path / name / str(artifact.file), "onnx").codes)
+
+    plain = codes(BASE, "plain")
+    by_hand = codes(replace(BASE, methods={"relu": "percentile"}), "by_hand")
+    calibration = Calibration.load(tmp_path / "plain" / "calibration.json")
+    given = {}
+    for method in (BASE.method, "percentile"):
+        found = calibration.ranges(method)["relu"]
+        params = params_of(found.low, found.high, symmetric=False)
+        given[method] = code(params.scale, params.zero, "onnx")
+    assert plain - by_hand == {given["mse"]}
+    assert by_hand - plain == {given["percentile"]}
 
 
 def test_what_does_not_go_together_is_refused(ready: Rehearsal, spec: str, tmp_path: Path) -> None:

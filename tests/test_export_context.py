@@ -12,14 +12,17 @@ from torch.nn import functional as F
 
 from pockethdr.brackets.bracket import Bracket, Camera, Frame
 from pockethdr.export import context
-from pockethdr.export.context import ContextError, find_cut, split
+from pockethdr.export.aten import aten
+from pockethdr.export.context import ContextError, find_cut, prove_cut, split
+from pockethdr.export.rewrite import ProofError
 from pockethdr.export.static import static_program
-from pockethdr.models.load import Loaded
+from pockethdr.models.load import Loaded, example_frames
 from pockethdr.runtime.context import Context
 from pockethdr.runtime.feed import Feed
 from pockethdr.runtime.tiling import assembled, cut, stream, tiles
 
 SIZE, C = 64, 6
+ODD = 72
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +67,15 @@ class NonLocal(Net):
         return F.interpolate(half, scale_factor=2, mode="nearest")
 
 
+class Changing(Gated):
+    """Has another value of the whole image at one size, which takes the name of the first."""
+
+    def middle(self, x: Tensor) -> Tensor:
+        if x.shape[2] == ODD:
+            x = x * x.mean((2, 3), keepdim=True)
+        return super().middle(x)
+
+
 class Placed(Net):
     """Knows where each pixel lies."""
 
@@ -84,15 +96,20 @@ def loaded(module: nn.Module) -> Loaded:
     return Loaded("net", "net", "raw", type(module)().eval(), None, None)
 
 
+@cache
+def found_cut(net: type[Net], size: tuple[int, int] = (SIZE, SIZE)):
+    return find_cut(loaded(net()), _program(net, size))
+
+
 def test_a_local_network_is_not_cut():
-    assert find_cut(loaded(Net())) is None
+    assert found_cut(Net) is None
 
 
 @pytest.mark.parametrize(
     ("net", "channels", "grid", "stride"), [(Gated, 12, None, 1), (NonLocal, C, (4, 4), 2)]
 )
 def test_the_parts_are_the_network_and_tiles_equal_the_whole(net, channels, grid, stride):
-    found = find_cut(loaded(net()))
+    found = found_cut(net)
     assert (found.record.channels, found.record.grid, found.record.stride) == (
         channels,
         grid,
@@ -113,16 +130,53 @@ def test_the_parts_are_the_network_and_tiles_equal_the_whole(net, channels, grid
 )
 def test_what_is_still_not_local_is_refused(net, message):
     with pytest.raises(ContextError, match=message):
-        find_cut(loaded(net()))
+        found_cut(net)
 
 
-def test_a_cut_at_the_wrong_place_fails_its_proof():
-    net = loaded(Gated())
-    record = find_cut(net).record
-    program = _program(Gated, (SIZE, SIZE))
-    _, tile = split(program, record)
-    frames = [torch.rand(1, 8, SIZE, SIZE) for _ in range(3)]
-    right = program(*frames)
+def test_the_cut_is_proved_at_the_size_that_is_exported(monkeypatch):
+    proved = []
+    monkeypatch.setattr(
+        context, "prove_cut", lambda *given: proved.append((given, prove_cut(*given)))
+    )
+    found_cut(NonLocal, (ODD, 2 * ODD))
+    (((program, _, frames), proof),) = proved
+    assert program is _program(NonLocal, (ODD, 2 * ODD))
+    assert [tuple(short.shape) for short, _, _ in frames] == 2 * [(1, 8, ODD, 2 * ODD)]
+    assert proof.holds()
+
+
+def test_a_graph_that_changes_with_the_size_is_refused():
+    assert found_cut(Changing).proof.holds()
+    with pytest.raises(ContextError, match="not what was measured at 96×96"):
+        found_cut(Changing, (ODD, ODD))
+
+
+def test_a_graph_without_the_nodes_of_the_cut_is_refused():
+    names = found_cut(Gated).record
+    with pytest.raises(ContextError, match="it has no `conv2d_2`"):
+        prove_cut(_program(Net, (SIZE, SIZE)), names, [example_frames("raw", SIZE, SIZE)])
+
+
+def test_a_context_that_is_a_little_off_fails_the_proof(monkeypatch):
+    record, right = found_cut(Gated).record, context._context_part
+
+    def brighter(program, record):
+        part = right(program, record)
+        output = part.graph.output_node()
+        with part.graph.inserting_before(output):
+            output.args = (part.graph.call_function(aten.mul.Tensor, (output.args[0], 1.001)),)
+        part.recompile()
+        return part
+
+    monkeypatch.setattr(context, "_context_part", brighter)
+    with pytest.raises(ProofError, match="`context` changed `output`"):
+        prove_cut(_program(Gated, (SIZE, SIZE)), record, [example_frames("raw", SIZE, SIZE)])
+
+
+def test_tiles_told_nothing_of_the_image_are_another_network():
+    _, tile = split(_program(Gated, (SIZE, SIZE)), found_cut(Gated).record)
+    frames = example_frames("raw", SIZE, SIZE)
+    right = loaded(Gated()).module(*frames)
     assert not torch.allclose(tile(*frames, torch.zeros(1, 12, 1, 1)), right, atol=1e-3)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from pockethdr.export.aten import shape
-from pockethdr.export.expand import Constants
+from pockethdr.export.constants import Constants
 from pockethdr.export.lowering import FORMS, Form
 from pockethdr.export.lowrank import LowRank, dynamic_convolutions
 from pockethdr.export.rewrite import Rewritten, apply_rewrites

@@ -256,7 +256,7 @@ def test_a_cut_network_is_held_to_the_halo_of_its_tiles(
 ) -> None:
     """Which is known only once it is cut."""
     cut = Cut(ContextRecord(1, ()), 40, Proof("context", "", "", "", 0.0))
-    monkeypatch.setattr("pockethdr.export.materials.find_cut", lambda _: cut)
+    monkeypatch.setattr("pockethdr.export.materials.find_cut", lambda *_: cut)
     monkeypatch.setattr("pockethdr.export.materials.halo_of", lambda *_: None)
     whole = load_model("dsan-m16-global", domain="raw")
     with pytest.raises(PocketError, match="at least 82x82"):

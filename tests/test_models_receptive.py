@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -45,6 +46,46 @@ def test_global_means_have_none() -> None:
     torch.manual_seed(0)
     tiny = replace(zoo.variant("dsan-m16-global").config, channels=4, blocks=1, squeeze=4)
     assert receptive_radius(Dsan(tiny), _FRAMES) is None
+
+
+class _Over(nn.Module):
+    """A convolution over one value of the whole image, and nothing wider."""
+
+    def __init__(self, statistic: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 4, 3, padding=1)
+        self.statistic = statistic
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        return self.conv(mid) / (1e-3 + self.statistic(mid))
+
+
+@pytest.mark.parametrize(
+    "statistic",
+    [torch.amax, torch.amin, torch.mean, torch.std, lambda x, _: x.median()],
+    ids=["maximum", "minimum", "mean", "deviation", "median"],
+)
+def test_one_value_of_the_whole_image_leaves_no_halo(statistic: Callable[..., Tensor]) -> None:
+    """Some of these move with single pixels, of which a gradient tells only one."""
+    torch.manual_seed(0)
+    module = _Over(lambda x: statistic(x, (1, 2, 3)).reshape(-1, 1, 1, 1))
+    assert receptive_radius(module, _FRAMES) is None
+
+
+def test_a_largest_activation_leaves_no_halo() -> None:
+    """Whichever sign its convolution has, dark or bright pixels hold it."""
+    for seed in range(2):
+        torch.manual_seed(seed)
+        inner = nn.Conv2d(8, 4, 3, padding=1)
+        module = _Over(lambda x, inner=inner: inner(x).amax((1, 2, 3), keepdim=True).exp())
+        module.inner = inner  # so that it is taken to float64 too
+        assert receptive_radius(module, _FRAMES) is None
+
+
+def test_a_halo_beyond_what_is_looked_at_is_none() -> None:
+    torch.manual_seed(0)
+    far = _Wrapped(nn.Conv2d(8, 4, 3, padding=250, dilation=250))
+    assert receptive_radius(far, _FRAMES) is None
 
 
 def test_the_mobile_network_needs_26_and_the_grid_more() -> None:
