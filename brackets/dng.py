@@ -31,7 +31,7 @@ def read_dng(path: Path) -> tuple[NDArray[np.uint16], Camera, int]:
     """
     with _opened(path) as raw:
         mosaic = np.array(raw.raw_image_visible)
-        return mosaic, _camera(path, raw), _ORIENTATION_OF_FLIP.get(raw.sizes.flip, 1)
+        return mosaic, _camera(raw), _ORIENTATION_OF_FLIP.get(raw.sizes.flip, 1)
 
 
 def exposure_of_dng(path: Path) -> tuple[float, float, float]:
@@ -58,11 +58,13 @@ def _opened(path: Path) -> Iterator[Any]:
             expected="a complete DNG",
             fix="copy the file again from the phone",
         ) from error
+    except BracketError as error:
+        raise BracketError(f"{path}: {error.what}", expected=error.expected) from error
 
 
-def _camera(path: Path, raw: Any) -> Camera:
+def _camera(raw: Any) -> Camera:
     if raw.raw_pattern is None or raw.raw_pattern.shape != (2, 2):
-        raise BracketError(f"{path}: not a 2×2 Bayer sensor", expected="RGGB, BGGR, GRBG or GBRG")
+        raise BracketError("not a 2×2 Bayer sensor", expected="RGGB, BGGR, GRBG or GBRG")
     letters = raw.color_desc.decode()
     white = float(raw.white_level)
     gains = np.asarray(raw.camera_whitebalance[:3], np.float64)

@@ -38,7 +38,7 @@ def search(root: Path, *, domain: str | None = None) -> Found:
     kept = []
     for path in candidates:
         found = domain_of(path)
-        if domain in (None, found):
+        if domain is None or found in (None, domain):
             kept.append(path)
         else:
             notes.append(f"{path}: a {found} bracket, left out of {domain}")
@@ -70,14 +70,17 @@ def layout_of(path: Path) -> str:
     return layout
 
 
-def domain_of(path: Path) -> str:
-    """`raw` or `rgb`, from the layout alone; a broken metadata.json counts as rgb here."""
+def domain_of(path: Path) -> str | None:
+    """`raw` or `rgb`, from the layout alone; None for a broken metadata.json.
+
+    Such a folder is left out of neither domain: reading it stops the run by name.
+    """
     layout = layout_of(path)
     if layout == METADATA:
         try:
             return RAW if "cfa_pattern" in metadata.load(path / metadata.NAME) else RGB
         except BracketError:
-            return RGB
+            return None
     return RAW if layout in (NPZ, DNG) else RGB
 
 
