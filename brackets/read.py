@@ -38,6 +38,7 @@ from pockethdr.brackets.burst import (
     well_exposed_linear,
 )
 from pockethdr.brackets.choose import Choice, Shot
+from pockethdr.brackets.icc import foreign_profile
 from pockethdr.brackets.mobilehdr import read_npz
 from pockethdr.brackets.mosaic import read_codes, read_mosaic, whole_quads
 from pockethdr.brackets.ratios import checked
@@ -51,6 +52,8 @@ _LOG = logging.getLogger(__name__)
 _LITTLE = 400e6
 # Bytes a pixel while a frame is decoded, measured: its codes, turned, and what the library holds.
 _DECODING = {RAW: 6.5, RGB: 11.0}
+# Responses that mean sRGB codes; the others say themselves what the samples as stored mean.
+_OF_SRGB = ("srgb", "debevec")
 _T = TypeVar("_T")
 
 
@@ -138,8 +141,11 @@ def _raw(burst: Burst, choice: Choice, stream: bool, room: float) -> Bracket:
 
 
 def _rgb(burst: Burst, choice: Choice, curve: str, stream: bool, room: float) -> Bracket:
+    curve = burst.response if curve == "auto" else curve
+    as_stored = curve not in _OF_SRGB
+
     def frame(shot: Shot) -> Pixels:
-        codes = formats.colour_pixels(burst.folder / shot.name)
+        codes = formats.colour_pixels(burst.folder / shot.name, as_stored=as_stored)
         largest = np.iinfo(codes.dtype).max
         return _held(
             shot, codes, np.arange(largest + 1, dtype=np.float32) / np.float32(largest), stream
@@ -157,8 +163,18 @@ def _rgb(burst: Burst, choice: Choice, curve: str, stream: bool, room: float) ->
         if truth.image is None
         else np.ascontiguousarray(truth.image.transpose(2, 0, 1)),
         response=_response(burst, curve),
-        **_common(burst, choice, frames, truth),
+        **_common(burst, choice, frames, truth, _profiles(headers, as_stored, curve)),
     )
+
+
+def _profiles(headers: Sequence[formats.Header], as_stored: bool, curve: str) -> list[str]:
+    """What became of colour profiles other than sRGB's, a sentence each."""
+    names = {foreign_profile(header.path, header.icc) for header in headers}
+    if as_stored:
+        what = f"profile of {{}} left aside: response {curve} takes the samples as stored"
+    else:
+        what = "colours converted from {} to sRGB"
+    return [what.format(name) for name in sorted(filter(None, names))]
 
 
 def _held(shot: Shot, codes: NDArray[Any], values: NDArray[np.float32], stream: bool) -> Pixels:
@@ -209,7 +225,13 @@ def _truth(burst: Burst, choice: Choice, size: tuple[int, int], stream: bool) ->
     return Truth(None) if stream else read_truth(burst, choice, size)
 
 
-def _common(burst: Burst, choice: Choice, pixels: Sequence[Pixels], truth: Truth) -> dict[str, Any]:
+def _common(
+    burst: Burst,
+    choice: Choice,
+    pixels: Sequence[Pixels],
+    truth: Truth,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
     """The fields of a Bracket that both domains fill alike."""
     shots = [
         Frame(burst.folder / shot.name, frame, shot.seconds)
@@ -224,7 +246,7 @@ def _common(burst: Burst, choice: Choice, pixels: Sequence[Pixels], truth: Truth
         "selection": choice.sentence,
         "exposure_source": burst.exposure_source,
         "sha256": {name: formats.sha256_of(burst.folder / name) for name in names},
-        "notes": (truth.note,) if truth.note else (),
+        "notes": (*([truth.note] if truth.note else []), *notes),
     }
 
 
@@ -236,7 +258,7 @@ def _packed(truth: NDArray[np.float32], flips: tuple[bool, bool]) -> NDArray[np.
 
 def _response(burst: Burst, curve: str) -> Response:
     if curve != "debevec":
-        return FIXED[burst.response if curve == "auto" else curve]
+        return FIXED[curve]
     small = [formats.read_small(burst.folder / shot.name) for shot in burst.shots]
     exposures = [shot.exposure for shot in burst.shots]
     return fit_debevec(small, exposures, where=str(burst.folder))
