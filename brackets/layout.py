@@ -35,17 +35,21 @@ def search(root: Path, *, domain: str | None = None) -> Found:
     """
     _check_exists(root)
     candidates, notes = _candidates(root)
-    kept = []
+    kept: list[Path] = []
+    others: set[str | None] = set()
     for path in candidates:
         found = domain_of(path)
         if domain is None or found in (None, domain):
             kept.append(path)
         else:
+            others.add(found)
             notes.append(f"{path}: a {found} bracket, left out of {domain}")
     if not kept:
         listed = "".join(f"\n  {note}" for note in notes)
         raise BracketError(
-            f"{root}: no {domain + ' ' if domain else ''}bracket in it{listed}", expected=_EXPECTED
+            f"{root}: no {domain + ' ' if domain else ''}bracket in it{listed}",
+            expected=f"{domain} brackets" if others else _EXPECTED,
+            fix=f"add --domain {others.pop()}" if others else f"check `ls {root}`",
         )
     return Found(tuple(kept), tuple(notes))
 

@@ -232,6 +232,17 @@ def test_mosaics_of_sizes_that_fill_up_alike(tmp_path: Path) -> None:
     refused(folder, r"different sizes \(short\.png 9×12, mid\.png 10×12")
 
 
+def test_brackets_of_the_other_domain_only(tmp_path: Path) -> None:
+    """The likeliest first mistake: phone JPEGs, and the default domain."""
+    photographs(tmp_path / "photos" / "a")
+    raw(tmp_path / "mosaics")
+    for root, wanted, other in (("photos", "raw", "rgb"), ("mosaics", "rgb", "raw")):
+        with pytest.raises(BracketError, match=f"no {wanted} bracket in it") as caught:
+            find_brackets(tmp_path / root, domain=wanted)
+        assert caught.value.expected == f"{wanted} brackets"
+        assert caught.value.fix == f"add --domain {other}"
+
+
 def test_wrong_domain(tmp_path: Path) -> None:
     photographs(tmp_path / "rgb")
     assert "--domain rgb" in refused(tmp_path / "rgb", "an? rgb bracket", domain="raw").fix
