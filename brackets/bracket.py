@@ -19,6 +19,11 @@ from pockethdr.errors import BracketError
 RAW, RGB = "raw", "rgb"
 CHANNELS = {RAW: 8, RGB: 6}
 OUTPUT_CHANNELS = {RAW: 4, RGB: 3}
+# Linear sRGB → CIE XYZ under D65 (IEC 61966-2-1).
+SRGB_TO_XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
+     [0.0193339, 0.1191920, 0.9503041]]
+)  # fmt: skip
 # White balance of real light stays within a factor of ten; beyond this, float32 pixels run over.
 _GAINS = (1e-3, 1e3)
 # (vertical, horizontal): the flips that bring the R site of each pattern to the top left.

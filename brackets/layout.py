@@ -68,7 +68,7 @@ def layout_of(path: Path) -> str:
     names = _names(path)
     if not names:
         raise BracketError(f"{path}: an empty folder", expected=_EXPECTED)
-    layout = _layout(path, names)
+    layout = _layout(names)
     if layout is None:
         raise BracketError(f"{path}: no exposures in it", expected=_EXPECTED)
     return layout
@@ -108,7 +108,7 @@ def _candidates(root: Path) -> tuple[list[Path], list[str]]:
         folder = Path(place)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         note = _why_none(folder)
-        layout = None if note else _layout(folder, _names(folder))
+        layout = None if note else _layout(_names(folder))
         if note:
             notes.append(f"{folder}: {note}")
         elif layout == NPZ:
@@ -119,7 +119,7 @@ def _candidates(root: Path) -> tuple[list[Path], list[str]]:
     return sorted(found), notes
 
 
-def _layout(folder: Path, names: set[str]) -> str | None:
+def _layout(names: set[str]) -> str | None:
     suffixes = {Path(name).suffix.lower() for name in names}
     if ".npz" in suffixes:
         return NPZ
@@ -144,7 +144,7 @@ def _why_none(folder: Path) -> str | None:
             "its metadata.json lists pictures, not exposures of a bracket" if collection else None
         )
     photographs = [name for name in names if is_photograph(Path(name))]
-    if len(photographs) == 1 and _layout(folder, names) == PHOTOGRAPHS:
+    if len(photographs) == 1 and _layout(names) == PHOTOGRAPHS:
         return f"a single photograph ({photographs[0]}), no bracket"
     return None
 

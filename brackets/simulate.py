@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from pockethdr.brackets.bracket import (
     RAW,
+    SRGB_TO_XYZ,
     Bracket,
     Camera,
     Frame,
@@ -39,13 +40,6 @@ from pockethdr.errors import PocketError
 
 __all__ = ["Simulation", "simulate", "write_bracket"]
 
-_RGB_TO_XYZ = np.array(
-    [
-        [0.4124564, 0.3575761, 0.1804375],
-        [0.2126729, 0.7151522, 0.0721750],
-        [0.0193339, 0.1191920, 0.9503041],
-    ]
-)
 # Four measured cameras, from google-research/unprocessing (Apache-2.0).
 _XYZ_TO_CAMERA = np.array(
     [
@@ -97,7 +91,7 @@ def simulate(
 
 def _camera(settings: Simulation, rng: np.random.Generator) -> Camera:
     weights = rng.dirichlet(np.ones(4))
-    to_camera = np.tensordot(weights, _XYZ_TO_CAMERA, 1) @ _RGB_TO_XYZ
+    to_camera = np.tensordot(weights, _XYZ_TO_CAMERA, 1) @ SRGB_TO_XYZ
     to_camera /= to_camera.sum(axis=1, keepdims=True)
     return Camera(
         cfa=settings.cfa,
