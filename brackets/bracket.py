@@ -19,6 +19,13 @@ from pockethdr.errors import BracketError
 RAW, RGB = "raw", "rgb"
 CHANNELS = {RAW: 8, RGB: 6}
 OUTPUT_CHANNELS = {RAW: 4, RGB: 3}
+# Linear sRGB → CIE XYZ under D65 (IEC 61966-2-1).
+SRGB_TO_XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
+     [0.0193339, 0.1191920, 0.9503041]]
+)  # fmt: skip
+# White balance of real light stays within a factor of ten; beyond this, float32 pixels run over.
+_GAINS = (1e-3, 1e3)
 # (vertical, horizontal): the flips that bring the R site of each pattern to the top left.
 FLIPS = {
     "RGGB": (False, False),
@@ -36,6 +43,9 @@ class Camera:
         wb_gains: white balance gains of R, G, B.
         ccm: 3×3, white-balanced camera RGB to linear sRGB.
         noise: (S, O) of var = S·x + O on x in [0, 1] (DNG `NoiseProfile`), None when unknown.
+
+    Raises:
+        BracketError: an unknown pattern, or a number that no sensor has.
     """
 
     cfa: str = "RGGB"
@@ -54,6 +64,9 @@ class Camera:
                 f"at {self.bit_depth} bits",
                 expected="0 ≤ black < white < 2^bits",
             )
+        _check_colours(self.wb_gains, self.ccm)
+        if self.noise is not None and not all(0 <= part < np.inf for part in self.noise):
+            raise BracketError(f"noise profile (S, O) {self.noise}", expected="finite, 0 or more")
 
 
 class Pixels(Protocol):
@@ -215,6 +228,20 @@ def linear_to_srgb(linear: np.ndarray) -> np.ndarray:
     low = linear * 12.92
     high = 1.055 * np.maximum(linear, 0.0) ** (1 / 2.4) - 0.055
     return np.where(linear <= 0.0031308, low, high).astype(np.float32)
+
+
+def _check_colours(gains: tuple[float, float, float], ccm: np.ndarray) -> None:
+    least, most = _GAINS
+    if not all(least <= gain <= most for gain in gains):
+        raise BracketError(
+            f"white balance gains {gains}", expected=f"gains of R, G, B from {least:g} to {most:g}"
+        )
+    matrix = np.asarray(ccm, np.float64)
+    if not np.isfinite(matrix).all() or np.linalg.matrix_rank(matrix) < 3:
+        raise BracketError(
+            f"colour matrix (camera to sRGB) {matrix.tolist()}",
+            expected="finite numbers, and rows of which none is made of the others",
+        )
 
 
 def _check_domain(name: str, domain: str) -> None:

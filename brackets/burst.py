@@ -130,7 +130,7 @@ def _from_exif(folder: Path) -> Burst:
         estimated = _from_pixels(folder, paths)
         if estimated is not None:
             return estimated
-    shots, source = _exposures([_settings(header) for header in headers], folder)
+    shots, source = _exposures([_settings(header) for header in headers])
     return Burst(folder, layout.PHOTOGRAPHS, RGB, shots, source)
 
 
@@ -146,7 +146,7 @@ def _from_pixels(folder: Path, paths: Sequence[Path]) -> Burst | None:
 
 def _from_dng(folder: Path) -> Burst:
     settings = [(path.name, *exposure_of_dng(path)) for path in layout.dng_files(folder)]
-    shots, source = _exposures(settings, folder)
+    shots, source = _exposures(settings)
     return Burst(folder, layout.DNG, RAW, shots, source)
 
 
@@ -164,7 +164,7 @@ def _settings(header: Header) -> Settings:
     return header.path.name, header.exposure_s, header.iso, header.f_number
 
 
-def _exposures(settings: Sequence[Settings], folder: Path) -> tuple[tuple[Shot, ...], str]:
+def _exposures(settings: Sequence[Settings]) -> tuple[tuple[Shot, ...], str]:
     """Relative exposure is time × ISO / f-number²; what did not change may be left unknown."""
     gains = [_gain(iso, f_number) for _, _, iso, f_number in settings]
     if all(gains) and max(gains, default=0) > 1.02 * min(gains, default=0):

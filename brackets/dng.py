@@ -11,15 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pockethdr.brackets.bracket import Camera
+from pockethdr.brackets.bracket import SRGB_TO_XYZ, Camera
 from pockethdr.brackets.formats import file_bytes
 from pockethdr.errors import BracketError, Unavailable
 
 _ORIENTATION_OF_FLIP = {0: 1, 3: 3, 5: 8, 6: 6}
-_XYZ_FROM_SRGB = np.array(
-    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
-     [0.0193339, 0.1191920, 0.9503041]]
-)  # fmt: skip
 
 
 def read_dng(path: Path) -> tuple[NDArray[np.uint16], Camera, int]:
@@ -31,7 +27,7 @@ def read_dng(path: Path) -> tuple[NDArray[np.uint16], Camera, int]:
     """
     with _opened(path) as raw:
         mosaic = np.array(raw.raw_image_visible)
-        return mosaic, _camera(path, raw), _ORIENTATION_OF_FLIP.get(raw.sizes.flip, 1)
+        return mosaic, _camera(raw), _ORIENTATION_OF_FLIP.get(raw.sizes.flip, 1)
 
 
 def exposure_of_dng(path: Path) -> tuple[float, float, float]:
@@ -58,11 +54,13 @@ def _opened(path: Path) -> Iterator[Any]:
             expected="a complete DNG",
             fix="copy the file again from the phone",
         ) from error
+    except BracketError as error:
+        raise BracketError(f"{path}: {error.what}", expected=error.expected) from error
 
 
-def _camera(path: Path, raw: Any) -> Camera:
+def _camera(raw: Any) -> Camera:
     if raw.raw_pattern is None or raw.raw_pattern.shape != (2, 2):
-        raise BracketError(f"{path}: not a 2×2 Bayer sensor", expected="RGGB, BGGR, GRBG or GBRG")
+        raise BracketError("not a 2×2 Bayer sensor", expected="RGGB, BGGR, GRBG or GBRG")
     letters = raw.color_desc.decode()
     white = float(raw.white_level)
     gains = np.asarray(raw.camera_whitebalance[:3], np.float64)
@@ -81,7 +79,7 @@ def _ccm(camera_from_xyz: NDArray[np.float64]) -> NDArray[np.float32]:
     """White-balanced camera RGB → linear sRGB: rows normalised so that white stays white."""
     if not camera_from_xyz.any():
         return np.eye(3, dtype=np.float32)
-    camera_from_srgb = camera_from_xyz @ _XYZ_FROM_SRGB
+    camera_from_srgb = camera_from_xyz @ SRGB_TO_XYZ
     camera_from_srgb /= camera_from_srgb.sum(axis=1, keepdims=True)
     return np.linalg.inv(camera_from_srgb).astype(np.float32)
 

@@ -2,7 +2,8 @@
 
 Every decoder tolerates something in silence: Pillow cuts 16-bit colour down to 8, OpenCV turns
 images by their EXIF orientation, both may accept a file that ends early. Here nothing is turned,
-cut down or completed: a file is read whole, as stored, or refused by name.
+cut down or completed: a file is read whole, as stored, or refused by name. Only colours are
+converted, where a file says that they are not sRGB (`icc.py`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from pockethdr.brackets.icc import to_srgb
 from pockethdr.errors import BracketError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
@@ -42,6 +44,7 @@ class Header:
         size: (height, width) as stored, before any EXIF rotation.
         exposure_s, iso, f_number: from EXIF, None where absent.
         orientation: EXIF 1..8.
+        icc: the embedded colour profile, not looked into.
     """
 
     path: Path
@@ -50,6 +53,7 @@ class Header:
     iso: float | None
     f_number: float | None
     orientation: int
+    icc: bytes | None = None
 
 
 def is_photograph(path: Path) -> bool:
@@ -75,61 +79,38 @@ def read_header(path: Path) -> Header:
         iso=_number(iso[0] if isinstance(iso, tuple) else iso),
         f_number=_number(shot.get(ExifTags.Base.FNumber)),
         orientation=_orientation(exif.get(ExifTags.Base.Orientation)),
+        icc=image.info.get("icc_profile"),
     )
 
 
-def read_pixels(path: Path, *, shrink_to: int | None = None) -> Samples:
+def read_pixels(path: Path) -> Samples:
     """The stored samples in sensor orientation: H×W×3 RGB or H×W grey, 8 or 16 bits.
-
-    Args:
-        shrink_to: let a JPEG decode faster at a half, quarter or eighth, no smaller than this.
 
     Raises:
         BracketError: missing, truncated, damaged, too large, or not RGB or grey.
     """
-    data = file_bytes(path)
-    image = _open(path, data)
-    if shrink_to:
-        image.draft(image.mode, (shrink_to, shrink_to))
-    if image.format == "PNG" and image.mode == "I;16":
-        return _deep_png(path, data)
-    _check_complete(path, data, image)
-    if image.mode in _DEEP_GREY or _bits(image, data) > 8:
-        return _with_opencv(path, data)
-    if image.mode in {"P", "RGBA", "RGBX"}:
-        image = image.convert("RGB")
-    if image.mode not in {"RGB", "L"}:
-        raise BracketError(
-            f"{path}: colour mode {image.mode}",
-            expected="RGB or grey",
-            fix="save it as an RGB JPEG, PNG or TIFF",
-        )
-    return np.asarray(image)
+    return _decoded(path)[0]
 
 
 def read_small(path: Path, *, longest: int = 512) -> NDArray[np.uint8]:
-    """A colour photograph averaged down to about `longest` pixels: H×W×3 RGB, 8 bits, encoded."""
-    pixels = read_pixels(path, shrink_to=longest)
+    """A colour photograph averaged down to about `longest` pixels: H×W×3 sRGB, 8 bits."""
+    pixels, icc = _decoded(path, shrink_to=longest)
     if pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
     step = min(1.0, longest / max(pixels.shape[:2]))
     small = cv2.resize(pixels, None, fx=step, fy=step, interpolation=cv2.INTER_AREA)
-    return np.asarray(small if small.ndim == 3 else np.stack([small] * 3, axis=-1), np.uint8)
+    if small.ndim == 2:
+        return np.asarray(np.stack([small] * 3, axis=-1), np.uint8)
+    return np.asarray(to_srgb(path, np.asarray(small, np.uint8), icc), np.uint8)
 
 
-def unit_rgb(path: Path) -> NDArray[np.float32]:
-    """An encoded colour photograph as H×W×3 float32 in [0, 1]."""
-    pixels = colour_pixels(path)
-    return np.divide(pixels, np.iinfo(pixels.dtype).max, dtype=np.float32)
-
-
-def colour_pixels(path: Path) -> Samples:
-    """An encoded colour photograph as stored: H×W×3, 8 or 16 bits.
+def colour_pixels(path: Path, *, as_stored: bool = False) -> Samples:
+    """An encoded colour photograph: H×W×3, 8 or 16 bits, converted to sRGB unless `as_stored`.
 
     Raises:
-        BracketError: as `read_pixels`, and for a grey image.
+        BracketError: as `read_pixels`, for a grey image, and for a profile that is none of RGB.
     """
-    pixels = read_pixels(path)
+    pixels, icc = _decoded(path)
     if pixels.ndim != 3:
         raise BracketError(
             f"{path}: a grey image",
@@ -137,7 +118,7 @@ def colour_pixels(path: Path) -> Samples:
             fix="for a Bayer mosaic give metadata.json with cfa_pattern, bit_depth, black_level "
             "and white_level",
         )
-    return pixels
+    return pixels if as_stored else to_srgb(path, pixels, icc)
 
 
 def file_bytes(path: Path) -> bytes:
@@ -170,6 +151,33 @@ def exif_of(image: Image.Image, data: bytes) -> Image.Exif:
 def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     return hashlib.sha256(file_bytes(path)).hexdigest()
+
+
+def _decoded(path: Path, *, shrink_to: int | None = None) -> tuple[Samples, bytes | None]:
+    """The samples as stored, and the colour profile beside them.
+
+    Args:
+        shrink_to: let a JPEG decode faster at a half, quarter or eighth, no smaller than this.
+    """
+    data = file_bytes(path)
+    image = _open(path, data)
+    icc = image.info.get("icc_profile")
+    if shrink_to:
+        image.draft(image.mode, (shrink_to, shrink_to))
+    if image.format == "PNG" and image.mode == "I;16":
+        return _deep_png(path, data), icc
+    _check_complete(path, data, image)
+    if image.mode in _DEEP_GREY or _bits(image, data) > 8:
+        return _with_opencv(path, data), icc
+    if image.mode in {"P", "RGBA", "RGBX"}:
+        image = image.convert("RGB")
+    if image.mode not in {"RGB", "L"}:
+        raise BracketError(
+            f"{path}: colour mode {image.mode}",
+            expected="RGB or grey",
+            fix="save it as an RGB JPEG, PNG or TIFF",
+        )
+    return np.asarray(image), icc
 
 
 def _open(path: Path, data: bytes) -> Image.Image:

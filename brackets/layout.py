@@ -35,17 +35,21 @@ def search(root: Path, *, domain: str | None = None) -> Found:
     """
     _check_exists(root)
     candidates, notes = _candidates(root)
-    kept = []
+    kept: list[Path] = []
+    others: set[str | None] = set()
     for path in candidates:
         found = domain_of(path)
-        if domain in (None, found):
+        if domain is None or found in (None, domain):
             kept.append(path)
         else:
+            others.add(found)
             notes.append(f"{path}: a {found} bracket, left out of {domain}")
     if not kept:
         listed = "".join(f"\n  {note}" for note in notes)
         raise BracketError(
-            f"{root}: no {domain + ' ' if domain else ''}bracket in it{listed}", expected=_EXPECTED
+            f"{root}: no {domain + ' ' if domain else ''}bracket in it{listed}",
+            expected=f"{domain} brackets" if others else _EXPECTED,
+            fix=f"add --domain {others.pop()}" if others else f"check `ls {root}`",
         )
     return Found(tuple(kept), tuple(notes))
 
@@ -64,20 +68,23 @@ def layout_of(path: Path) -> str:
     names = _names(path)
     if not names:
         raise BracketError(f"{path}: an empty folder", expected=_EXPECTED)
-    layout = _layout(path, names)
+    layout = _layout(names)
     if layout is None:
         raise BracketError(f"{path}: no exposures in it", expected=_EXPECTED)
     return layout
 
 
-def domain_of(path: Path) -> str:
-    """`raw` or `rgb`, from the layout alone; a broken metadata.json counts as rgb here."""
+def domain_of(path: Path) -> str | None:
+    """`raw` or `rgb`, from the layout alone; None for a broken metadata.json.
+
+    Such a folder is left out of neither domain: reading it stops the run by name.
+    """
     layout = layout_of(path)
     if layout == METADATA:
         try:
             return RAW if "cfa_pattern" in metadata.load(path / metadata.NAME) else RGB
         except BracketError:
-            return RGB
+            return None
     return RAW if layout in (NPZ, DNG) else RGB
 
 
@@ -101,7 +108,7 @@ def _candidates(root: Path) -> tuple[list[Path], list[str]]:
         folder = Path(place)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         note = _why_none(folder)
-        layout = None if note else _layout(folder, _names(folder))
+        layout = None if note else _layout(_names(folder))
         if note:
             notes.append(f"{folder}: {note}")
         elif layout == NPZ:
@@ -112,7 +119,7 @@ def _candidates(root: Path) -> tuple[list[Path], list[str]]:
     return sorted(found), notes
 
 
-def _layout(folder: Path, names: set[str]) -> str | None:
+def _layout(names: set[str]) -> str | None:
     suffixes = {Path(name).suffix.lower() for name in names}
     if ".npz" in suffixes:
         return NPZ
@@ -137,7 +144,7 @@ def _why_none(folder: Path) -> str | None:
             "its metadata.json lists pictures, not exposures of a bracket" if collection else None
         )
     photographs = [name for name in names if is_photograph(Path(name))]
-    if len(photographs) == 1 and _layout(folder, names) == PHOTOGRAPHS:
+    if len(photographs) == 1 and _layout(names) == PHOTOGRAPHS:
         return f"a single photograph ({photographs[0]}), no bracket"
     return None
 

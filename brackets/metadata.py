@@ -8,12 +8,15 @@ alone. See docs/data.md.
 from __future__ import annotations
 
 import json
+import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pockethdr.brackets.bracket import Camera
 from pockethdr.brackets.choose import Shot
@@ -22,6 +25,8 @@ from pockethdr.errors import BracketError
 
 NAME = "metadata.json"
 _RAW_FIELDS = ("cfa_pattern", "bit_depth", "black_level", "white_level")
+_NUMBERS = "finite numbers"
+_LARGEST = float(np.finfo(np.float32).max)
 _EXAMPLE = (
     '{"files": ["short.png", "mid.png", "long.png"], "exposure_times_s": [0.001, 0.004, 0.016]}'
 )
@@ -71,7 +76,7 @@ def read_metadata(folder: Path) -> Metadata:
         suggested_names=_names_of_triplet(path, data),
         suggested_seconds=_seconds_of_triplet(path, data),
         camera=_camera(path, data),
-        ground_truth=data.get("ground_truth") if data.get("has_ground_truth", True) else None,
+        ground_truth=_ground_truth(path, data),
         pseudo_truth=data.get("has_ground_truth") == "pseudo",
     )
 
@@ -100,7 +105,10 @@ def is_collection(data: Mapping[str, Any]) -> bool:
 
 def _exposures(path: Path, data: dict[str, Any], times: list[float]) -> tuple[list[float], str]:
     """Shutter times, unless the file itself calls them unreliable and gives measured ratios."""
-    if data.get("exposure_times_reliable", True):
+    reliable = data.get("exposure_times_reliable", True)
+    if not isinstance(reliable, bool):
+        raise _wrong(path, "exposure_times_reliable", reliable, "true or false")
+    if reliable:
         return times, f"exposure_times_s of {NAME}"
     measured = next((key for key in data if key.startswith("measured_relative_exposure")), None)
     if measured is None:
@@ -123,14 +131,23 @@ def _names_of_triplet(path: Path, data: dict[str, Any]) -> tuple[str, ...] | Non
 
 def _seconds_of_triplet(path: Path, data: dict[str, Any]) -> tuple[float, ...] | None:
     triplets = data.get("suggested_triplets_s")
-    if not triplets:
+    if triplets in (None, []):
         return None
-    try:
-        return tuple(float(seconds) for seconds in triplets[0])
-    except (TypeError, ValueError) as error:
-        raise _bad(path, "suggested_triplets_s is malformed", "a list of three times each") from (
-            error
-        )
+    first = triplets[0] if isinstance(triplets, list) else None
+    if not (isinstance(first, list) and len(first) == 3 and all(map(_is_number, first))):
+        raise _wrong(path, "suggested_triplets_s", triplets, "a list of three exposure times each")
+    return tuple(map(float, first))
+
+
+def _ground_truth(path: Path, data: dict[str, Any]) -> str | None:
+    """The file's name; whether it is there is asked when it is read."""
+    given = data.get("has_ground_truth", True)
+    if not (isinstance(given, bool) or given == "pseudo"):
+        raise _wrong(path, "has_ground_truth", given, 'true, false or "pseudo"')
+    name = data.get("ground_truth") if given else None
+    if name is not None and not _is_plain(name):
+        raise _wrong(path, "ground_truth", name, "a file name of its own folder, without slashes")
+    return name
 
 
 def _camera(path: Path, data: dict[str, Any]) -> Camera | None:
@@ -140,28 +157,35 @@ def _camera(path: Path, data: dict[str, Any]) -> Camera | None:
     if missing:
         raise _bad(path, f"lacks {', '.join(missing)}", "all of " + ", ".join(_RAW_FIELDS))
     if data["bit_depth"] not in range(1, 17):
-        raise _bad(path, f"bit_depth is {data['bit_depth']!r}", "a whole number from 1 to 16")
-    noise = data.get("noise_profile_dng_convention")
+        raise _wrong(path, "bit_depth", data["bit_depth"], "a whole number from 1 to 16")
+    red, green, blue = _array_of(path, data, "white_balance_gains", np.ones(3))
     try:
-        red, green, blue = (float(gain) for gain in data.get("white_balance_gains", (1, 1, 1)))
         return Camera(
             cfa=str(data["cfa_pattern"]).upper(),
             bit_depth=int(data["bit_depth"]),
-            black_level=float(data["black_level"]),
-            white_level=float(data["white_level"]),
-            wb_gains=(red, green, blue),
-            ccm=np.asarray(data.get("ccm_cam_to_srgb", np.eye(3)), np.float32).reshape(3, 3),
-            noise=(float(noise["S"]), float(noise["O"])) if noise else None,
+            black_level=float(_array_of(path, data, "black_level")),
+            white_level=float(_array_of(path, data, "white_level")),
+            wb_gains=(float(red), float(green), float(blue)),
+            ccm=_array_of(path, data, "ccm_cam_to_srgb", np.eye(3)).astype(np.float32),
+            noise=_noise(path, data),
         )
     except BracketError as error:
         raise _bad(path, error.what, error.expected) from error
-    except (TypeError, ValueError, KeyError) as error:
-        raise _bad(path, f"a camera field is malformed ({error})", "numbers") from error
+
+
+def _noise(path: Path, data: dict[str, Any]) -> tuple[float, float] | None:
+    field = "noise_profile_dng_convention"
+    noise = data.get(field)
+    if noise is None:
+        return None
+    if not (isinstance(noise, dict) and _is_number(noise.get("S")) and _is_number(noise.get("O"))):
+        raise _wrong(path, field, noise, f"an object with S and O, {_NUMBERS}")
+    return float(noise["S"]), float(noise["O"])
 
 
 def _check_files(path: Path, names: list[str]) -> None:
     for name in names:
-        if Path(name).name != name:
+        if not _is_plain(name):
             raise _bad(path, f"names {name!r}", "file names of its own folder, without slashes")
         if not (path.parent / name).is_file():
             raise _bad(path, f"names {name}, which is not in {path.parent}", "files that exist")
@@ -171,15 +195,40 @@ def _list_of(path: Path, data: dict[str, Any], field: str, kind: type) -> list[A
     if field not in data:
         raise _bad(path, f"lacks the field {field}", f"an object such as {_EXAMPLE}")
     values = data[field]
-    wanted = (int, float) if kind is float else kind
-    right = isinstance(values, list) and all(
-        isinstance(value, wanted) and not isinstance(value, bool) for value in values
-    )
-    if not right:
-        raise _bad(
-            path, f"{field} is {values!r}", f"a list of {'numbers' if kind is float else 'names'}"
-        )
+    right = _is_number if kind is float else lambda value: isinstance(value, kind)
+    if not (isinstance(values, list) and all(map(right, values))):
+        expected = f"a list of {_NUMBERS if kind is float else 'names'}"
+        raise _wrong(path, field, values, expected)
     return [kind(value) for value in values]
+
+
+def _array_of(
+    path: Path, data: dict[str, Any], field: str, default: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """As many numbers as the default has, in its shape; one number where there is no default."""
+    shape = () if default is None else default.shape
+    value = data.get(field, default)
+    numbers = np.array(value, dtype=object)
+    if numbers.size != math.prod(shape) or not all(map(_is_number, numbers.flat)):
+        expected = "×".join(map(str, shape)) + f" {_NUMBERS}" if shape else "a finite number"
+        raise _wrong(path, field, value, expected)
+    return numbers.reshape(shape).astype(np.float64)
+
+
+def _is_number(value: object) -> bool:
+    """A number that pixels (float32) can hold: not NaN or Infinity, which json takes; not true."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= _LARGEST
+
+
+def _is_plain(name: object) -> bool:
+    """A file name of one folder: nothing that leads out of it."""
+    return isinstance(name, str) and name not in ("", "..") and Path(name).name == name
+
+
+def _wrong(path: Path, field: str, value: object, expected: str) -> BracketError:
+    return _bad(path, f"{field} is {reprlib.repr(value)}", expected)
 
 
 def _bad(path: Path, what: str, expected: str) -> BracketError:

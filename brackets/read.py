@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,20 +37,18 @@ from pockethdr.brackets.burst import (
     well_exposed_linear,
 )
 from pockethdr.brackets.choose import Choice, Shot
+from pockethdr.brackets.frames import each_frame, held
+from pockethdr.brackets.icc import foreign_profile
 from pockethdr.brackets.mobilehdr import read_npz
 from pockethdr.brackets.mosaic import read_codes, read_mosaic, whole_quads
 from pockethdr.brackets.ratios import checked
 from pockethdr.brackets.response import FIXED, RESPONSES, Response, fit_debevec
-from pockethdr.brackets.stored import looked_up, stored, table_of
 from pockethdr.brackets.truth import Truth, read_truth
 from pockethdr.errors import BracketError
 
 _LOG = logging.getLogger(__name__)
-# Decoders hold a whole frame each: as many work side by side as hold no more than this.
-_LITTLE = 400e6
-# Bytes a pixel while a frame is decoded, measured: its codes, turned, and what the library holds.
-_DECODING = {RAW: 6.5, RGB: 11.0}
-_T = TypeVar("_T")
+# Responses that mean sRGB codes; the others say themselves what the samples as stored mean.
+_OF_SRGB = ("srgb", "debevec")
 
 
 def find_brackets(root: Path, *, domain: str | None = None) -> list[Path]:
@@ -118,10 +115,10 @@ def _raw(burst: Burst, choice: Choice, stream: bool, room: float) -> Bracket:
         coded = read_codes(burst.folder / shot.name, burst.camera)
         # Before the flip, which moves the red sites of an odd mosaic.
         codes = flip(whole_quads(coded.codes), flips_of(coded.camera.cfa))
-        pixels = _held(shot, codes, coded.values, stream)
+        pixels = held(shot, codes, coded.values, stream)
         return pixels, coded.camera, coded.orientation, coded.codes.shape
 
-    frames, cameras, orientations, sizes = zip(*_each(burst, choice, frame, room), strict=True)
+    frames, cameras, orientations, sizes = zip(*each_frame(burst, choice, frame, room), strict=True)
     _check_orientations(burst, choice, orientations)
     height, width = _common_size(burst, choice, sizes)
     flips = flips_of(cameras[1].cfa)
@@ -138,14 +135,17 @@ def _raw(burst: Burst, choice: Choice, stream: bool, room: float) -> Bracket:
 
 
 def _rgb(burst: Burst, choice: Choice, curve: str, stream: bool, room: float) -> Bracket:
+    curve = burst.response if curve == "auto" else curve
+    as_stored = curve not in _OF_SRGB
+
     def frame(shot: Shot) -> Pixels:
-        codes = formats.colour_pixels(burst.folder / shot.name)
+        codes = formats.colour_pixels(burst.folder / shot.name, as_stored=as_stored)
         largest = np.iinfo(codes.dtype).max
-        return _held(
+        return held(
             shot, codes, np.arange(largest + 1, dtype=np.float32) / np.float32(largest), stream
         )
 
-    frames = _each(burst, choice, frame, room)
+    frames = each_frame(burst, choice, frame, room)
     size = _common_size(burst, choice, [pixels.shape for pixels in frames])
     truth = _truth(burst, choice, size, stream)
     headers = [formats.read_header(burst.folder / shot.name) for shot in choice.shots]
@@ -157,59 +157,31 @@ def _rgb(burst: Burst, choice: Choice, curve: str, stream: bool, room: float) ->
         if truth.image is None
         else np.ascontiguousarray(truth.image.transpose(2, 0, 1)),
         response=_response(burst, curve),
-        **_common(burst, choice, frames, truth),
+        **_common(burst, choice, frames, truth, _profiles(headers, as_stored, curve)),
     )
 
 
-def _held(shot: Shot, codes: NDArray[Any], values: NDArray[np.float32], stream: bool) -> Pixels:
-    """Decoded samples, on disk or as floats in memory.
-
-    Raises:
-        BracketError: nothing is to be seen in them.
-    """
-    darkest, brightest = values[codes.min()], values[codes.max()]
-    if brightest <= 0 or darkest >= 1:
-        raise BracketError(
-            f"{shot.name}: all of it is {'black' if brightest <= 0 else 'white'}",
-            expected="a frame in which something is exposed",
-            fix="leave it out, or take the bracket again with other exposure times",
-        )
-    if stream:
-        return stored(codes, values)
-    return looked_up(codes, table_of(values, codes.dtype))
-
-
-def _each(burst: Burst, choice: Choice, read: Callable[[Shot], _T], room: float) -> list[_T]:
-    """The three frames, read side by side where the memory of their decoders is small."""
-    alone = burst.layout == layout.DNG
-    decoders = 1 if alone else int(min(room, _LITTLE) / _decoding(burst, choice, room))
-    with ThreadPoolExecutor(max(1, decoders)) as pool:
-        return list(pool.map(read, choice.shots))
-
-
-def _decoding(burst: Burst, choice: Choice, room: float) -> float:
-    """Bytes that decoding one frame takes.
-
-    Raises:
-        BracketError: more than `room`.
-    """
-    name = choice.shots[0].name
-    pixels = math.prod(formats.read_header(burst.folder / name).size)
-    needed = pixels * _DECODING[burst.domain]
-    if needed > room:
-        raise BracketError(
-            f"{name}: decoding its {pixels / 1e6:.1f} MP takes about {needed / 2**20:.0f} MB",
-            expected=f"frames that can be decoded in {room / 2**20:.0f} MB",
-            fix=f"raise the budget by {math.ceil((needed - room) / 2**20)} MB",
-        )
-    return needed
+def _profiles(headers: Sequence[formats.Header], as_stored: bool, curve: str) -> list[str]:
+    """What became of colour profiles other than sRGB's, a sentence each."""
+    names = {foreign_profile(header.path, header.icc) for header in headers}
+    if as_stored:
+        what = f"profile of {{}} left aside: response {curve} takes the samples as stored"
+    else:
+        what = "colours converted from {} to sRGB"
+    return [what.format(name) for name in sorted(filter(None, names))]
 
 
 def _truth(burst: Burst, choice: Choice, size: tuple[int, int], stream: bool) -> Truth:
     return Truth(None) if stream else read_truth(burst, choice, size)
 
 
-def _common(burst: Burst, choice: Choice, pixels: Sequence[Pixels], truth: Truth) -> dict[str, Any]:
+def _common(
+    burst: Burst,
+    choice: Choice,
+    pixels: Sequence[Pixels],
+    truth: Truth,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
     """The fields of a Bracket that both domains fill alike."""
     shots = [
         Frame(burst.folder / shot.name, frame, shot.seconds)
@@ -224,7 +196,7 @@ def _common(burst: Burst, choice: Choice, pixels: Sequence[Pixels], truth: Truth
         "selection": choice.sentence,
         "exposure_source": burst.exposure_source,
         "sha256": {name: formats.sha256_of(burst.folder / name) for name in names},
-        "notes": (truth.note,) if truth.note else (),
+        "notes": (*([truth.note] if truth.note else []), *notes),
     }
 
 
@@ -236,7 +208,7 @@ def _packed(truth: NDArray[np.float32], flips: tuple[bool, bool]) -> NDArray[np.
 
 def _response(burst: Burst, curve: str) -> Response:
     if curve != "debevec":
-        return FIXED[burst.response if curve == "auto" else curve]
+        return FIXED[curve]
     small = [formats.read_small(burst.folder / shot.name) for shot in burst.shots]
     exposures = [shot.exposure for shot in burst.shots]
     return fit_debevec(small, exposures, where=str(burst.folder))

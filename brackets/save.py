@@ -65,7 +65,7 @@ def _fill(folder: Path, bracket: Bracket, facts: Mapping[str, Any]) -> None:
         _write_png(folder / name, _codes(bracket, np.asarray(frame.pixels)))
     if bracket.ground_truth is not None:
         write_exr(folder / _TRUTH[bracket.domain], _truth_image(bracket, bracket.ground_truth))
-    metadata = json.dumps({**_metadata(bracket), **facts}, indent=1)
+    metadata = json.dumps({**_metadata(bracket), **facts}, indent=1, allow_nan=False)
     (folder / "metadata.json").write_text(metadata + "\n")
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from pockethdr.brackets.bracket import (
     RAW,
+    SRGB_TO_XYZ,
     Bracket,
     Camera,
     Frame,
@@ -35,17 +35,11 @@ from pockethdr.brackets.exr import read_exr
 from pockethdr.brackets.motion import Motion, views
 from pockethdr.brackets.noise import noise_of, noisy
 from pockethdr.brackets.save import write_bracket
+from pockethdr.brackets.simulation import Simulation
 from pockethdr.errors import PocketError
 
 __all__ = ["Simulation", "simulate", "write_bracket"]
 
-_RGB_TO_XYZ = np.array(
-    [
-        [0.4124564, 0.3575761, 0.1804375],
-        [0.2126729, 0.7151522, 0.0721750],
-        [0.0193339, 0.1191920, 0.9503041],
-    ]
-)
 # Four measured cameras, from google-research/unprocessing (Apache-2.0).
 _XYZ_TO_CAMERA = np.array(
     [
@@ -57,53 +51,6 @@ _XYZ_TO_CAMERA = np.array(
 )
 
 
-@dataclass(frozen=True)
-class Simulation:
-    """How to photograph an HDR image.
-
-    Attributes:
-        domain: raw (Bayer mosaics) or rgb (processed, encoded images).
-        phone, iso: a noise profile of `brackets.noise`; `noise` (S, O) overrides both.
-        ratio: between neighbouring frames, or (mid, long) over the short frame.
-        brightness: geometric mean of green in the mid frame, of full scale.
-        shake_px, shake_deg: standard deviation of the short and long frames' pose.
-        blur_px: length of the camera's path during the long exposure.
-        object_px: how far the fastest object moves between two frames; 0 for none.
-        object_size: the first one's larger half axis, of the image's smaller side.
-        objects: how many move, each its own way; later ones occlude earlier ones.
-        shading: how much the lens darkens the sensor's far corners: they get 1 / (1 + shading) of
-            the light, and the camera multiplies it back, noise and all.
-        shading_view: top, left, height, width of the image within the sensor, as fractions.
-        margin: pixels cut from each edge, where shake would show made-up content.
-        curve: exponent on the linear signal before sRGB coding; 1.0 is a true sRGB camera.
-        contrast: strength in [0, 1) of an S-shaped tone curve of the rgb camera.
-        jpeg_quality: None leaves the 8-bit image uncompressed.
-    """
-
-    domain: str = RAW
-    phone: str = "pixel"
-    iso: float = 400.0
-    noise: tuple[float, float] | None = None
-    ratio: float | tuple[float, float] = 4.0
-    brightness: float = 0.08
-    cfa: str = "RGGB"
-    bit_depth: int = 10
-    black_level: int = 64
-    shake_px: float = 3.0
-    shake_deg: float = 0.05
-    blur_px: float = 0.0
-    object_px: float = 0.0
-    object_size: float = 0.15
-    objects: int = 1
-    shading: float = 0.0
-    shading_view: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
-    margin: int = 0
-    short_s: float = 1 / 480
-    curve: float = 1.0
-    contrast: float = 0.0
-    jpeg_quality: int | None = None
-
-
 def simulate(
     hdr: NDArray[np.floating], settings: Simulation, *, seed: int, name: str = "simulated"
 ) -> Bracket:
@@ -113,11 +60,11 @@ def simulate(
     give the same bracket.
 
     Raises:
-        BracketError: unknown phone or pattern, or ratios that do not rise.
+        BracketError: unknown phone or pattern.
     """
     rng = np.random.default_rng(seed)
     camera = _camera(settings, rng)
-    ratios = _ratios(settings.ratio)
+    ratios = settings.ratios
     scene = _exposed_for_mid(_to_camera(hdr, camera), settings.brightness / ratios[1])
     truth, *seen = (_cut(v, settings.margin) for v in views(scene, _motion(settings), ratios, rng))
     gain = shading_gain(truth.shape[:2], settings.shading, settings.shading_view)
@@ -144,7 +91,7 @@ def simulate(
 
 def _camera(settings: Simulation, rng: np.random.Generator) -> Camera:
     weights = rng.dirichlet(np.ones(4))
-    to_camera = np.tensordot(weights, _XYZ_TO_CAMERA, 1) @ _RGB_TO_XYZ
+    to_camera = np.tensordot(weights, _XYZ_TO_CAMERA, 1) @ SRGB_TO_XYZ
     to_camera /= to_camera.sum(axis=1, keepdims=True)
     return Camera(
         cfa=settings.cfa,
@@ -155,11 +102,6 @@ def _camera(settings: Simulation, rng: np.random.Generator) -> Camera:
         ccm=np.linalg.inv(to_camera).astype(np.float32),
         noise=settings.noise or noise_of(settings.phone, settings.iso),
     )
-
-
-def _ratios(ratio: float | tuple[float, float]) -> tuple[float, float, float]:
-    mid, long = ratio if isinstance(ratio, tuple) else (ratio, ratio**2)
-    return 1.0, float(mid), float(long)
 
 
 def _to_camera(hdr: NDArray[np.floating], camera: Camera) -> NDArray[np.float32]:

@@ -105,3 +105,21 @@ def test_camera_levels_are_checked() -> None:
         Camera(black_level=2000, white_level=1023)
     with pytest.raises(BracketError, match="pattern"):
         Camera(cfa="RGBW")
+
+
+@pytest.mark.parametrize("gain", [np.nan, np.inf, -2.0, 0.0, 1e-30, 1e30])
+def test_gains_that_no_camera_has(gain: float) -> None:
+    with pytest.raises(BracketError, match="white balance gains"):
+        Camera(wb_gains=(1.0, gain, 1.0))
+
+
+@pytest.mark.parametrize("ccm", [np.full((3, 3), np.inf), np.ones((3, 3)), np.zeros((3, 3))])
+def test_colour_matrices_that_lose_colours(ccm: np.ndarray) -> None:
+    with pytest.raises(BracketError, match="colour matrix"):
+        Camera(ccm=ccm)
+
+
+@pytest.mark.parametrize("noise", [(np.nan, 0.0), (-1e-3, 0.0), (0.0, np.inf)])
+def test_noise_that_is_none(noise: tuple[float, float]) -> None:
+    with pytest.raises(BracketError, match="noise profile"):
+        Camera(noise=noise)

@@ -15,7 +15,7 @@ import pytest
 
 from pockethdr.brackets.bracket import FLIPS, flip
 from pockethdr.brackets.read import find_brackets, read_bracket
-from pockethdr.errors import Unavailable
+from pockethdr.errors import BracketError, Unavailable
 
 BLACK, WHITE = 64, 1023
 _FORMATS = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 10: "ii"}
@@ -87,6 +87,15 @@ def test_dng_bracket(tmp_path: Path, radiance: np.ndarray, cfa: str) -> None:
     np.testing.assert_allclose(
         bracket.frames[0].pixels, flip(radiance, FLIPS[cfa]), atol=0.6 / (WHITE - BLACK)
     )
+
+
+def test_a_camera_that_cannot_be_is_refused_by_file(tmp_path: Path, monkeypatch: Any) -> None:
+    pytest.importorskip("rawpy")
+    monkeypatch.setitem(globals(), "BLACK", WHITE)
+    for name, seconds in (("a", 0.1), ("b", 0.2), ("c", 0.4)):
+        write_dng(tmp_path / f"{name}.dng", np.full((48, 64), WHITE), "RGGB", seconds)
+    with pytest.raises(BracketError, match=r"[abc]\.dng: black level 1023, white level 1023"):
+        read_bracket(tmp_path)
 
 
 def test_without_rawpy(

@@ -157,13 +157,25 @@ def test_not_an_image(tmp_path: Path) -> None:
         ('{"files": ["short.png"], "exposure_times_s": [1, 2]}', "1 files but 2"),
         ('{"files": ["gone.png"], "exposure_times_s": [1]}', r"names gone\.png, which is not in"),
         ('{"files": ["../mid.png"], "exposure_times_s": [1]}', "without slashes"),
+        ('{"files": ["short.png"], "exposure_times_s": [NaN]}', r"exposure_times_s is \[nan\]"),
+        ('{"files": ["short.png"], "exposure_times_s": [1e999]}', r"exposure_times_s is \[inf\]"),
+        (f'{{"files": ["short.png"], "exposure_times_s": [1{"0" * 400}]}}', "exposure_times_s is"),
     ],
 )
 def test_broken_metadata(tmp_path: Path, text: str, message: str) -> None:
     folder = raw(tmp_path)
     (folder / "metadata.json").write_text(text)
-    refused(folder, message)
+    assert "metadata.json" in refused(folder, message).fix
     assert folder in find_brackets(folder), "found, so that reading it stops the run by name"
+
+
+def test_broken_json_is_left_out_of_no_domain(tmp_path: Path) -> None:
+    """A bracket that may be of either is not passed over as one of the other."""
+    folder = raw(tmp_path / "broken")
+    photographs(tmp_path / "rgb")
+    (folder / "metadata.json").write_text('{"cfa_pattern": ')
+    assert folder in find_brackets(tmp_path, domain="raw")
+    assert folder in find_brackets(tmp_path, domain="rgb")
 
 
 @pytest.mark.parametrize(
@@ -178,9 +190,27 @@ def test_broken_metadata(tmp_path: Path, text: str, message: str) -> None:
         ({"bit_depth": "ten"}, "bit_depth is 'ten'"),
         ({"cfa_pattern": "XYZW"}, r"metadata\.json: unknown colour filter pattern"),
         ({"white_level": 5000}, r"metadata\.json: black level 64, white level 5000"),
-        ({"black_level": "dark"}, "a camera field is malformed"),
-        ({"ccm_cam_to_srgb": [1, 2]}, "a camera field is malformed"),
-        ({"suggested_triplets_s": [[1, "x"]]}, "suggested_triplets_s is malformed"),
+        ({"black_level": "dark"}, "black_level is 'dark'"),
+        ({"black_level": True}, "black_level is True"),
+        ({"white_level": 10**400}, "white_level is 1000"),
+        ({"ccm_cam_to_srgb": [1, 2]}, r"ccm_cam_to_srgb is \[1, 2\]"),
+        ({"ccm_cam_to_srgb": [[1, 0, 0], [0, 1, 0], [0, 1, 0]]}, "colour matrix"),
+        ({"ccm_cam_to_srgb": [1e39] * 9}, r"ccm_cam_to_srgb is \[1e\+39"),
+        ({"white_balance_gains": [float("nan"), 1, 1]}, r"white_balance_gains is \[nan, 1, 1\]"),
+        ({"white_level": float("inf")}, "white_level is inf"),
+        ({"white_balance_gains": 2}, "white_balance_gains is 2"),
+        ({"white_balance_gains": [1, 1]}, r"white_balance_gains is \[1, 1\]"),
+        ({"white_balance_gains": [-2, 1, 1]}, r"white balance gains \(-2\.0, 1\.0, 1\.0\)"),
+        ({"white_balance_gains": [0, 0, 0]}, "white balance gains"),
+        ({"noise_profile_dng_convention": {"S": 1}}, "noise_profile_dng_convention is {'S': 1}"),
+        ({"noise_profile_dng_convention": {"S": -1, "O": 0}}, "noise profile"),
+        ({"suggested_triplet": "mid.png"}, "suggested_triplet is 'mid.png'"),
+        ({"suggested_triplets_s": [[1, "x"]]}, r"suggested_triplets_s is \[\[1, 'x'\]\]"),
+        ({"suggested_triplets_s": {"a": 1}}, "suggested_triplets_s is {'a': 1}"),
+        ({"exposure_times_reliable": "false"}, "exposure_times_reliable is 'false'"),
+        ({"ground_truth": 5}, "ground_truth is 5"),
+        ({"ground_truth": "../gt.exr"}, "ground_truth is '../gt.exr'"),
+        ({"has_ground_truth": "maybe"}, "has_ground_truth is 'maybe'"),
     ],
 )
 def test_fields_that_contradict(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
@@ -200,6 +230,17 @@ def test_mosaics_of_sizes_that_fill_up_alike(tmp_path: Path) -> None:
     folder = raw(tmp_path, size=(9, 12))
     Image.fromarray(np.full((10, 12), 900, np.uint16)).save(folder / "mid.png")
     refused(folder, r"different sizes \(short\.png 9×12, mid\.png 10×12")
+
+
+def test_brackets_of_the_other_domain_only(tmp_path: Path) -> None:
+    """The likeliest first mistake: phone JPEGs, and the default domain."""
+    photographs(tmp_path / "photos" / "a")
+    raw(tmp_path / "mosaics")
+    for root, wanted, other in (("photos", "raw", "rgb"), ("mosaics", "rgb", "raw")):
+        with pytest.raises(BracketError, match=f"no {wanted} bracket in it") as caught:
+            find_brackets(tmp_path / root, domain=wanted)
+        assert caught.value.expected == f"{wanted} brackets"
+        assert caught.value.fix == f"add --domain {other}"
 
 
 def test_wrong_domain(tmp_path: Path) -> None:

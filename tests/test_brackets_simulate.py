@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -229,6 +231,41 @@ def test_rgb_frames_are_eight_bit_and_follow_their_curve(scene: np.ndarray) -> N
     assert np.median(ratio) == pytest.approx(1, abs=0.03)
     bent = simulate(scene, replace(settings, curve=1.3), seed=0)
     assert bent.frames[1].pixels.mean() < bracket.frames[1].pixels.mean() - 0.02
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"iso": -5.0}, "ISO: -5"),
+        ({"iso": math.nan}, "ISO: nan"),
+        ({"ratio": 0.0}, "ratio of 0"),
+        ({"ratio": 1.0}, "ratio of 1"),
+        ({"ratio": math.nan}, "ratio of nan"),
+        ({"ratio": 1e200}, "ratio of 1e\\+200"),
+        ({"ratio": (4.0, 2.0)}, r"ratio of \(4.0, 2.0\)"),
+        ({"shake_px": -3.0}, "shake in pixels: -3"),
+        ({"object_px": 1e9}, "motion in pixels: 1e\\+09"),
+        ({"objects": -1}, "number of objects: -1"),
+        ({"shading": math.inf}, "shading: inf"),
+    ],
+)
+def test_numbers_that_no_camera_has(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(BracketError, match=message) as caught:
+        Simulation(**settings)
+    assert caught.value.expected
+
+
+def test_the_largest_numbers_still_make_a_bracket(scene: np.ndarray) -> None:
+    settings = Simulation(iso=1e6, shake_px=1000, object_px=1000, shading=10, ratio=100.0)
+    assert np.isfinite(simulate(scene, settings, seed=0).frames[2].pixels).all()
+
+
+def test_nan_is_not_written(scene: np.ndarray, tmp_path: Path) -> None:
+    """JSON has no word for it, and no reader would take the bracket."""
+    bracket = simulate(scene, _STILL, seed=0)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_bracket(bracket, tmp_path / "new", facts={"psnr": math.nan})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_writing_over_files_is_refused_and_leaves_them(scene: np.ndarray, tmp_path: Path) -> None:

@@ -129,6 +129,25 @@ def test_simulate_writes_a_bracket_that_reads_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "option",
+    [
+        ("--iso", "nan"),
+        ("--iso", -5),
+        ("--ratio", 0),
+        ("--motion", 1e9),
+        ("--shake", -3),
+        ("--seed", -1),
+    ],
+)
+def test_simulate_refuses_numbers_that_make_no_bracket(
+    tmp_path: Path, option: tuple[str, object]
+) -> None:
+    out = tmp_path / "bracket"
+    refused(run("simulate", tmp_path / "scene.exr", "--out", out, *option), str(option[1])[:2])
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
     "command",
     [
         ("calibrate", "dsan-m16", "--brackets", "nowhere"),

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from pockethdr.brackets import metrics
 from pockethdr.brackets.bracket import RAW, Bracket, Frame
 from pockethdr.brackets.merge import weighted_merge
+from pockethdr.brackets.mobilehdr import ORDERS
 from pockethdr.brackets.simulate import Simulation, simulate, write_bracket
 from pockethdr.cli import main
+from pockethdr.commands import CHANNEL_ORDERS
 from pockethdr.errors import BracketError
 from pockethdr.models.evaluate import compared
 
@@ -82,7 +84,7 @@ def test_the_command_scores_and_refuses(tmp_path: Path) -> None:
     scene = np.random.default_rng(0).uniform(0, 1, (96, 96, 3))
     write_bracket(simulate(scene, Simulation(), seed=0), tmp_path / "brackets" / "one")
     command = ["evaluate", "dsan-m16", "--brackets", str(tmp_path / "brackets")]
-    scores = tmp_path / "scores.json"
+    scores = tmp_path / "made" / "scores.json"
     result = CliRunner().invoke(main, [*command, "--json", str(scores)])
     assert result.exit_code == 0, result.output
     assert "mean of 1" in result.output
@@ -92,6 +94,27 @@ def test_the_command_scores_and_refuses(tmp_path: Path) -> None:
     refused = CliRunner().invoke(main, [*command, "--official"])
     assert refused.exit_code == 2
     assert "leave --official out" in refused.output
+
+
+def test_scores_that_cannot_be_written_are_refused_before_the_work(tmp_path: Path) -> None:
+    """The brackets do not exist: it is said before they are looked for."""
+    (tmp_path / "file").write_text("mine")
+    command = ["evaluate", "dsan-m16", "--brackets", str(tmp_path / "gone")]
+    refusals = {"file/scores.json": "a file lies where a folder", ".": "is a folder"}
+    for place, refusal in refusals.items():
+        result = CliRunner().invoke(main, [*command, "--json", str(tmp_path / place)])
+        assert result.exit_code == 2, result.output
+        assert refusal in result.output
+        assert "gone" not in result.output
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", ["evaluate", "train"])
+def test_channel_orders_are_those_that_exist(command: str) -> None:
+    assert set(CHANNEL_ORDERS) == set(ORDERS)
+    result = CliRunner().invoke(main, [command, "dsan-m16", "--channel-order", "XYZW"])
+    assert result.exit_code == 2
+    assert all(order in result.output for order in ORDERS)
 
 
 @pytest.mark.parametrize("data", ["simulated", "mobile-hdr"])

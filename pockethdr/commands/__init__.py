@@ -16,6 +16,7 @@ import click
 
 ARGUMENTS = "arguments"
 DOMAINS = ("raw", "rgb")
+CHANNEL_ORDERS = ("RGGB", "BGGR")
 
 
 class Size(click.ParamType):
@@ -91,6 +92,16 @@ def brackets_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--brackets", type=click.Path(path_type=Path), required=True, help=text)(
         command
     )
+
+
+def channel_order_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--channel-order",
+        type=click.Choice(CHANNEL_ORDERS),
+        default=CHANNEL_ORDERS[0],
+        show_default=True,
+        help="Of Mobile-HDR's channels.",
+    )(command)
 
 
 def threads_option(

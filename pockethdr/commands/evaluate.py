@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pockethdr.commands import brackets_option, domain_option
+from pockethdr.commands import brackets_option, channel_order_option, domain_option
 
 if TYPE_CHECKING:
     from pockethdr.models.evaluate import Compared
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @brackets_option
 @click.option("--weights", type=click.Path(path_type=Path), help="Instead of those that ship.")
 @click.option("--official", is_flag=True, help="256×256 packed tiles, as Mobile-HDR's test.py.")
-@click.option("--channel-order", default="RGGB", show_default=True, help="Of Mobile-HDR's files.")
+@channel_order_option
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the scores.")
 def evaluate(
     model: str,
@@ -43,9 +43,12 @@ def evaluate(
     """
     from pockethdr.brackets.read import find_brackets, read_bracket
     from pockethdr.errors import BracketError
+    from pockethdr.export.manifest import check_place, write_bytes
     from pockethdr.models.evaluate import compared
     from pockethdr.models.load import load_model
 
+    if json_file:
+        check_place(json_file, overwrite=True)
     module = load_model(model, domain=domain, weights=weights).module
     found = find_brackets(brackets, domain=domain)
     opened = (read_bracket(path, domain=domain, channel_order=channel_order) for path in found)
@@ -54,7 +57,8 @@ def evaluate(
         raise BracketError(f"{brackets}: no bracket has a ground truth to score against")
     _print(rows)
     if json_file:
-        json_file.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+        scores = json.dumps([asdict(row) for row in rows], indent=1) + "\n"
+        write_bytes(json_file, scores.encode(), overwrite=True)
 
 
 def _print(rows: Sequence[Compared]) -> None:

@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from pockethdr.commands import Number, domain_option, seed_option, threads_option
+from pockethdr.commands import (
+    Number,
+    channel_order_option,
+    domain_option,
+    seed_option,
+    threads_option,
+)
 
 _DATA = ("simulated", "mobile-hdr")
 # Steps, learning rate, warm-up, batch and patch in sensor pixels. `mobile-hdr` is the setting of
@@ -113,9 +119,7 @@ def simulate(
 @click.option("--patch", type=click.IntRange(16), help="Sensor pixels; mobile-hdr: 256.")
 @click.option("--lr", type=Number(0, min_open=True), help="1e-3; for mobile-hdr 2e-4.")
 @click.option("--init", type=click.Path(path_type=Path), help="Weights to start from.")
-@click.option(
-    "--channel-order", default="RGGB", show_default=True, help="Of Mobile-HDR's channels."
-)
+@channel_order_option
 @seed_option
 @threads_option(default=1, help="CPU threads of the network.")
 @click.option(
