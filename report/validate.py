@@ -123,7 +123,7 @@ def evaluate(
     rows = tuple(trial.row(bounds) for trial in trials)
     if arm:
         bracket = read_bracket(folders[0], domain=manifest.domain)
-        rows = with_arm(rows, out, manifest, bracket)
+        rows = with_arm(rows, out, bracket)
     return Evaluation(
         manifest,
         rows,

@@ -20,11 +20,14 @@ import numpy as np
 from pockethdr.brackets.bracket import Bracket
 from pockethdr.brackets.metrics import psnr_mu
 from pockethdr.errors import ArtifactError
-from pockethdr.export.manifest import Manifest
+from pockethdr.export.targets import input_names
 from pockethdr.runtime import arm_worker
 from pockethdr.runtime.arm_tools import CPU, ArmHost
-from pockethdr.runtime.runner import Array, Frames
-from pockethdr.runtime.tiling import cut, tiles
+from pockethdr.runtime.artifact import Deployed
+from pockethdr.runtime.context import context_of, inputs_at
+from pockethdr.runtime.feed import Feed
+from pockethdr.runtime.runner import Array
+from pockethdr.runtime.tiling import tiles
 
 #: Least PSNR-µ in dB of ARM against this host, and of FP16 arithmetic there against FP32 here.
 LEAST_DB = 55.0
@@ -63,21 +66,22 @@ class ArmCheck:
         return asdict(self)
 
 
-def check_on_arm(
-    artifact: Path, precision: str, bracket: Bracket, manifest: Manifest, host: ArmHost
-) -> ArmCheck:
+def check_on_arm(found: Deployed, bracket: Bracket, host: ArmHost) -> ArmCheck:
     """Run a few tiles of `bracket` on ARM and here, and compare.
 
+    What a network is told of the whole image is computed here, and given to both.
+
     Raises:
-        ArtifactError: the artifact does not run on one of them.
+        ArtifactError: the artifact does not run on one of them, or its context is missing.
     """
-    stacks = _tiles(bracket.inputs(), manifest)
+    manifest, precision = found.manifest, found.record.precision
+    stacks = _tiles(found, bracket)
     with tempfile.TemporaryDirectory() as scratch:
         frames = Path(scratch) / "frames.npz"
         np.savez(frames, allow_pickle=False, **stacks)
-        here = _here(artifact, frames)
+        here = _here(found.path, frames)
         flags = _PLAIN if precision in _INTEGER else _FORCE_FP16
-        there = _on_arm(artifact, frames, host, flags)
+        there = _on_arm(found.path, frames, host, flags)
     shape = (-1, *manifest.size, manifest.output_channels)
     return compared(here.reshape(shape), there.reshape(shape), precision)
 
@@ -95,15 +99,15 @@ def compared(here: Array, there: Array, precision: str) -> ArmCheck:
     return ArmCheck(CPU, len(here), fp16, here.size, count, where, largest, db, passed)
 
 
-def _tiles(frames: Frames, manifest: Manifest) -> dict[str, Array]:
-    """Tiles spread over the bracket, channels last."""
-    size = frames[0].shape[-2:]
-    plan = tiles((size[0], size[1]), manifest.size, manifest.halo or 0, manifest.multiple)
+def _tiles(found: Deployed, bracket: Bracket) -> dict[str, Array]:
+    """The artifact's inputs by name, N×H×W×C: tiles spread over the bracket."""
+    manifest, frames = found.manifest, bracket.inputs()
+    plan = tiles(bracket.size(), manifest.size, manifest.halo or 0, manifest.multiple)
     chosen = [plan[i * (len(plan) - 1) // max(TILES - 1, 1)] for i in range(min(TILES, len(plan)))]
-    return {
-        name: np.stack([cut(frame, tile)[0].transpose(1, 2, 0) for tile in chosen])
-        for name, frame in zip(("short", "mid", "long"), frames, strict=True)
-    }
+    context = context_of(found, Feed(bracket), threads=1)
+    inputs = zip(*(inputs_at(tile, frames, context) for tile in chosen), strict=True)
+    stacks = [np.concatenate(each).transpose(0, 2, 3, 1) for each in inputs]
+    return dict(zip(input_names(stacks), stacks, strict=True))
 
 
 def _here(artifact: Path, frames: Path) -> Array:

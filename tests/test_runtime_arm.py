@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
+import context_toy
 import numpy as np
 import pytest
 
-from pockethdr.errors import Unavailable
+from pockethdr.errors import ArtifactError, Unavailable
 from pockethdr.report.on_arm import sentence
-from pockethdr.runtime.arm import LEAST_DB, compared
+from pockethdr.runtime import arm
+from pockethdr.runtime.arm import LEAST_DB, check_on_arm, compared
 from pockethdr.runtime.arm_tools import arm_host, qemu_of
+from pockethdr.runtime.artifact import Deployed
+from pockethdr.runtime.runner import open_runner
 
 _TILES = np.random.default_rng(0).random((2, 8, 8, 3), dtype=np.float32)
 
@@ -61,3 +66,42 @@ def test_an_old_qemu_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     with pytest.raises(Unavailable, match="QEMU 7 is too old"):
         qemu_of(tmp_path / "nothing")
+
+
+def _by_the_worker(gated: Deployed, folder: Path, **changes: np.ndarray | None) -> np.ndarray:
+    """What the worker makes of the tiles here, some of its inputs changed or left out, flat."""
+    inputs = arm._tiles(gated, context_toy.bracket()) | changes
+    frames = folder / "frames.npz"
+    np.savez(frames, **{name: stack for name, stack in inputs.items() if stack is not None})
+    return arm._here(gated.path, frames)
+
+
+def test_the_worker_tells_a_network_of_the_whole_image(gated: Deployed, tmp_path: Path) -> None:
+    stacks = arm._tiles(gated, context_toy.bracket()).values()
+    with closing(open_runner(gated.path, "tflite")) as runner:
+        expected = [
+            runner.run([stack[i : i + 1].transpose(0, 3, 1, 2) for stack in stacks])
+            for i in range(arm.TILES)
+        ]
+
+    found = _by_the_worker(gated, tmp_path)
+
+    flat = np.concatenate(expected).transpose(0, 2, 3, 1).reshape(found.shape)
+    np.testing.assert_array_equal(found, flat)
+    nothing = np.zeros((arm.TILES, 1, 1, context_toy.CHANNELS), np.float32)
+    untold = _by_the_worker(gated, tmp_path, context=nothing)
+    assert not compared(untold, found, "int8").passed, "the context matters"
+
+
+def test_a_context_that_is_left_out_is_no_zero(gated: Deployed, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="takes context, long, mid, short, was given long"):
+        _by_the_worker(gated, tmp_path, context=None)
+
+
+def test_a_network_with_a_context_is_judged_on_arm(gated: Deployed) -> None:
+    try:
+        host = arm_host()
+    except Unavailable as missing:
+        pytest.skip(str(missing))
+
+    assert check_on_arm(gated, context_toy.bracket(), host).passed
