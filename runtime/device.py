@@ -18,6 +18,7 @@ import numpy as np
 from pockethdr.brackets.metrics import psnr_mu
 from pockethdr.errors import PocketError
 from pockethdr.export.manifest import read_manifest, sha256_of, write_bytes
+from pockethdr.export.targets import input_names
 from pockethdr.runtime.adb import Adb
 from pockethdr.runtime.runner import Array, Frames, open_runner
 
@@ -73,7 +74,8 @@ def bench(
     """Run one tile of an artifact on a phone.
 
     Args:
-        frames: short, mid, long, 1×C×H×W of the artifact's size.
+        frames: short, mid, long, 1×C×H×W of the artifact's size, and the context of those that have
+            one, computed here: it is no part of the tile's latency.
         benchmark_model: LiteRT's tool for the phone's processor.
 
     Raises:
@@ -214,18 +216,19 @@ def _row(
 
 
 def _command(artifact: Path, tool: Path, accelerator: str, frames: Frames, runs: int) -> str:
-    shape = ",".join(str(side) for side in frames[0].transpose(0, 2, 3, 1).shape)
-    names = [f"serving_default_{name}" for name in _NAMES]
-    files = ",".join(f"{n}:{_FOLDER}/{s}.bin" for n, s in zip(names, _NAMES, strict=True))
+    names = input_names(frames)
+    layers = [f"serving_default_{name}" for name in names]
+    shapes = [f"{n},{h},{w},{c}" for n, c, h, w in (frame.shape for frame in frames)]
+    files = [f"{layer}:{_FOLDER}/{name}.bin" for layer, name in zip(layers, names, strict=True)]
     flags = [
         f"--graph={_FOLDER}/{artifact.name}",
         f"--num_runs={runs}",
         "--warmup_runs=5",
         "--num_threads=4",
         "--report_peak_memory_footprint=true",
-        f"--input_layer={','.join(names)}",
-        f"--input_layer_shape={':'.join([shape] * 3)}",
-        f"--input_layer_value_files={files}",
+        f"--input_layer={','.join(layers)}",
+        f"--input_layer_shape={':'.join(shapes)}",
+        f"--input_layer_value_files={','.join(files)}",
         f"--output_filepath={_FOLDER}/out.bin",
         *ACCELERATORS[accelerator],
     ]
@@ -233,7 +236,7 @@ def _command(artifact: Path, tool: Path, accelerator: str, frames: Frames, runs:
 
 
 def _push_frames(adb: Adb, frames: Frames, scratch: Path) -> None:
-    for name, frame in zip(_NAMES, frames, strict=True):
+    for name, frame in zip(input_names(frames), frames, strict=True):
         file = scratch / f"{name}.bin"
         file.write_bytes(np.ascontiguousarray(frame.transpose(0, 2, 3, 1), "<f4").tobytes())
         adb.push(file, f"{_FOLDER}/{name}.bin")
@@ -257,6 +260,3 @@ def _on_host(artifact: Path, frames: Frames) -> Array:
 
 def _key(row: DeviceRow) -> tuple[str, ...]:
     return row.device, row.system, row.runtime, row.accelerator, row.sha256
-
-
-_NAMES = ("short", "mid", "long")

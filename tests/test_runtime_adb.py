@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from contextlib import closing
+from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from pockethdr.cli import main
+from pockethdr.commands.bench import _tile
 from pockethdr.errors import PocketError, Unavailable
 from pockethdr.runtime import device
 from pockethdr.runtime.adb import Adb
+from pockethdr.runtime.artifact import Deployed
 from pockethdr.runtime.device import DeviceRow, add_rows, bench, imported, parsed, read_rows
+from pockethdr.runtime.runner import open_runner
 
 _SHAPE = (1, 6, 8, 8)
 _TIMINGS = """INFO: Initialized session in 12.5ms.
@@ -151,6 +158,30 @@ def test_an_accelerator_that_fails_is_a_row_with_a_reason(
 
     assert (row.passed, row.latency_ms) == (None, None)
     assert "no GPU delegate" in row.reason
+
+
+@pytest.mark.parametrize("told", [1.0, 0.0])
+def test_a_phone_is_told_of_the_whole_image(
+    gated: Deployed, told: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A phone that runs the tile on its context agrees with the host, one without it does not."""
+    photos, tool = Path(str(files("pockethdr.brackets") / "sample")), tmp_path / "benchmark_model"
+    tool.write_bytes(b"tool")
+    artifact = shutil.copytree(gated.path.parent, tmp_path / "out") / gated.path.name
+    *frames, context = _tile(artifact, photos)
+    with closing(open_runner(artifact, "tflite")) as runner:
+        output = runner.run([*frames, context * np.float32(told)]).transpose(0, 2, 3, 1)
+    shell = {**_PHONE, "--graph": {"out": _TIMINGS}}
+    log = _fake(tmp_path, monkeypatch, output=list(output.tobytes()), shell=shell)
+
+    arguments = ["--adb", "--brackets", str(photos), "--benchmark-model", str(tool)]
+    done = CliRunner().invoke(main, ["bench", str(artifact), *arguments])
+
+    assert (done.exit_code, done.output.count("200.0 dB")) == ((0, 3) if told else (1, 0))
+    said = log.read_text()
+    assert said.count("push") == 6
+    assert "--input_layer_shape=1,64,64,8:1,64,64,8:1,64,64,8:1,1,1,6" in said
+    assert ",serving_default_context:/data/local/tmp/pockethdr/context.bin" in said
 
 
 def test_output_without_timings_is_refused() -> None:

@@ -79,16 +79,20 @@ def _measured(
 
 
 def _tile(artifact: Path, brackets: Path) -> Frames:
-    """The tile in the middle of the first bracket."""
+    """The tile in the middle of the first bracket, told of the whole where the network wants it."""
     from pockethdr.brackets.read import find_brackets, read_bracket
     from pockethdr.runtime.artifact import deployed
-    from pockethdr.runtime.tiling import cut, tiles
+    from pockethdr.runtime.context import context_of, inputs_at
+    from pockethdr.runtime.feed import Feed
+    from pockethdr.runtime.tiling import tiles
 
-    manifest = deployed(artifact).manifest
+    found = deployed(artifact)
+    manifest = found.manifest
     folder = find_brackets(brackets, domain=manifest.domain)[0]
     bracket = read_bracket(folder, domain=manifest.domain)
     plan = tiles(bracket.size(), manifest.size, manifest.halo or 0, manifest.multiple)
-    return [cut(frame, plan[len(plan) // 2]) for frame in bracket.inputs()]
+    context = context_of(found, Feed(bracket), threads=2)
+    return inputs_at(plan[len(plan) // 2], bracket.inputs(), context)
 
 
 def _print(rows: Sequence[DeviceRow]) -> None:
