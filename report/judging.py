@@ -23,7 +23,8 @@ from pockethdr.errors import PocketError, Unavailable
 from pockethdr.export.manifest import Artifact, read_manifest
 from pockethdr.report.crops import Crop, worst_crop
 from pockethdr.report.reference import Reference, tiled
-from pockethdr.report.row import Detail, finite_db
+from pockethdr.report.row import Detail
+from pockethdr.runtime.agreement import finite_db
 from pockethdr.runtime.artifact import Deployed
 from pockethdr.runtime.context import context_of
 from pockethdr.runtime.feed import Feed

@@ -29,7 +29,7 @@ from pockethdr.export.tuned import read_tuned, shipped_tuning
 from pockethdr.models.load import Loaded, load_model
 from pockethdr.report.matching import Match, matched
 from pockethdr.report.reference import exported_weights
-from pockethdr.report.row import IDENTICAL_DB
+from pockethdr.runtime.agreement import IDENTICAL_DB
 from pockethdr.runtime.artifact import deployed
 from pockethdr.runtime.context import Context
 from pockethdr.runtime.feed import Feed

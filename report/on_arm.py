@@ -9,7 +9,8 @@ from pathlib import Path
 from pockethdr.brackets.bracket import Bracket
 from pockethdr.errors import ArtifactError, Unavailable
 from pockethdr.report.row import Row
-from pockethdr.runtime.arm import LEAST_DB, ArmCheck, check_on_arm
+from pockethdr.runtime.agreement import LEAST_DB
+from pockethdr.runtime.arm import ArmCheck, check_on_arm
 from pockethdr.runtime.arm_tools import ArmHost, arm_host
 from pockethdr.runtime.artifact import deployed
 

@@ -5,15 +5,13 @@ A figure that was not measured is None, and the row's `reason` says why.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-#: Stands for the PSNR of identical images, which is infinite and cannot be written as JSON.
-IDENTICAL_DB = 200.0
+from pockethdr.runtime.agreement import IDENTICAL_DB
 
 
 @dataclass(frozen=True)
@@ -133,14 +131,3 @@ def mean_of(details: Sequence[Detail], field: str) -> float | None:
     """Mean of a field over the details that have it; None when none has."""
     values = [value for value in (getattr(d, field) for d in details) if value is not None]
     return float(np.mean(values)) if values else None
-
-
-def finite_db(value: float) -> float:
-    """A PSNR that JSON can hold: identical images are `IDENTICAL_DB`.
-
-    Raises:
-        ValueError: it is NaN.
-    """
-    if math.isnan(value):
-        raise ValueError("the PSNR is not a number")
-    return min(value, IDENTICAL_DB)

@@ -18,22 +18,19 @@ from typing import Any
 import numpy as np
 
 from pockethdr.brackets.bracket import Bracket
-from pockethdr.brackets.metrics import psnr_mu
 from pockethdr.errors import ArtifactError
 from pockethdr.export.targets import input_names
 from pockethdr.runtime import arm_worker
+from pockethdr.runtime.agreement import LEAST_DB, agreement
 from pockethdr.runtime.arm_tools import CPU, ArmHost
 from pockethdr.runtime.artifact import Deployed
 from pockethdr.runtime.context import context_of, inputs_at
 from pockethdr.runtime.feed import Feed
 from pockethdr.runtime.runner import Array
-from pockethdr.runtime.tiling import tiles
+from pockethdr.runtime.tiling import planned
 
-#: Least PSNR-µ in dB of ARM against this host, and of FP16 arithmetic there against FP32 here.
-LEAST_DB = 55.0
 #: Emulation takes minutes where a phone takes milliseconds.
 TILES = 2
-_IDENTICAL_DB = 200.0
 _PLAIN, _FORCE_FP16 = 0, 4
 _INTEGER = ("int8", "dynint8")
 _WORKER = Path(arm_worker.__file__)
@@ -91,18 +88,16 @@ def compared(here: Array, there: Array, precision: str) -> ArmCheck:
     different = here != there
     count, fp16 = int(different.sum()), precision not in _INTEGER
     where = tuple(int(i) for i in np.argwhere(different)[0]) if count else None
-    if not np.isfinite(there).all():
-        return ArmCheck(CPU, len(here), fp16, here.size, count, where, None, None, False)
-    largest = float(np.abs(here - there).max())
-    db = min(float(psnr_mu(np.clip(there, 0.0, 1.0), np.clip(here, 0.0, 1.0))), _IDENTICAL_DB)
-    passed = db >= LEAST_DB
+    db = agreement(there, here)
+    largest = None if db is None else float(np.abs(here - there).max())
+    passed = db is not None and db >= LEAST_DB
     return ArmCheck(CPU, len(here), fp16, here.size, count, where, largest, db, passed)
 
 
 def _tiles(found: Deployed, bracket: Bracket) -> dict[str, Array]:
     """The artifact's inputs by name, N×H×W×C: tiles spread over the bracket."""
-    manifest, frames = found.manifest, bracket.inputs()
-    plan = tiles(bracket.size(), manifest.size, manifest.halo or 0, manifest.multiple)
+    frames = bracket.inputs()
+    plan, _ = planned(found.manifest, bracket.size())
     chosen = [plan[i * (len(plan) - 1) // max(TILES - 1, 1)] for i in range(min(TILES, len(plan)))]
     context = context_of(found, Feed(bracket), threads=1)
     inputs = zip(*(inputs_at(tile, frames, context) for tile in chosen), strict=True)
@@ -126,6 +121,8 @@ def _on_arm(artifact: Path, frames: Path, host: ArmHost, flags: int) -> Array:
 
 def _output(artifact: Path, out: Path, done: subprocess.CompletedProcess[str], where: str) -> Array:
     if done.returncode or not out.is_file():
-        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise ArtifactError(f"{artifact.name} does not run on {where}: {last}")
+        # LiteRT goes on talking while the process ends.
+        said = [line for line in done.stderr.splitlines() if line and not line.startswith("INFO:")]
+        why = said[-1] if said else f"exit status {done.returncode}"
+        raise ArtifactError(f"{artifact.name} does not run on {where}: {why}")
     return np.load(out)

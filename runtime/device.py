@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from pockethdr.brackets.metrics import psnr_mu
 from pockethdr.errors import PocketError
 from pockethdr.export.manifest import read_manifest, sha256_of, write_bytes
 from pockethdr.export.targets import input_names
 from pockethdr.runtime.adb import Adb
+from pockethdr.runtime.agreement import LEAST_DB, agreement
 from pockethdr.runtime.runner import Array, Frames, open_runner
 
 DEVICES_NAME = "devices.json"
@@ -30,9 +30,6 @@ ACCELERATORS = {
     "npu": ("--use_nnapi=true", "--nnapi_allow_fp16=true"),
 }
 _FOLDER = "/data/local/tmp/pockethdr"
-_IDENTICAL_DB = 200.0
-#: A phone computes in half precision on its GPU, as the FP16 gate on ARM allows for.
-LEAST_DB = 55.0
 
 
 @dataclass(frozen=True)
@@ -189,13 +186,14 @@ def _row(
     runs: int,
 ) -> DeviceRow:
     phone, before = adb.phone(), adb.thermal_status()
-    latency = count = memory = decibels = None
+    latency = count = memory = decibels = passed = None
     reason = ""
     try:
         output = adb.shell(_command(artifact, tool, accelerator, frames, runs))
         latency, count, memory = parsed(output)
-        found = _pulled(adb)
-        decibels = min(float(psnr_mu(found.reshape(wanted.shape), wanted)), _IDENTICAL_DB)
+        decibels = agreement(_pulled(adb).reshape(wanted.shape), wanted)
+        passed = decibels is not None and decibels >= LEAST_DB
+        reason = "" if decibels is not None else f"{accelerator}: returns NaN or infinity"
     except (PocketError, ValueError) as error:
         reason = f"{accelerator}: {error.what if isinstance(error, PocketError) else error}"
     return DeviceRow(
@@ -210,7 +208,7 @@ def _row(
         thermal=[before, adb.thermal_status()],
         peak_memory_mb=memory,
         psnr_vs_host=decibels,
-        passed=None if decibels is None else decibels >= LEAST_DB,
+        passed=passed,
         reason=reason,
     )
 

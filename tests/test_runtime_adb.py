@@ -148,6 +148,17 @@ def test_a_wrong_output_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert _run(tmp_path, monkeypatch).passed is False
 
 
+def test_an_output_that_is_no_image_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensor = np.full_like(_output(), np.nan).tobytes()
+    shell = {**_PHONE, "--graph": {"out": _TIMINGS}}
+    _fake(tmp_path, monkeypatch, output=list(tensor), shell=shell)
+
+    row = _run(tmp_path, monkeypatch)
+
+    assert (row.passed, row.psnr_vs_host) == (False, None)
+    assert "cpu: returns NaN or infinity" in row.reason
+
+
 def test_an_accelerator_that_fails_is_a_row_with_a_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,8 @@ import pytest
 from pockethdr.errors import ArtifactError, Unavailable
 from pockethdr.report.on_arm import sentence
 from pockethdr.runtime import arm
-from pockethdr.runtime.arm import LEAST_DB, check_on_arm, compared
+from pockethdr.runtime.agreement import LEAST_DB
+from pockethdr.runtime.arm import check_on_arm, compared
 from pockethdr.runtime.arm_tools import arm_host, qemu_of
 from pockethdr.runtime.artifact import Deployed
 from pockethdr.runtime.runner import open_runner
@@ -48,6 +49,12 @@ def test_fp16_that_overflows_fails() -> None:
 
     assert not found.passed
     assert "NaN or infinity" in sentence(found)
+
+
+def test_an_artifact_that_returns_nan_everywhere_fails_there_too() -> None:
+    nothing = np.full_like(_TILES, np.nan)
+
+    assert not compared(nothing, nothing, "int8").passed
 
 
 def test_missing_tools_are_named_with_how_to_get_them(tmp_path: Path) -> None:

@@ -84,13 +84,12 @@ def _tile(artifact: Path, brackets: Path) -> Frames:
     from pockethdr.runtime.artifact import deployed
     from pockethdr.runtime.context import context_of, inputs_at
     from pockethdr.runtime.feed import Feed
-    from pockethdr.runtime.tiling import tiles
+    from pockethdr.runtime.tiling import planned
 
     found = deployed(artifact)
-    manifest = found.manifest
-    folder = find_brackets(brackets, domain=manifest.domain)[0]
-    bracket = read_bracket(folder, domain=manifest.domain)
-    plan = tiles(bracket.size(), manifest.size, manifest.halo or 0, manifest.multiple)
+    domain = found.manifest.domain
+    bracket = read_bracket(find_brackets(brackets, domain=domain)[0], domain=domain)
+    plan, _ = planned(found.manifest, bracket.size())
     context = context_of(found, Feed(bracket), threads=2)
     return inputs_at(plan[len(plan) // 2], bracket.inputs(), context)
 
