@@ -1,28 +1,22 @@
-"""What a phone measured of an artifact: by LiteRT's `benchmark_model` over adb, or imported.
-
-Figures of phones live in `OUT/devices.json`, beside the export they are of, and in the report.
-"""
+"""One tile of an artifact on a phone, by LiteRT's `benchmark_model` over adb."""
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pockethdr.errors import PocketError
-from pockethdr.export.manifest import read_manifest, sha256_of, write_bytes
+from pockethdr.export.manifest import sha256_of
 from pockethdr.export.targets import input_names
 from pockethdr.runtime.adb import Adb
 from pockethdr.runtime.agreement import LEAST_DB, agreement
+from pockethdr.runtime.device_rows import DeviceRow
 from pockethdr.runtime.runner import Array, Frames, open_runner
 
-DEVICES_NAME = "devices.json"
 #: How `benchmark_model` is told where to run.
 ACCELERATORS = {
     "cpu": ("--use_xnnpack=true",),
@@ -30,33 +24,6 @@ ACCELERATORS = {
     "npu": ("--use_nnapi=true", "--nnapi_allow_fp16=true"),
 }
 _FOLDER = "/data/local/tmp/pockethdr"
-
-
-@dataclass(frozen=True)
-class DeviceRow:
-    """One artifact on one accelerator of one device.
-
-    Attributes:
-        latency_ms: percentiles of one tile, as far as the runner gives them, e.g. `p50`, `p95`.
-        thermal: status before and after, from 0 (none) to 6; or what the device calls it.
-        psnr_vs_host: PSNR-µ in dB of the output tensor against the same artifact on the host.
-        passed: None when the output was not compared.
-        reason: why a figure is missing.
-    """
-
-    device: str
-    system: str
-    runtime: str
-    accelerator: str
-    artifact: str
-    sha256: str
-    latency_ms: dict[str, float] | None
-    runs: int | None
-    thermal: list[Any] | None
-    peak_memory_mb: float | None
-    psnr_vs_host: float | None
-    passed: bool | None
-    reason: str = ""
 
 
 def bench(
@@ -110,70 +77,6 @@ def parsed(output: str) -> tuple[dict[str, float], int | None, float | None]:
     named |= {k: v for k, v in values.items() if re.fullmatch(r"p\d+", k)}
     memory = re.search(r"[Pp]eak memory footprint \(MB\):.*overall=([\d.]+)", output)
     return named, int(count), float(memory[1]) if memory else None
-
-
-def add_rows(out: Path, rows: Sequence[DeviceRow]) -> list[DeviceRow]:
-    """Put rows into `OUT/devices.json`, each in place of an older one of the same kind."""
-    merged = {_key(row): row for row in (*read_rows(out), *rows)}
-    text = json.dumps([asdict(row) for row in merged.values()], indent=1, ensure_ascii=False)
-    write_bytes(out / DEVICES_NAME, (text + "\n").encode(), overwrite=True)
-    return list(merged.values())
-
-
-def read_rows(out: Path) -> list[DeviceRow]:
-    """The device rows of an export; none when nothing was measured.
-
-    Raises:
-        PocketError: the file holds something else.
-    """
-    file = out / DEVICES_NAME
-    if not file.is_file():
-        return []
-    try:
-        found = json.loads(file.read_text())
-    except ValueError as error:
-        raise PocketError(
-            f"{file}: not JSON ({error})", fix="remove it, then measure again"
-        ) from error
-    return [row_of(data, file) for data in found]
-
-
-def imported(result: Path, out: Path) -> DeviceRow:
-    """A row from a file that another device's script printed, see docs/ios.md.
-
-    Raises:
-        PocketError: not such a file, or of an artifact that is not in `out`.
-    """
-    try:
-        data = json.loads(result.read_text())
-    except (OSError, ValueError) as error:
-        raise PocketError(f"{result}: not JSON ({error})", expected="see docs/ios.md") from error
-    row = row_of(data, result)
-    known = {record.sha256 for record in read_manifest(out).artifacts}
-    if row.sha256 not in known:
-        raise PocketError(
-            f"{result}: measured an artifact of sha256 {row.sha256[:12]}…, not one of {out}",
-            expected="a result of an artifact of this export",
-            fix="copy the export to the device again and measure again",
-        )
-    return row
-
-
-def row_of(data: Any, source: Path) -> DeviceRow:
-    """A row from its JSON.
-
-    Raises:
-        PocketError: fields are missing, unknown or of the wrong kind.
-    """
-    names = {field.name for field in fields(DeviceRow)}
-    required = names - {"reason"}
-    if not isinstance(data, dict) or not required <= set(data) <= names:
-        found = sorted(data) if isinstance(data, dict) else type(data).__name__
-        raise PocketError(f"{source}: {found}", expected=f"the fields {', '.join(sorted(names))}")
-    latency = data["latency_ms"]
-    if latency is not None and not all(isinstance(v, int | float) for v in latency.values()):
-        raise PocketError(f"{source}: latency_ms {latency}", expected="percentiles in milliseconds")
-    return DeviceRow(**data)
 
 
 def _row(
@@ -254,7 +157,3 @@ def _on_host(artifact: Path, frames: Frames) -> Array:
         return np.ascontiguousarray(runner.run(frames).transpose(0, 2, 3, 1))
     finally:
         runner.close()
-
-
-def _key(row: DeviceRow) -> tuple[str, ...]:
-    return row.device, row.system, row.runtime, row.accelerator, row.sha256

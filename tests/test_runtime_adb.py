@@ -21,7 +21,8 @@ from pockethdr.errors import PocketError, Unavailable
 from pockethdr.runtime import device
 from pockethdr.runtime.adb import Adb
 from pockethdr.runtime.artifact import Deployed
-from pockethdr.runtime.device import DeviceRow, add_rows, bench, imported, parsed, read_rows
+from pockethdr.runtime.device import bench, parsed
+from pockethdr.runtime.device_rows import DeviceRow
 from pockethdr.runtime.runner import open_runner
 
 _SHAPE = (1, 6, 8, 8)
@@ -198,54 +199,3 @@ def test_a_phone_is_told_of_the_whole_image(
 def test_output_without_timings_is_refused() -> None:
     with pytest.raises(PocketError, match="printed no timings: Aborted"):
         parsed("INFO: Loaded model\nAborted\n")
-
-
-def _row(**changes: Any) -> dict[str, Any]:
-    return {
-        "device": "iPhone 17",
-        "system": "iOS 26.1",
-        "runtime": "Core ML",
-        "accelerator": "all",
-        "artifact": "dsan-m32_rgb_fp16.mlpackage",
-        "sha256": "ab" * 32,
-        "latency_ms": {"p50": 4.1, "p90": 4.4},
-        "runs": 50,
-        "thermal": ["nominal", "nominal"],
-        "peak_memory_mb": None,
-        "psnr_vs_host": 78.2,
-        "passed": True,
-    } | changes
-
-
-def test_an_imported_result_is_kept_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = SimpleNamespace(artifacts=[SimpleNamespace(sha256="ab" * 32)])
-    monkeypatch.setattr(device, "read_manifest", lambda _: known)
-    result = tmp_path / "result.json"
-    result.write_text(json.dumps(_row()))
-
-    for _ in range(2):
-        add_rows(tmp_path, [imported(result, tmp_path)])
-
-    assert [row.device for row in read_rows(tmp_path)] == ["iPhone 17"]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("not json", "not JSON"),
-        ("[]", "the fields"),
-        (json.dumps({"device": "iPhone"}), "the fields"),
-        (json.dumps(_row(latency_ms={"p50": "fast"})), "percentiles in milliseconds"),
-        (json.dumps(_row(sha256="cd" * 32)), "not one of"),
-    ],
-)
-def test_what_is_no_result_is_refused(
-    text: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    known = SimpleNamespace(artifacts=[SimpleNamespace(sha256="ab" * 32)])
-    monkeypatch.setattr(device, "read_manifest", lambda _: known)
-    result = tmp_path / "result.json"
-    result.write_text(text)
-
-    with pytest.raises(PocketError, match=words):
-        imported(result, tmp_path)

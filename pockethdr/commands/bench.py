@@ -11,7 +11,7 @@ import click
 from pockethdr.errors import PocketError
 
 if TYPE_CHECKING:
-    from pockethdr.runtime.device import DeviceRow
+    from pockethdr.runtime.device_rows import DeviceRow
     from pockethdr.runtime.runner import Frames
 
 
@@ -48,7 +48,7 @@ def bench(
           --benchmark-model ./benchmark_model
       pockethdr bench out/m32 --import result.json
     """
-    from pockethdr.runtime.device import add_rows, imported
+    from pockethdr.runtime.device_rows import add_rows, imported
 
     if result is not None:
         out = artifact if artifact.is_dir() else artifact.parent
