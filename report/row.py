@@ -18,6 +18,7 @@ from pockethdr.runtime.agreement import IDENTICAL_DB
 class Detail:
     """One artifact on one bracket. PSNR in dB; the figures against ground truth may be None.
 
+    `bracket_sha256` is of what the network is fed and judged by; None in reports of older versions.
     `reference_*` are of the PyTorch network on the same tiles. `loss_*` are artifact minus
     reference: negative when something was lost.
     """
@@ -37,6 +38,7 @@ class Detail:
     reference_ssim_l: float | None = None
     loss_mu_db: float | None = None
     loss_l_db: float | None = None
+    bracket_sha256: str | None = None
 
     @property
     def identical(self) -> bool:
