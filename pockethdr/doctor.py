@@ -53,7 +53,7 @@ def diagnose() -> Diagnosis:
 
     lines = []
     for target in TARGETS.values():
-        build, run = _can_build(target), _RUNTIMES.get(target.name, _no_runner)()
+        build, run = _can_build(target), RUNNERS[target.name]()
         lines += [Line(target.name, precision, build, run) for precision in target.precisions]
     return Diagnosis(_machine(), {name: version_of(name) for name in PACKAGES}, tuple(lines))
 
@@ -107,11 +107,8 @@ def _tensorrt() -> Ability:
     return Ability(True, ", ".join(found))
 
 
-def _no_runner() -> Ability:
-    return Ability(False, "no runner for this target")
-
-
-_RUNTIMES: dict[str, Callable[[], Ability]] = {
+#: Whether the artifacts of a target run here.
+RUNNERS: dict[str, Callable[[], Ability]] = {
     "onnx": lambda: _needs("onnxruntime", "onnx"),
     "tflite": lambda: _needs("ai-edge-litert", "tflite"),
     "coreml": _coreml,
