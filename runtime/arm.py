@@ -26,6 +26,7 @@ from pockethdr.runtime.arm_tools import CPU, ArmHost
 from pockethdr.runtime.artifact import Deployed
 from pockethdr.runtime.context import context_of, inputs_at
 from pockethdr.runtime.feed import Feed
+from pockethdr.runtime.litert import coded_inputs, decoded_output
 from pockethdr.runtime.runner import Array
 from pockethdr.runtime.tiling import planned
 
@@ -94,14 +95,14 @@ def compared(here: Array, there: Array, precision: str) -> ArmCheck:
     return ArmCheck(CPU, len(here), fp16, here.size, count, where, largest, db, passed)
 
 
-def _tiles(found: Deployed, bracket: Bracket) -> dict[str, Array]:
-    """The artifact's inputs by name, N×H×W×C: tiles spread over the bracket."""
+def _tiles(found: Deployed, bracket: Bracket) -> dict[str, np.ndarray]:
+    """The artifact's inputs by name, as its tensors hold them: tiles spread over the bracket."""
     frames = bracket.inputs()
     plan, _ = planned(found.manifest, bracket.size())
     chosen = [plan[i * (len(plan) - 1) // max(TILES - 1, 1)] for i in range(min(TILES, len(plan)))]
     context = context_of(found, Feed(bracket), threads=1)
-    inputs = zip(*(inputs_at(tile, frames, context) for tile in chosen), strict=True)
-    stacks = [np.concatenate(each).transpose(0, 2, 3, 1) for each in inputs]
+    each = [coded_inputs(found.path, inputs_at(tile, frames, context)) for tile in chosen]
+    stacks = [np.concatenate(values) for values in zip(*each, strict=True)]
     return dict(zip(input_names(stacks), stacks, strict=True))
 
 
@@ -125,4 +126,4 @@ def _output(artifact: Path, out: Path, done: subprocess.CompletedProcess[str], w
         said = [line for line in done.stderr.splitlines() if line and not line.startswith("INFO:")]
         why = said[-1] if said else f"exit status {done.returncode}"
         raise ArtifactError(f"{artifact.name} does not run on {where}: {why}")
-    return np.load(out)
+    return decoded_output(artifact, np.load(out).tobytes())

@@ -1,8 +1,9 @@
 """Runs inside the emulated ARM Python of `runtime/arm_tools.py`, which has LiteRT and NumPy alone.
 
 `arm_worker.py ARTIFACT FRAMES OUT FLAGS`: FRAMES is an .npz of what the artifact takes, by name:
-`short`, `mid`, `long`, and the `context` of networks that have one, each a stack of tiles. OUT is
-the .npy of what it returns; FLAGS are XNNPACK's (4 forces FP16 arithmetic, 0 changes nothing).
+`short`, `mid`, `long`, and the `context` of networks that have one, each a stack of tiles in the
+tensor's own type. OUT is the .npy of what it returns; FLAGS are XNNPACK's (4 forces FP16
+arithmetic, 0 changes nothing).
 """
 
 from __future__ import annotations
@@ -28,23 +29,26 @@ def main(artifact: str, frames: str, out: str, flags: str) -> None:
 
 
 def _inputs(model: Any, frames: str) -> dict[str, np.ndarray]:
-    """The stacks that the signature names: a buffer that nothing was written to would be zeros."""
-    given = np.load(frames)
-    wanted = model.get_signature_list()[_SIGNATURE]["inputs"]
-    if sorted(wanted) != sorted(given):
-        raise SystemExit(f"takes {', '.join(sorted(wanted))}, was given {', '.join(sorted(given))}")
-    return {name: given[name] for name in wanted}
+    """A stack for each input of the signature: one that nothing is written to would be zeros."""
+    given = dict(np.load(frames))
+    details = model.get_input_tensor_details(_SIGNATURE)
+    wanted = {name: f"{each['dtype']} {each['shape'][1:]}" for name, each in details.items()}
+    found = {name: f"{stack.dtype} {list(stack.shape[1:])}" for name, stack in given.items()}
+    if found != wanted:
+        raise SystemExit(f"takes {wanted}, was given {found}")
+    return given
 
 
 def _run(model: Any, tile: dict[str, np.ndarray]) -> np.ndarray:
-    """One tile of H×W×C frames → its output, flat."""
+    """One tile of H×W×C frames → its output, flat, in the tensor's own type."""
     inputs = {name: model.create_input_buffer_by_name(_SIGNATURE, name) for name in tile}
     output = model.create_output_buffer_by_name(_SIGNATURE, _OUTPUT)
     for name, buffer in inputs.items():
-        buffer.write(np.ascontiguousarray(tile[name], np.float32))
+        buffer.write(np.ascontiguousarray(tile[name]))
     model.run_by_name(_SIGNATURE, inputs, {_OUTPUT: output})
+    kind = np.dtype(model.get_output_tensor_details(_SIGNATURE)[_OUTPUT]["dtype"])
     bytes_ = model.get_output_buffer_requirements(0, 0)["buffer_size"]
-    return np.array(output.read(int(bytes_) // 4, np.float32))
+    return np.array(output.read(int(bytes_) // kind.itemsize, kind.type))
 
 
 if __name__ == "__main__":

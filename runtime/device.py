@@ -15,6 +15,7 @@ from pockethdr.export.targets import input_names
 from pockethdr.runtime.adb import Adb
 from pockethdr.runtime.agreement import LEAST_DB, agreement
 from pockethdr.runtime.device_rows import DeviceRow
+from pockethdr.runtime.litert import coded_inputs, decoded_output
 from pockethdr.runtime.runner import Array, Frames, open_runner
 
 #: How `benchmark_model` is told where to run.
@@ -52,7 +53,7 @@ def bench(
             adb.push(file, f"{_FOLDER}/{file.name}")
         adb.shell(f"chmod 755 {_FOLDER}/{benchmark_model.name}")
         with tempfile.TemporaryDirectory() as scratch:
-            _push_frames(adb, frames, Path(scratch))
+            _push_inputs(adb, coded_inputs(artifact, frames), Path(scratch))
         return [
             _row(artifact, adb, benchmark_model, name, wanted, frames, runs)
             for name in accelerators
@@ -94,7 +95,7 @@ def _row(
     try:
         output = adb.shell(_command(artifact, tool, accelerator, frames, runs))
         latency, count, memory = parsed(output)
-        decibels = agreement(_pulled(adb).reshape(wanted.shape), wanted)
+        decibels = agreement(_pulled(adb, artifact).reshape(wanted.shape), wanted)
         passed = decibels is not None and decibels >= LEAST_DB
         reason = "" if decibels is not None else f"{accelerator}: returns NaN or infinity"
     except (PocketError, ValueError) as error:
@@ -136,19 +137,19 @@ def _command(artifact: Path, tool: Path, accelerator: str, frames: Frames, runs:
     return " ".join([f"rm -f {_FOLDER}/out.bin;", f"{_FOLDER}/{tool.name}", *flags])
 
 
-def _push_frames(adb: Adb, frames: Frames, scratch: Path) -> None:
-    for name, frame in zip(input_names(frames), frames, strict=True):
+def _push_inputs(adb: Adb, inputs: Sequence[np.ndarray], scratch: Path) -> None:
+    for name, value in zip(input_names(inputs), inputs, strict=True):
         file = scratch / f"{name}.bin"
-        file.write_bytes(np.ascontiguousarray(frame.transpose(0, 2, 3, 1), "<f4").tobytes())
+        file.write_bytes(value.tobytes())
         adb.push(file, f"{_FOLDER}/{name}.bin")
 
 
-def _pulled(adb: Adb) -> Array:
+def _pulled(adb: Adb, artifact: Path) -> Array:
     """The output tensor, flat, channels last as the artifact writes it."""
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "out.bin"
         adb.pull(f"{_FOLDER}/out.bin", file)
-        return np.fromfile(file, "<f4").astype(np.float32)
+        return decoded_output(artifact, file.read_bytes())
 
 
 def _on_host(artifact: Path, frames: Frames) -> Array:

@@ -25,12 +25,12 @@ def shared_brackets() -> Path:
 
 
 @pytest.fixture(scope="session")
-def gated(tmp_path_factory: pytest.TempPathFactory) -> Deployed:
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> Deployed:
     """A TFLite artifact that takes a context, see `context_toy`."""
     from context_toy import exported
 
     pytest.importorskip("litert_torch")
-    return exported(tmp_path_factory.mktemp("gated"))
+    return exported(tmp_path_factory.mktemp("seeing"))
 
 
 @pytest.fixture

@@ -18,48 +18,53 @@ from pockethdr.models.load import load_model
 from pockethdr.runtime.artifact import Deployed, deployed
 
 SIZE = 64
-#: Of the context: a factor for each channel of `Gated`.
-CHANNELS = 6
+#: Of the context: a map of `Seeing`, as large as the tile.
+CHANNELS = 8
 NETWORK = """
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 
-class Gated(nn.Module):
+class Seeing(nn.Module):
     def __init__(self):
         super().__init__()
-        self.first = nn.Conv2d(24, 6, 3, padding=1)
-        self.mix = nn.Conv2d(6, 6, 1)
-        self.last = nn.Conv2d(6, 4, 3, padding=1)
+        self.first = nn.Conv2d(24, 8, 3, padding=1)
+        self.mix = nn.Conv2d(8, 8, 1)
+        self.last = nn.Conv2d(8, 4, 3, padding=1)
 
     def forward(self, short, mid, long):
         x = torch.relu(self.first(torch.cat([short, mid, long], 1)))
-        return torch.sigmoid(self.last(x * self.mix(x.mean((2, 3), keepdim=True))))
+        cells = F.adaptive_avg_pool2d(x, 4)
+        seen = torch.relu(self.mix(cells + cells.mean((2, 3), keepdim=True)))
+        x = x + F.interpolate(seen, size=x.shape[-2:], mode="nearest")
+        return torch.sigmoid(self.last(x))
 
 
 def build():
     torch.manual_seed(0)
-    net = Gated()
+    net = Seeing()
     with torch.no_grad():
-        net.mix.weight.mul_(20)
-        net.last.weight.mul_(30)
+        net.mix.weight.mul_(8)
+        net.last.weight.mul_(4)
     return net
 """
 
 
 def exported(folder: Path) -> Deployed:
-    """The FP32 artifact of 64×64 tiles, in its export folder with its context."""
+    """The INT8 artifact of 64×64 tiles in its export folder; its context is int8 too."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "gated.py").write_text(NETWORK)
+    (folder / "seeing.py").write_text(NETWORK)
     with small_traces():
         export_model(
-            load_model(f"{folder / 'gated.py'}:build", domain="raw"),
+            load_model(f"{folder / 'seeing.py'}:build", domain="raw"),
             targets=("tflite",),
-            precisions=("fp32",),
+            precisions=("int8",),
             bracket_folders=[Path(str(files("pockethdr.brackets") / "sample"))],
             out=folder / "out",
             size=(SIZE, SIZE),
-            recipe=named_recipe("hdr"),
+            recipe=named_recipe("full"),
+            patches=2,
         )
     return deployed(next(f for f in (folder / "out").glob("*.tflite") if "context" not in f.name))
 

@@ -23,6 +23,7 @@ from pockethdr.runtime.adb import Adb
 from pockethdr.runtime.artifact import Deployed
 from pockethdr.runtime.device import bench, parsed
 from pockethdr.runtime.device_rows import DeviceRow
+from pockethdr.runtime.litert import interpreter_of
 from pockethdr.runtime.runner import open_runner
 
 _SHAPE = (1, 6, 8, 8)
@@ -109,6 +110,8 @@ def _run(folder: Path, monkeypatch: pytest.MonkeyPatch, **recorded: Any) -> Devi
     tool.write_bytes(b"tool")
     runner = SimpleNamespace(run=lambda frames: _output(), close=lambda: None)
     monkeypatch.setattr(device, "open_runner", lambda *_, **__: runner)
+    monkeypatch.setattr(device, "coded_inputs", lambda _, frames: frames)
+    monkeypatch.setattr(device, "decoded_output", lambda _, data: np.frombuffer(data, "<f4"))
     frames = [np.zeros(_SHAPE, np.float32)] * 3
     return bench(artifact, frames, Adb(), tool, accelerators=("cpu",))[0]
 
@@ -174,15 +177,16 @@ def test_an_accelerator_that_fails_is_a_row_with_a_reason(
 
 @pytest.mark.parametrize("told", [1.0, 0.0])
 def test_a_phone_is_told_of_the_whole_image(
-    gated: Deployed, told: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seeing: Deployed, told: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A phone that runs the tile on its context agrees with the host, one without it does not."""
     photos, tool = Path(str(files("pockethdr.brackets") / "sample")), tmp_path / "benchmark_model"
     tool.write_bytes(b"tool")
-    artifact = shutil.copytree(gated.path.parent, tmp_path / "out") / gated.path.name
+    artifact = shutil.copytree(seeing.path.parent, tmp_path / "out") / seeing.path.name
     *frames, context = _tile(artifact, photos)
     with closing(open_runner(artifact, "tflite")) as runner:
         output = runner.run([*frames, context * np.float32(told)]).transpose(0, 2, 3, 1)
+    output = _as_stored(artifact, output)
     shell = {**_PHONE, "--graph": {"out": _TIMINGS}}
     log = _fake(tmp_path, monkeypatch, output=list(output.tobytes()), shell=shell)
 
@@ -192,8 +196,15 @@ def test_a_phone_is_told_of_the_whole_image(
     assert (done.exit_code, done.output.count("200.0 dB")) == ((0, 3) if told else (1, 0))
     said = log.read_text()
     assert said.count("push") == 6
-    assert "--input_layer_shape=1,64,64,8:1,64,64,8:1,64,64,8:1,1,1,6" in said
+    assert "--input_layer_shape=1,64,64,8:1,64,64,8:1,64,64,8:1,64,64,8" in said
     assert ",serving_default_context:/data/local/tmp/pockethdr/context.bin" in said
+
+
+def _as_stored(artifact: Path, output: np.ndarray) -> np.ndarray:
+    """The codes that a phone's file holds."""
+    (detail,) = interpreter_of(artifact, 1).get_output_details()
+    scale, zero = detail["quantization"]
+    return np.round(output / scale + zero).astype(np.int8)
 
 
 def test_output_without_timings_is_refused() -> None:

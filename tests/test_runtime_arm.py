@@ -16,7 +16,10 @@ from pockethdr.runtime.agreement import LEAST_DB
 from pockethdr.runtime.arm import check_on_arm, compared
 from pockethdr.runtime.arm_tools import arm_host, qemu_of
 from pockethdr.runtime.artifact import Deployed
+from pockethdr.runtime.context import context_of, inputs_at
+from pockethdr.runtime.feed import Feed
 from pockethdr.runtime.runner import open_runner
+from pockethdr.runtime.tiling import planned
 
 _TILES = np.random.default_rng(0).random((2, 8, 8, 3), dtype=np.float32)
 
@@ -75,40 +78,43 @@ def test_an_old_qemu_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         qemu_of(tmp_path / "nothing")
 
 
-def _by_the_worker(gated: Deployed, folder: Path, **changes: np.ndarray | None) -> np.ndarray:
+def _by_the_worker(seeing: Deployed, folder: Path, **changes: np.ndarray | None) -> np.ndarray:
     """What the worker makes of the tiles here, some of its inputs changed or left out, flat."""
-    inputs = arm._tiles(gated, context_toy.bracket()) | changes
+    inputs = arm._tiles(seeing, context_toy.bracket()) | changes
     frames = folder / "frames.npz"
     np.savez(frames, **{name: stack for name, stack in inputs.items() if stack is not None})
-    return arm._here(gated.path, frames)
+    return arm._here(seeing.path, frames)
 
 
-def test_the_worker_tells_a_network_of_the_whole_image(gated: Deployed, tmp_path: Path) -> None:
-    stacks = arm._tiles(gated, context_toy.bracket()).values()
-    with closing(open_runner(gated.path, "tflite")) as runner:
-        expected = [
-            runner.run([stack[i : i + 1].transpose(0, 3, 1, 2) for stack in stacks])
-            for i in range(arm.TILES)
-        ]
+def test_the_worker_tells_a_network_of_the_whole_image(seeing: Deployed, tmp_path: Path) -> None:
+    bracket = context_toy.bracket()
+    plan, _ = planned(seeing.manifest, bracket.size())
+    context = context_of(seeing, Feed(bracket), threads=1)
+    with closing(open_runner(seeing.path, "tflite")) as runner:
+        tiles = [inputs_at(tile, bracket.inputs(), context) for tile in (plan[0], plan[-1])]
+        expected = np.concatenate([runner.run(tile) for tile in tiles]).transpose(0, 2, 3, 1)
 
-    found = _by_the_worker(gated, tmp_path)
+    found = _by_the_worker(seeing, tmp_path)
+    coded = arm._tiles(seeing, bracket)["context"]
+    untold = _by_the_worker(seeing, tmp_path, context=np.zeros_like(coded))
 
-    flat = np.concatenate(expected).transpose(0, 2, 3, 1).reshape(found.shape)
-    np.testing.assert_array_equal(found, flat)
-    nothing = np.zeros((arm.TILES, 1, 1, context_toy.CHANNELS), np.float32)
-    untold = _by_the_worker(gated, tmp_path, context=nothing)
+    np.testing.assert_array_equal(found, expected.reshape(found.shape))
+    assert coded.dtype == np.int8
     assert not compared(untold, found, "int8").passed, "the context matters"
 
 
-def test_a_context_that_is_left_out_is_no_zero(gated: Deployed, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="takes context, long, mid, short, was given long"):
-        _by_the_worker(gated, tmp_path, context=None)
+@pytest.mark.parametrize("context", [None, np.zeros((arm.TILES, 1, 1, 1), np.float32)])
+def test_a_context_that_is_left_out_is_no_zero(
+    seeing: Deployed, context: np.ndarray | None, tmp_path: Path
+) -> None:
+    with pytest.raises(ArtifactError, match=r"takes .*'context': 'int8 \[64, 64, 8\]'.* was given"):
+        _by_the_worker(seeing, tmp_path, context=context)
 
 
-def test_a_network_with_a_context_is_judged_on_arm(gated: Deployed) -> None:
+def test_a_network_with_a_context_is_judged_on_arm(seeing: Deployed) -> None:
     try:
         host = arm_host()
     except Unavailable as missing:
         pytest.skip(str(missing))
 
-    assert check_on_arm(gated, context_toy.bracket(), host).passed
+    assert check_on_arm(seeing, context_toy.bracket(), host).passed
