@@ -127,7 +127,7 @@ def debug(
             score.add(aligned[score.node], values[score.node], alone[score.node])
         tiles += 1
     assert scores is not None
-    layers = _layers(scores, program.tile)
+    layers = _layers(scores)
     unmatched = len(taps.taps) - len(layers)
     return Layers(manifest.model, target, precision, taps.runtime, tiles, unmatched, layers)
 
@@ -288,7 +288,7 @@ class _Score:
         return self.product / norm if norm else float(self.signal == self.power)
 
 
-def _layers(scores: Sequence[_Score], program: fx.GraphModule) -> tuple[Layer, ...]:
+def _layers(scores: Sequence[_Score]) -> tuple[Layer, ...]:
     by_node = {score.node: score for score in scores}
     return tuple(_layer(score, by_node) for score in scores)
 
