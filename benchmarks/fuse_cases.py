@@ -27,7 +27,7 @@ from pockethdr.runtime.fuse import Fuser
 from pockethdr.runtime.image import HDRImage, image_of
 from pockethdr.runtime.latency import peak_memory_mb
 from pockethdr.runtime.runner import open_runner
-from pockethdr.runtime.tiling import tiles
+from pockethdr.runtime.tiling import planned
 from pockethdr.runtime.write import save_hdr
 
 THREADS = 2
@@ -87,7 +87,7 @@ def _bare(artifact: Path) -> Callable[[], object]:
 def halo_share(manifest: Manifest, size: tuple[int, int]) -> float:
     """Of frames of `size` pixels of the sensor."""
     grid = size[0] // 2, size[1] // 2
-    plan = tiles(grid, manifest.size, manifest.halo or 0, manifest.multiple)
+    plan, _ = planned(manifest, grid)
     return 1 - grid[0] * grid[1] / (len(plan) * manifest.size[0] * manifest.size[1])
 
 

@@ -36,11 +36,11 @@ from pockethdr.export.tuned import chosen_recipe
 from pockethdr.models.load import load_model
 from pockethdr.report.host import host
 from pockethdr.runtime.artifact import Deployed, deployed
-from pockethdr.runtime.context import context_of
+from pockethdr.runtime.context import context_of, inputs_at
 from pockethdr.runtime.feed import Feed
 from pockethdr.runtime.fuse import Fuser
 from pockethdr.runtime.runner import Array, open_runner
-from pockethdr.runtime.tiling import cut, tiles
+from pockethdr.runtime.tiling import planned
 
 NETWORKS = ("dsan-m32", "ahdrnet-mobile", "deephdr-mobile", "nhdrrnet-mobile")
 LIMITS = {"fp32": 80.0, "fp16": 60.0, "int8": 60.0}
@@ -154,18 +154,16 @@ def distance(tiled: Deployed, whole: Deployed, bracket: Bracket) -> tuple[int, f
 
 def _whole(tiled: Deployed, whole: Deployed, bracket: Bracket) -> Array:
     """C×H×W in one run, told the same of the whole image as the tiles."""
-    manifest = whole.manifest
-    (place,) = tiles(bracket.size(), manifest.size, manifest.halo or 0, manifest.multiple)
-    inputs = [cut(frame, place) for frame in bracket.inputs()]
+    (place,), _ = planned(whole.manifest, bracket.size())
     context = context_of(tiled, Feed(bracket), threads=1)
-    inputs += [context.at(place)] if context else []
+    inputs = inputs_at(place, bracket.inputs(), context)
     with closing(open_runner(whole.path, whole.record.target)) as runner:
         return runner.run(inputs)[0][:, : bracket.size()[0], : bracket.size()[1]]
 
 
 def _seams(manifest: Manifest, image: Array, expected: Array) -> float:
     """The mean step across borders of tiles, over that of the `expected` image."""
-    plan = tiles(image.shape[1:], manifest.size, manifest.halo or 0, manifest.multiple)
+    plan, _ = planned(manifest, (image.shape[1], image.shape[2]))
     rows = sorted({tile.rows.own[0] for tile in plan} - {0})
     columns = sorted({tile.columns.own[0] for tile in plan} - {0})
 

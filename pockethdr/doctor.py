@@ -8,25 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
 from pockethdr.errors import Unavailable
+from pockethdr.report.host import PACKAGES, RUNTIMES, cores, cpu, version_of
 
-PACKAGES = (
-    "torch",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "litert-torch",
-    "litert-quantizer",
-    "ai-edge-litert",
-    "coremltools",
-    "tensorrt",
-    "tensorrt-rtx-cu13-bindings",
-    "rawpy",
-)
 NVIDIA = "an NVIDIA GPU with its driver"
 
 
@@ -66,9 +53,9 @@ def diagnose() -> Diagnosis:
 
     lines = []
     for target in TARGETS.values():
-        build, run = _can_build(target), _RUNTIMES.get(target.name, _no_runner)()
+        build, run = _can_build(target), RUNNERS[target.name]()
         lines += [Line(target.name, precision, build, run) for precision in target.precisions]
-    return Diagnosis(_machine(), {name: _version(name) for name in PACKAGES}, tuple(lines))
+    return Diagnosis(_machine(), {name: version_of(name) for name in PACKAGES}, tuple(lines))
 
 
 def cuda_devices() -> int:
@@ -95,7 +82,7 @@ def _can_build(target: Any) -> Ability:
 
 
 def _needs(package: str, extra: str) -> Ability:
-    found = _version(package)
+    found = version_of(package)
     if found is None:
         return Ability(False, f"{package} is not installed; pip install 'pockethdr[{extra}]'")
     return Ability(True, f"{package} {found}")
@@ -111,8 +98,8 @@ def _coreml() -> Ability:
 
 
 def _tensorrt() -> Ability:
-    names = ("tensorrt", "tensorrt-rtx-cu13-bindings")
-    found = [f"{name} {_version(name)}" for name in names if _version(name)]
+    names = [name for name in RUNTIMES if name.startswith("tensorrt")]
+    found = [f"{name} {version_of(name)}" for name in names if version_of(name)]
     if not found:
         return Ability(False, "TensorRT is not installed; pip install 'pockethdr[tensorrt]'")
     if not cuda_devices():
@@ -120,11 +107,8 @@ def _tensorrt() -> Ability:
     return Ability(True, ", ".join(found))
 
 
-def _no_runner() -> Ability:
-    return Ability(False, "no runner for this target")
-
-
-_RUNTIMES: dict[str, Callable[[], Ability]] = {
+#: Whether the artifacts of a target run here.
+RUNNERS: dict[str, Callable[[], Ability]] = {
     "onnx": lambda: _needs("onnxruntime", "onnx"),
     "tflite": lambda: _needs("ai-edge-litert", "tflite"),
     "coreml": _coreml,
@@ -135,26 +119,13 @@ _RUNTIMES: dict[str, Callable[[], Ability]] = {
 def _machine() -> dict[str, Any]:
     return {
         "system": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu(),
-        "cores": _cores(),
+        "cpu": cpu(),
+        "cores": cores(),
         "memory_gib": _memory_gib(),
         "python": platform.python_version(),
         "torch_threads": _torch_threads(),
         "cuda_devices": cuda_devices(),
     }
-
-
-def _cpu() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _memory_gib() -> float | None:
@@ -170,10 +141,3 @@ def _torch_threads() -> int | None:
     import torch
 
     return torch.get_num_threads()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from pockethdr.report.row import IDENTICAL_DB
+from pockethdr.runtime.agreement import IDENTICAL_DB
 
 WIDTH, HEIGHT = 600, 380
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 586, 16, 332

@@ -1,13 +1,14 @@
 """Several exports side by side: which network, in which format, how good and how fast.
 
 It reads what was judged before (`report.json` of each export) and measures nothing again. Exports
-that were judged on other brackets, or on another host, are refused: their figures do not compare.
+that were judged on other brackets, by other bounds or on another host are refused: their figures do
+not compare.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ class Judged:
     Attributes:
         thresholds: that its rows were judged by.
         host: that they were measured on.
+        brackets: the sha256 of each by its name, None where an older version did not record it.
     """
 
     out: Path
@@ -37,10 +39,16 @@ class Judged:
     thresholds: Thresholds
     host: dict[str, Any]
     manifest: dict[str, Any]
+    brackets: dict[str, str | None]
 
     @property
     def model(self) -> str:
         return str(self.manifest["model"])
+
+    @property
+    def threads(self) -> int:
+        """Of each runtime: one number for all rows."""
+        return self.rows[0].threads
 
 
 def write_comparison(
@@ -68,7 +76,7 @@ def read_judged(out: Path) -> Judged:
     """What `out`/report.json says.
 
     Raises:
-        ArtifactError: there is none, or it is not one of ours.
+        ArtifactError: there is none, it is not one of ours, or holds nothing.
     """
     path = out / JSON_NAME
     fix = f"run `pockethdr report {out} --brackets …` first"
@@ -78,16 +86,22 @@ def read_judged(out: Path) -> Judged:
         data = json.loads(path.read_text(encoding="utf-8"))
         rows = tuple(Row.from_json(row) for row in data["rows"])
         bounds = Thresholds(**data["thresholds"])
-        return Judged(out, rows, bounds, data["host"], data["manifest"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        brackets = {each["bracket"]: each.get("bracket_sha256") for each in data["details"]}
+        judged = Judged(out, rows, bounds, data["host"], data["manifest"], brackets)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ArtifactError(f"{path}: not a readable report ({error})", fix=fix) from error
+    if not rows:
+        raise ArtifactError(f"{path}: no artifact was judged", expected="one at least", fix=fix)
+    return judged
 
 
 def _check_comparable(judged: Sequence[Judged]) -> None:
     first = judged[0]
     for each in judged[1:]:
         for what, ours, theirs in (
-            ("brackets", _brackets(first), _brackets(each)),
+            ("brackets", sorted(first.brackets), sorted(each.brackets)),
+            ("contents of brackets", *_contents(first, each)),
+            ("a number of threads", first.threads, each.threads),
             ("a host", first.host, each.host),
             ("a domain", first.manifest["domain"], each.manifest["domain"]),
             ("thresholds", first.thresholds, each.thresholds),
@@ -96,12 +110,15 @@ def _check_comparable(judged: Sequence[Judged]) -> None:
                 raise ArtifactError(
                     f"{each.out} was judged on {what} other than {first.out}: {theirs}, not {ours}",
                     expected="exports judged alike, so that their figures compare",
-                    fix="run `pockethdr report` on each with the same --brackets, on one host",
+                    fix="run `pockethdr report` on each with the same --brackets and --threads, "
+                    "on one host",
                 )
 
 
-def _brackets(judged: Judged) -> list[str]:
-    return sorted({name for row in judged.rows for name in row.brackets})
+def _contents(*both: Judged) -> Iterator[dict[str, str]]:
+    """The start of the sha256 of each bracket of which both reports say it."""
+    names = [n for n in both[0].brackets if all(each.brackets.get(n) for each in both)]
+    return ({n: f"{each.brackets[n]:.12}…" for n in names} for each in both)
 
 
 def _page(judged: Sequence[Judged], strips: Sequence[Strip], html: Path, command: str) -> str:
@@ -114,9 +131,9 @@ def _page(judged: Sequence[Judged], strips: Sequence[Strip], html: Path, command
         groups=[_group(each, number, html) for number, each in enumerate(judged)],
         chart=_chart(judged),
         strips=strips,
-        brackets=_brackets(judged[0]),
+        brackets=sorted(judged[0].brackets),
         host=judged[0].host,
-        threads=rows[0].threads,
+        threads=judged[0].threads,
         command=command,
     )
 

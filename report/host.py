@@ -1,39 +1,53 @@
-"""What the figures were measured on: hardware and versions, nothing that names a person."""
+"""What this host is, for reports and for `pockethdr doctor`: nothing that names a person."""
 
 from __future__ import annotations
 
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
-_PACKAGES = ("torch", "onnxruntime", "ai-edge-litert", "coremltools", "tensorrt", "tensorrt-rtx")
+#: What runs artifacts, and with them the reference: figures depend on their versions.
+RUNTIMES = (
+    "torch",
+    "onnxruntime",
+    "ai-edge-litert",
+    "coremltools",
+    "tensorrt",
+    "tensorrt-rtx-cu13-bindings",
+)
+#: All that decides what can be done here.
+PACKAGES = (*RUNTIMES, "numpy", "onnx", "litert-torch", "litert-quantizer", "rawpy")
 
 
 def host() -> dict[str, str | int]:
     """CPU, cores this process may use, operating system, and the versions of the runtimes."""
     return {
-        "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _cores(),
+        "cpu": cpu(),
+        "cores": cores(),
         "machine": platform.machine(),
         "system": platform.system(),
         "python": platform.python_version(),
-        **{name: found for name in _PACKAGES if (found := _version(name))},
+        **{name: found for name in RUNTIMES if (found := version_of(name))},
     }
 
 
-def _cores() -> int:
-    return os.cpu_count() or 1
+def cpu() -> str:
+    """Its name, or at least its kind."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+def cores() -> int:
+    """How many this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """The version of an installed package; None where it is not."""
     try:
         return version(package)
     except PackageNotFoundError:

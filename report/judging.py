@@ -7,6 +7,7 @@ one artifact's output are held, whatever their number.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from pockethdr.errors import PocketError, Unavailable
 from pockethdr.export.manifest import Artifact, read_manifest
 from pockethdr.report.crops import Crop, worst_crop
 from pockethdr.report.reference import Reference, tiled
-from pockethdr.report.row import Detail, finite_db
+from pockethdr.report.row import Detail
+from pockethdr.runtime.agreement import finite_db
 from pockethdr.runtime.artifact import Deployed
 from pockethdr.runtime.context import context_of
 from pockethdr.runtime.feed import Feed
@@ -143,7 +145,7 @@ class _Scene:
     """A bracket, the reference's output on it, and what that scores against the ground truth."""
 
     def __init__(self, bracket: Bracket, reference: Reference) -> None:
-        self.bracket, self.name = bracket, bracket.name
+        self.bracket, self.name, self.sha256 = bracket, bracket.name, _sha256(bracket)
         self.reference = np.clip(reference.run(bracket)[0], 0.0, 1.0)
         if not np.isfinite(self.reference).all():
             raise PocketError(
@@ -165,6 +167,7 @@ class _Scene:
             **{f"reference_{name}": score for name, score in theirs.items()},
             loss_mu_db=ours["psnr_mu"] - theirs["psnr_mu"] if ours else None,
             loss_l_db=ours["psnr_l"] - theirs["psnr_l"] if ours else None,
+            bracket_sha256=self.sha256,
         )
 
     def _scores(self, output: Array) -> dict[str, float]:
@@ -173,6 +176,15 @@ class _Scene:
         if truth is None:
             return {}
         return {name: finite_db(metric(output, truth)) for name, metric in TRUTH_METRICS.items()}
+
+
+def _sha256(bracket: Bracket) -> str:
+    """Of the frames as the network takes them, ratios and all, and of the ground truth."""
+    digest, truth = hashlib.sha256(), bracket.ground_truth
+    for array in (*bracket.inputs(), *([] if truth is None else [truth])):
+        digest.update(f"{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array, "<f4").data)
+    return digest.hexdigest()
 
 
 def _flaw(output: Array, reference: Array) -> str:

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from pockethdr.report.bars import Bar, bars
 from pockethdr.report.layers import Layer, Layers
-from pockethdr.report.row import IDENTICAL_DB
+from pockethdr.runtime.agreement import IDENTICAL_DB
 
 _MOST_DB = 80.0
 

@@ -29,7 +29,7 @@ from pockethdr.export.tuned import read_tuned, shipped_tuning
 from pockethdr.models.load import Loaded, load_model
 from pockethdr.report.matching import Match, matched
 from pockethdr.report.reference import exported_weights
-from pockethdr.report.row import IDENTICAL_DB
+from pockethdr.runtime.agreement import IDENTICAL_DB
 from pockethdr.runtime.artifact import deployed
 from pockethdr.runtime.context import Context
 from pockethdr.runtime.feed import Feed
@@ -127,7 +127,7 @@ def debug(
             score.add(aligned[score.node], values[score.node], alone[score.node])
         tiles += 1
     assert scores is not None
-    layers = _layers(scores, program.tile)
+    layers = _layers(scores)
     unmatched = len(taps.taps) - len(layers)
     return Layers(manifest.model, target, precision, taps.runtime, tiles, unmatched, layers)
 
@@ -288,7 +288,7 @@ class _Score:
         return self.product / norm if norm else float(self.signal == self.power)
 
 
-def _layers(scores: Sequence[_Score], program: fx.GraphModule) -> tuple[Layer, ...]:
+def _layers(scores: Sequence[_Score]) -> tuple[Layer, ...]:
     by_node = {score.node: score for score in scores}
     return tuple(_layer(score, by_node) for score in scores)
 

@@ -8,15 +8,14 @@ from pathlib import Path
 
 from pockethdr.brackets.bracket import Bracket
 from pockethdr.errors import ArtifactError, Unavailable
-from pockethdr.export.manifest import Manifest
 from pockethdr.report.row import Row
-from pockethdr.runtime.arm import LEAST_DB, ArmCheck, check_on_arm
+from pockethdr.runtime.agreement import LEAST_DB
+from pockethdr.runtime.arm import ArmCheck, check_on_arm
 from pockethdr.runtime.arm_tools import ArmHost, arm_host
+from pockethdr.runtime.artifact import deployed
 
 
-def with_arm(
-    rows: Sequence[Row], out: Path, manifest: Manifest, bracket: Bracket
-) -> tuple[Row, ...]:
+def with_arm(rows: Sequence[Row], out: Path, bracket: Bracket) -> tuple[Row, ...]:
     """The rows, those of TFLite artifacts that ran here judged on emulated ARM too.
 
     Without the tools each says so, and is judged as before.
@@ -30,18 +29,16 @@ def with_arm(
             else row
             for row in rows
         )
-    return tuple(
-        _judged(row, out, manifest, bracket, host) if _concerned(row) else row for row in rows
-    )
+    return tuple(_judged(row, out, bracket, host) if _concerned(row) else row for row in rows)
 
 
 def _concerned(row: Row) -> bool:
     return row.target == "tflite" and row.executed and row.artifact is not None
 
 
-def _judged(row: Row, out: Path, manifest: Manifest, bracket: Bracket, host: ArmHost) -> Row:
+def _judged(row: Row, out: Path, bracket: Bracket, host: ArmHost) -> Row:
     try:
-        found = check_on_arm(out / str(row.artifact), row.precision, bracket, manifest, host)
+        found = check_on_arm(deployed(out / str(row.artifact)), bracket, host)
     except ArtifactError as error:
         return replace(_noted(row, f"on ARM: {error.what}"), passed=False)
     noted = replace(_noted(row, f"on ARM: {sentence(found)}"), arm=found.to_json())

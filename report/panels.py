@@ -18,7 +18,7 @@ from pockethdr.runtime.fuse import fuse
 from pockethdr.runtime.runner import Array
 
 #: Of the artifacts that run here, the one a phone would run is shown.
-_PREFERRED = (("tflite", "int8"), ("tflite", "fp16"), ("onnx", "int8"), ("onnx", "fp16"))
+PREFERRED = (("tflite", "int8"), ("tflite", "fp16"), ("onnx", "int8"), ("onnx", "fp16"))
 
 
 @dataclass(frozen=True)
@@ -101,4 +101,4 @@ def _by_preference(manifest: Manifest) -> list[Artifact]:
 
 def _rank(target: str, precision: str) -> int:
     names = (target, precision)
-    return _PREFERRED.index(names) if names in _PREFERRED else len(_PREFERRED)
+    return PREFERRED.index(names) if names in PREFERRED else len(PREFERRED)

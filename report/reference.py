@@ -16,10 +16,10 @@ from pockethdr.export.context import split
 from pockethdr.export.manifest import Manifest, sha256_of
 from pockethdr.export.static import static_program
 from pockethdr.models.load import load_model
-from pockethdr.runtime.context import Context
+from pockethdr.runtime.context import Context, inputs_at
 from pockethdr.runtime.feed import Feed
 from pockethdr.runtime.runner import Array, Frames
-from pockethdr.runtime.tiling import Progress, Run, Tile, assembled, cut, stream, tiles
+from pockethdr.runtime.tiling import Progress, Run, Tile, assembled, planned, stream
 
 
 class Reference:
@@ -66,13 +66,10 @@ def tiled(
 ) -> Array:
     """`run` over whole frames on the tile, halo and multiple of an export."""
     size = frames[0].shape[2], frames[0].shape[3]
-    # Without a finite halo any will do: artifact and reference see the same tiles.
-    halo = min(manifest.size) // 8 if manifest.halo is None else manifest.halo
-    plan = tiles(size, manifest.size, halo, manifest.multiple)
+    plan, _ = planned(manifest, size)
 
     def at(tile: Tile) -> Frames:
-        known = [] if context is None else [context.at(tile)]
-        return [*(cut(frame, tile) for frame in frames), *known]
+        return inputs_at(tile, frames, context)
 
     return assembled(stream(run, at, plan, progress), size)
 

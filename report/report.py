@@ -19,7 +19,8 @@ from pockethdr.report.row import Row
 from pockethdr.report.terminal import change, decibel, figures
 from pockethdr.report.thresholds import Thresholds
 from pockethdr.report.validate import Evaluation, Progress, evaluate
-from pockethdr.runtime.device import LEAST_DB, DeviceRow
+from pockethdr.runtime.agreement import LEAST_DB
+from pockethdr.runtime.device_rows import DeviceRow
 
 JSON_NAME, HTML_NAME = "report.json", "report.html"
 

@@ -5,21 +5,20 @@ A figure that was not measured is None, and the row's `reason` says why.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-#: Stands for the PSNR of identical images, which is infinite and cannot be written as JSON.
-IDENTICAL_DB = 200.0
+from pockethdr.runtime.agreement import IDENTICAL_DB
 
 
 @dataclass(frozen=True)
 class Detail:
     """One artifact on one bracket. PSNR in dB; the figures against ground truth may be None.
 
+    `bracket_sha256` is of what the network is fed and judged by; None in reports of older versions.
     `reference_*` are of the PyTorch network on the same tiles. `loss_*` are artifact minus
     reference: negative when something was lost.
     """
@@ -39,6 +38,7 @@ class Detail:
     reference_ssim_l: float | None = None
     loss_mu_db: float | None = None
     loss_l_db: float | None = None
+    bracket_sha256: str | None = None
 
     @property
     def identical(self) -> bool:
@@ -133,14 +133,3 @@ def mean_of(details: Sequence[Detail], field: str) -> float | None:
     """Mean of a field over the details that have it; None when none has."""
     values = [value for value in (getattr(d, field) for d in details) if value is not None]
     return float(np.mean(values)) if values else None
-
-
-def finite_db(value: float) -> float:
-    """A PSNR that JSON can hold: identical images are `IDENTICAL_DB`.
-
-    Raises:
-        ValueError: it is NaN.
-    """
-    if math.isnan(value):
-        raise ValueError("the PSNR is not a number")
-    return min(value, IDENTICAL_DB)

@@ -8,7 +8,8 @@ from itertools import groupby
 from rich.markup import escape
 from rich.table import Table
 
-from pockethdr.report.row import IDENTICAL_DB, Row
+from pockethdr.report.row import Row
+from pockethdr.runtime.agreement import IDENTICAL_DB
 
 _VERDICTS = {True: "[green]pass[/]", False: "[bold red]FAIL[/]", None: "[yellow]not run[/]"}
 

@@ -22,7 +22,7 @@ from pockethdr.report.judging import Job, Verdict, verdicts
 from pockethdr.report.on_arm import with_arm
 from pockethdr.report.row import Detail, Row, mean_of
 from pockethdr.report.thresholds import Thresholds, judge
-from pockethdr.runtime.device import DeviceRow, read_rows
+from pockethdr.runtime.device_rows import DeviceRow, read_rows
 from pockethdr.runtime.latency import Latency, measure_artifact
 
 #: Called with (what was just done, steps done, steps in all).
@@ -123,7 +123,7 @@ def evaluate(
     rows = tuple(trial.row(bounds) for trial in trials)
     if arm:
         bracket = read_bracket(folders[0], domain=manifest.domain)
-        rows = with_arm(rows, out, manifest, bracket)
+        rows = with_arm(rows, out, bracket)
     return Evaluation(
         manifest,
         rows,

@@ -18,19 +18,20 @@ from typing import Any
 import numpy as np
 
 from pockethdr.brackets.bracket import Bracket
-from pockethdr.brackets.metrics import psnr_mu
 from pockethdr.errors import ArtifactError
-from pockethdr.export.manifest import Manifest
+from pockethdr.export.targets import input_names
 from pockethdr.runtime import arm_worker
+from pockethdr.runtime.agreement import LEAST_DB, agreement
 from pockethdr.runtime.arm_tools import CPU, ArmHost
-from pockethdr.runtime.runner import Array, Frames
-from pockethdr.runtime.tiling import cut, tiles
+from pockethdr.runtime.artifact import Deployed
+from pockethdr.runtime.context import context_of, inputs_at
+from pockethdr.runtime.feed import Feed
+from pockethdr.runtime.litert import coded_inputs, decoded_output
+from pockethdr.runtime.runner import Array
+from pockethdr.runtime.tiling import planned
 
-#: Least PSNR-µ in dB of ARM against this host, and of FP16 arithmetic there against FP32 here.
-LEAST_DB = 55.0
 #: Emulation takes minutes where a phone takes milliseconds.
 TILES = 2
-_IDENTICAL_DB = 200.0
 _PLAIN, _FORCE_FP16 = 0, 4
 _INTEGER = ("int8", "dynint8")
 _WORKER = Path(arm_worker.__file__)
@@ -63,21 +64,22 @@ class ArmCheck:
         return asdict(self)
 
 
-def check_on_arm(
-    artifact: Path, precision: str, bracket: Bracket, manifest: Manifest, host: ArmHost
-) -> ArmCheck:
+def check_on_arm(found: Deployed, bracket: Bracket, host: ArmHost) -> ArmCheck:
     """Run a few tiles of `bracket` on ARM and here, and compare.
 
+    What a network is told of the whole image is computed here, and given to both.
+
     Raises:
-        ArtifactError: the artifact does not run on one of them.
+        ArtifactError: the artifact does not run on one of them, or its context is missing.
     """
-    stacks = _tiles(bracket.inputs(), manifest)
+    manifest, precision = found.manifest, found.record.precision
+    stacks = _tiles(found, bracket)
     with tempfile.TemporaryDirectory() as scratch:
         frames = Path(scratch) / "frames.npz"
         np.savez(frames, allow_pickle=False, **stacks)
-        here = _here(artifact, frames)
+        here = _here(found.path, frames)
         flags = _PLAIN if precision in _INTEGER else _FORCE_FP16
-        there = _on_arm(artifact, frames, host, flags)
+        there = _on_arm(found.path, frames, host, flags)
     shape = (-1, *manifest.size, manifest.output_channels)
     return compared(here.reshape(shape), there.reshape(shape), precision)
 
@@ -87,23 +89,21 @@ def compared(here: Array, there: Array, precision: str) -> ArmCheck:
     different = here != there
     count, fp16 = int(different.sum()), precision not in _INTEGER
     where = tuple(int(i) for i in np.argwhere(different)[0]) if count else None
-    if not np.isfinite(there).all():
-        return ArmCheck(CPU, len(here), fp16, here.size, count, where, None, None, False)
-    largest = float(np.abs(here - there).max())
-    db = min(float(psnr_mu(np.clip(there, 0.0, 1.0), np.clip(here, 0.0, 1.0))), _IDENTICAL_DB)
-    passed = db >= LEAST_DB
+    db = agreement(there, here)
+    largest = None if db is None else float(np.abs(here - there).max())
+    passed = db is not None and db >= LEAST_DB
     return ArmCheck(CPU, len(here), fp16, here.size, count, where, largest, db, passed)
 
 
-def _tiles(frames: Frames, manifest: Manifest) -> dict[str, Array]:
-    """Tiles spread over the bracket, channels last."""
-    size = frames[0].shape[-2:]
-    plan = tiles((size[0], size[1]), manifest.size, manifest.halo or 0, manifest.multiple)
+def _tiles(found: Deployed, bracket: Bracket) -> dict[str, np.ndarray]:
+    """The artifact's inputs by name, as its tensors hold them: tiles spread over the bracket."""
+    frames = bracket.inputs()
+    plan, _ = planned(found.manifest, bracket.size())
     chosen = [plan[i * (len(plan) - 1) // max(TILES - 1, 1)] for i in range(min(TILES, len(plan)))]
-    return {
-        name: np.stack([cut(frame, tile)[0].transpose(1, 2, 0) for tile in chosen])
-        for name, frame in zip(("short", "mid", "long"), frames, strict=True)
-    }
+    context = context_of(found, Feed(bracket), threads=1)
+    each = [coded_inputs(found.path, inputs_at(tile, frames, context)) for tile in chosen]
+    stacks = [np.concatenate(values) for values in zip(*each, strict=True)]
+    return dict(zip(input_names(stacks), stacks, strict=True))
 
 
 def _here(artifact: Path, frames: Path) -> Array:
@@ -122,6 +122,8 @@ def _on_arm(artifact: Path, frames: Path, host: ArmHost, flags: int) -> Array:
 
 def _output(artifact: Path, out: Path, done: subprocess.CompletedProcess[str], where: str) -> Array:
     if done.returncode or not out.is_file():
-        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise ArtifactError(f"{artifact.name} does not run on {where}: {last}")
-    return np.load(out)
+        # LiteRT goes on talking while the process ends.
+        said = [line for line in done.stderr.splitlines() if line and not line.startswith("INFO:")]
+        why = said[-1] if said else f"exit status {done.returncode}"
+        raise ArtifactError(f"{artifact.name} does not run on {where}: {why}")
+    return decoded_output(artifact, np.load(out).tobytes())

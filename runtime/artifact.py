@@ -7,13 +7,9 @@ from pathlib import Path
 
 from pockethdr.errors import ArtifactError
 from pockethdr.export.manifest import Artifact, Manifest, manifest_path, read_manifest, sha256_of
+from pockethdr.export.targets import TARGETS
 
-TARGET_OF_SUFFIX = {
-    ".onnx": "onnx",
-    ".tflite": "tflite",
-    ".mlpackage": "coreml",
-    ".plan": "tensorrt",
-}
+_TARGET_OF_SUFFIX = {target.suffix: target.name for target in TARGETS.values()}
 
 
 @dataclass(frozen=True)
@@ -70,12 +66,12 @@ def target_of(path: Path) -> str:
     Raises:
         ArtifactError: the suffix belongs to none.
     """
-    if path.suffix not in TARGET_OF_SUFFIX:
+    if path.suffix not in _TARGET_OF_SUFFIX:
         raise ArtifactError(
             f"{path}: unknown kind of artifact {path.suffix!r}",
-            expected=", ".join(TARGET_OF_SUFFIX),
+            expected=", ".join(_TARGET_OF_SUFFIX),
         )
-    return TARGET_OF_SUFFIX[path.suffix]
+    return _TARGET_OF_SUFFIX[path.suffix]
 
 
 def _record_of(path: Path, manifest: Manifest) -> Artifact:

@@ -14,8 +14,8 @@ from pockethdr.errors import ArtifactError
 from pockethdr.export.manifest import ContextRecord, sha256_of
 from pockethdr.runtime.artifact import Deployed
 from pockethdr.runtime.feed import Feed
-from pockethdr.runtime.runner import Array, open_runner
-from pockethdr.runtime.tiling import Span, Tile
+from pockethdr.runtime.runner import Array, Frames, open_runner
+from pockethdr.runtime.tiling import Span, Tile, cut
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,12 @@ class Context:
         enlarged = self.record.shape_at(self.size)[axis]
         at = np.arange(span.start // stride, -(-(span.start + span.length) // stride))
         return np.minimum(at, enlarged - 1) * cells // enlarged
+
+
+def inputs_at(tile: Tile, frames: Frames, context: Context | None) -> list[Array]:
+    """All that an artifact takes for one tile: its cut of the frames N×C×H×W, and the context."""
+    known = [] if context is None else [context.at(tile)]
+    return [*(cut(frame, tile) for frame in frames), *known]
 
 
 def context_of(found: Deployed, feed: Feed, *, threads: int) -> Context | None:

@@ -1,27 +1,23 @@
-"""What a phone measured of an artifact: by LiteRT's `benchmark_model` over adb, or imported.
-
-Figures of phones live in `OUT/devices.json`, beside the export they are of, and in the report.
-"""
+"""One tile of an artifact on a phone, by LiteRT's `benchmark_model` over adb."""
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pockethdr.brackets.metrics import psnr_mu
 from pockethdr.errors import PocketError
-from pockethdr.export.manifest import read_manifest, sha256_of, write_bytes
+from pockethdr.export.manifest import sha256_of
+from pockethdr.export.targets import input_names
 from pockethdr.runtime.adb import Adb
+from pockethdr.runtime.agreement import LEAST_DB, agreement
+from pockethdr.runtime.device_rows import DeviceRow
+from pockethdr.runtime.litert import coded_inputs, decoded_output
 from pockethdr.runtime.runner import Array, Frames, open_runner
 
-DEVICES_NAME = "devices.json"
 #: How `benchmark_model` is told where to run.
 ACCELERATORS = {
     "cpu": ("--use_xnnpack=true",),
@@ -29,36 +25,6 @@ ACCELERATORS = {
     "npu": ("--use_nnapi=true", "--nnapi_allow_fp16=true"),
 }
 _FOLDER = "/data/local/tmp/pockethdr"
-_IDENTICAL_DB = 200.0
-#: A phone computes in half precision on its GPU, as the FP16 gate on ARM allows for.
-LEAST_DB = 55.0
-
-
-@dataclass(frozen=True)
-class DeviceRow:
-    """One artifact on one accelerator of one device.
-
-    Attributes:
-        latency_ms: percentiles of one tile, as far as the runner gives them, e.g. `p50`, `p95`.
-        thermal: status before and after, from 0 (none) to 6; or what the device calls it.
-        psnr_vs_host: PSNR-µ in dB of the output tensor against the same artifact on the host.
-        passed: None when the output was not compared.
-        reason: why a figure is missing.
-    """
-
-    device: str
-    system: str
-    runtime: str
-    accelerator: str
-    artifact: str
-    sha256: str
-    latency_ms: dict[str, float] | None
-    runs: int | None
-    thermal: list[Any] | None
-    peak_memory_mb: float | None
-    psnr_vs_host: float | None
-    passed: bool | None
-    reason: str = ""
 
 
 def bench(
@@ -73,7 +39,8 @@ def bench(
     """Run one tile of an artifact on a phone.
 
     Args:
-        frames: short, mid, long, 1×C×H×W of the artifact's size.
+        frames: short, mid, long, 1×C×H×W of the artifact's size, and the context of those that have
+            one, computed here: it is no part of the tile's latency.
         benchmark_model: LiteRT's tool for the phone's processor.
 
     Raises:
@@ -86,7 +53,7 @@ def bench(
             adb.push(file, f"{_FOLDER}/{file.name}")
         adb.shell(f"chmod 755 {_FOLDER}/{benchmark_model.name}")
         with tempfile.TemporaryDirectory() as scratch:
-            _push_frames(adb, frames, Path(scratch))
+            _push_inputs(adb, coded_inputs(artifact, frames), Path(scratch))
         return [
             _row(artifact, adb, benchmark_model, name, wanted, frames, runs)
             for name in accelerators
@@ -113,70 +80,6 @@ def parsed(output: str) -> tuple[dict[str, float], int | None, float | None]:
     return named, int(count), float(memory[1]) if memory else None
 
 
-def add_rows(out: Path, rows: Sequence[DeviceRow]) -> list[DeviceRow]:
-    """Put rows into `OUT/devices.json`, each in place of an older one of the same kind."""
-    merged = {_key(row): row for row in (*read_rows(out), *rows)}
-    text = json.dumps([asdict(row) for row in merged.values()], indent=1, ensure_ascii=False)
-    write_bytes(out / DEVICES_NAME, (text + "\n").encode(), overwrite=True)
-    return list(merged.values())
-
-
-def read_rows(out: Path) -> list[DeviceRow]:
-    """The device rows of an export; none when nothing was measured.
-
-    Raises:
-        PocketError: the file holds something else.
-    """
-    file = out / DEVICES_NAME
-    if not file.is_file():
-        return []
-    try:
-        found = json.loads(file.read_text())
-    except ValueError as error:
-        raise PocketError(
-            f"{file}: not JSON ({error})", fix="remove it, then measure again"
-        ) from error
-    return [row_of(data, file) for data in found]
-
-
-def imported(result: Path, out: Path) -> DeviceRow:
-    """A row from a file that another device's script printed, see docs/ios.md.
-
-    Raises:
-        PocketError: not such a file, or of an artifact that is not in `out`.
-    """
-    try:
-        data = json.loads(result.read_text())
-    except (OSError, ValueError) as error:
-        raise PocketError(f"{result}: not JSON ({error})", expected="see docs/ios.md") from error
-    row = row_of(data, result)
-    known = {record.sha256 for record in read_manifest(out).artifacts}
-    if row.sha256 not in known:
-        raise PocketError(
-            f"{result}: measured an artifact of sha256 {row.sha256[:12]}…, not one of {out}",
-            expected="a result of an artifact of this export",
-            fix="copy the export to the device again and measure again",
-        )
-    return row
-
-
-def row_of(data: Any, source: Path) -> DeviceRow:
-    """A row from its JSON.
-
-    Raises:
-        PocketError: fields are missing, unknown or of the wrong kind.
-    """
-    names = {field.name for field in fields(DeviceRow)}
-    required = names - {"reason"}
-    if not isinstance(data, dict) or not required <= set(data) <= names:
-        found = sorted(data) if isinstance(data, dict) else type(data).__name__
-        raise PocketError(f"{source}: {found}", expected=f"the fields {', '.join(sorted(names))}")
-    latency = data["latency_ms"]
-    if latency is not None and not all(isinstance(v, int | float) for v in latency.values()):
-        raise PocketError(f"{source}: latency_ms {latency}", expected="percentiles in milliseconds")
-    return DeviceRow(**data)
-
-
 def _row(
     artifact: Path,
     adb: Adb,
@@ -187,13 +90,14 @@ def _row(
     runs: int,
 ) -> DeviceRow:
     phone, before = adb.phone(), adb.thermal_status()
-    latency = count = memory = decibels = None
+    latency = count = memory = decibels = passed = None
     reason = ""
     try:
         output = adb.shell(_command(artifact, tool, accelerator, frames, runs))
         latency, count, memory = parsed(output)
-        found = _pulled(adb)
-        decibels = min(float(psnr_mu(found.reshape(wanted.shape), wanted)), _IDENTICAL_DB)
+        decibels = agreement(_pulled(adb, artifact).reshape(wanted.shape), wanted)
+        passed = decibels is not None and decibels >= LEAST_DB
+        reason = "" if decibels is not None else f"{accelerator}: returns NaN or infinity"
     except (PocketError, ValueError) as error:
         reason = f"{accelerator}: {error.what if isinstance(error, PocketError) else error}"
     return DeviceRow(
@@ -208,43 +112,44 @@ def _row(
         thermal=[before, adb.thermal_status()],
         peak_memory_mb=memory,
         psnr_vs_host=decibels,
-        passed=None if decibels is None else decibels >= LEAST_DB,
+        passed=passed,
         reason=reason,
     )
 
 
 def _command(artifact: Path, tool: Path, accelerator: str, frames: Frames, runs: int) -> str:
-    shape = ",".join(str(side) for side in frames[0].transpose(0, 2, 3, 1).shape)
-    names = [f"serving_default_{name}" for name in _NAMES]
-    files = ",".join(f"{n}:{_FOLDER}/{s}.bin" for n, s in zip(names, _NAMES, strict=True))
+    names = input_names(frames)
+    layers = [f"serving_default_{name}" for name in names]
+    shapes = [f"{n},{h},{w},{c}" for n, c, h, w in (frame.shape for frame in frames)]
+    files = [f"{layer}:{_FOLDER}/{name}.bin" for layer, name in zip(layers, names, strict=True)]
     flags = [
         f"--graph={_FOLDER}/{artifact.name}",
         f"--num_runs={runs}",
         "--warmup_runs=5",
         "--num_threads=4",
         "--report_peak_memory_footprint=true",
-        f"--input_layer={','.join(names)}",
-        f"--input_layer_shape={':'.join([shape] * 3)}",
-        f"--input_layer_value_files={files}",
+        f"--input_layer={','.join(layers)}",
+        f"--input_layer_shape={':'.join(shapes)}",
+        f"--input_layer_value_files={','.join(files)}",
         f"--output_filepath={_FOLDER}/out.bin",
         *ACCELERATORS[accelerator],
     ]
     return " ".join([f"rm -f {_FOLDER}/out.bin;", f"{_FOLDER}/{tool.name}", *flags])
 
 
-def _push_frames(adb: Adb, frames: Frames, scratch: Path) -> None:
-    for name, frame in zip(_NAMES, frames, strict=True):
+def _push_inputs(adb: Adb, inputs: Sequence[np.ndarray], scratch: Path) -> None:
+    for name, value in zip(input_names(inputs), inputs, strict=True):
         file = scratch / f"{name}.bin"
-        file.write_bytes(np.ascontiguousarray(frame.transpose(0, 2, 3, 1), "<f4").tobytes())
+        file.write_bytes(value.tobytes())
         adb.push(file, f"{_FOLDER}/{name}.bin")
 
 
-def _pulled(adb: Adb) -> Array:
+def _pulled(adb: Adb, artifact: Path) -> Array:
     """The output tensor, flat, channels last as the artifact writes it."""
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "out.bin"
         adb.pull(f"{_FOLDER}/out.bin", file)
-        return np.fromfile(file, "<f4").astype(np.float32)
+        return decoded_output(artifact, file.read_bytes())
 
 
 def _on_host(artifact: Path, frames: Frames) -> Array:
@@ -253,10 +158,3 @@ def _on_host(artifact: Path, frames: Frames) -> Array:
         return np.ascontiguousarray(runner.run(frames).transpose(0, 2, 3, 1))
     finally:
         runner.close()
-
-
-def _key(row: DeviceRow) -> tuple[str, ...]:
-    return row.device, row.system, row.runtime, row.accelerator, row.sha256
-
-
-_NAMES = ("short", "mid", "long")

@@ -30,10 +30,7 @@ from pockethdr.runtime.feed import Feed
 from pockethdr.runtime.image import HDRImage
 from pockethdr.runtime.memory import parsed, within
 from pockethdr.runtime.runner import Array, Runner, open_runner
-from pockethdr.runtime.tiling import Progress, Tile, tiles
-
-# What a tile sees beyond its own where no halo makes it exact: enough to hide the seams.
-_INEXACT_HALO_SHARE = 8
+from pockethdr.runtime.tiling import Progress, Tile, planned
 
 
 class Fuser:
@@ -151,8 +148,7 @@ class Fuser:
         self, runner: Runner, bracket: Bracket, clock: _Clock, progress: Progress | None
     ) -> HDRImage:
         manifest = self._found.manifest
-        halo, notes = _halo(self._found, bracket.size())
-        plan = tiles(bracket.size(), manifest.size, halo, manifest.multiple)
+        plan, notes = planned(manifest, bracket.size())
         planes = Spool((*bracket.size(), OUTPUT_CHANNELS[bracket.domain]), "float32")
         feed = Feed(bracket)
         context = None
@@ -237,19 +233,6 @@ def _not_light(runner: Runner, tile: Tile) -> ArtifactError:
         expected="finite light",
         fix="`pockethdr validate` says which artifacts do; FP16 overflows where FP32 does not",
     )
-
-
-def _halo(found: Deployed, size: tuple[int, int]) -> tuple[int, tuple[str, ...]]:
-    tile, halo = found.manifest.size, found.manifest.halo
-    if halo is not None:
-        return halo, ()
-    if size[0] <= tile[0] and size[1] <= tile[1]:
-        return 0, ()
-    note = (
-        f"{found.manifest.model} looks at its whole input at once: each {tile[0]}×{tile[1]} tile "
-        "decides for itself, and the image differs from one that is run whole"
-    )
-    return min(tile) // _INEXACT_HALO_SHARE, (note,)
 
 
 def _check_size(found: Deployed, runner: Runner) -> None:

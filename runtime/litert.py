@@ -105,6 +105,23 @@ class LiteRunner(HostFrames):
         ]
 
 
+def coded_inputs(artifact: Path, inputs: Frames) -> list[np.ndarray]:
+    """What an artifact's own tensors hold for N×C×H×W frames (and context): N×H×W×C, and integers
+    where it takes them. For programs that are handed the bytes, on phones and emulators."""
+    details = interpreter_of(artifact, 1, allocate=False).get_input_details()
+    ordered = [details[i] for i in order_inputs([d["name"] for d in details], artifact)]
+    return [
+        np.ascontiguousarray(_coded(value.transpose(0, 2, 3, 1), detail))
+        for value, detail in zip(inputs, ordered, strict=True)
+    ]
+
+
+def decoded_output(artifact: Path, data: bytes) -> Array:
+    """The values, flat, of what such a program read from an artifact's one output."""
+    (detail,) = interpreter_of(artifact, 1, allocate=False).get_output_details()
+    return _decoded(np.frombuffer(data, detail["dtype"]), detail)
+
+
 def op_histogram(artifact: Path) -> dict[str, int]:
     """How often each operator occurs, keyed `CONV_2D:int8` by its output's type, sorted by name."""
     graph, codes = _graph(artifact)

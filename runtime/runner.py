@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pockethdr.errors import ArtifactError
+from pockethdr.export.targets import input_names
 from pockethdr.runtime.artifact import deployed_if_listed
 from pockethdr.runtime.verify import verify
 
@@ -22,7 +23,7 @@ Fill = Callable[[Sequence[Array]], None]
 Take = Callable[[Array], None]
 
 # target → (module, factory); each factory takes (artifact, threads, layout).
-_OPENERS = {
+OPENERS = {
     "onnx": ("pockethdr.runtime.ort", "open_onnx"),
     "tflite": ("pockethdr.runtime.litert", "open_tflite"),
     "coreml": ("pockethdr.runtime.coreml", "open_mlpackage"),
@@ -90,8 +91,8 @@ def open_runner(
         ArtifactError: missing, damaged, not what its manifest says, or not of three frames.
         Unavailable: this host lacks the runtime or the device.
     """
-    if target not in _OPENERS:
-        raise ArtifactError(f"unknown target {target!r}", expected=", ".join(_OPENERS))
+    if target not in OPENERS:
+        raise ArtifactError(f"unknown target {target!r}", expected=", ".join(OPENERS))
     if threads < 1:
         raise ArtifactError(f"threads = {threads}", expected="at least 1")
     if layout is None:
@@ -99,7 +100,7 @@ def open_runner(
         if found is None:
             verify(artifact, target)
         layout = found.record.layout if found else None
-    module, factory = _OPENERS[target]
+    module, factory = OPENERS[target]
     opener = cast(
         Callable[[Path, int, str | None], Runner], getattr(import_module(module), factory)
     )
@@ -136,7 +137,7 @@ def order_inputs(names: Sequence[str], artifact: Path) -> list[int]:
             f"{artifact}: takes {len(names)} inputs ({', '.join(names)})",
             expected="short, mid, long, and perhaps context",
         )
-    wanted = _INPUT_NAMES[: len(names)]
+    wanted = input_names(names)
     named = [[i for i, name in enumerate(names) if name.endswith(end)] for end in wanted]
     if all(len(found) == 1 for found in named):
         return [found[0] for found in named]
@@ -171,6 +172,3 @@ def input_shapes(
         (n, c, a, b) if channels_last else (n, a, b, c) for n, a, b, c in (shapes[0], shapes[-1])
     ]
     return logical[0], logical[1] if len(shapes) == 4 else None
-
-
-_INPUT_NAMES = ("short", "mid", "long", "context")

@@ -68,18 +68,13 @@ def open_taps(artifact: Path, target: str) -> Taps:
         ArtifactError: the target's files do not let themselves be looked into.
         Unavailable: its runtime is not installed.
     """
-    openers: dict[str, Callable[[Path], Taps]] = {
-        "tflite": LiteTaps,
-        "onnx": OnnxTaps,
-        "coreml": MilTaps,
-    }
-    if target not in openers:
+    if target not in TAPPED:
         raise ArtifactError(
             f"{artifact}: {target} does not show what is inside",
-            expected=f"one of {', '.join(openers)}",
+            expected=f"one of {', '.join(TAPPED)}",
             fix="look at the onnx artifact: a TensorRT plan is made from one",
         )
-    return openers[target](artifact)
+    return TAPPED[target](artifact)
 
 
 class LiteTaps:
@@ -313,3 +308,11 @@ def _decoded(value: np.ndarray, code: tuple[float, int] | None) -> Array:
         return np.asarray(value, np.float32)
     scale, zero = code
     return (value.astype(np.float32) - zero) * np.float32(scale)
+
+
+#: By target; a TensorRT plan does not show its tensors.
+TAPPED: dict[str, Callable[[Path], Taps]] = {
+    "tflite": LiteTaps,
+    "onnx": OnnxTaps,
+    "coreml": MilTaps,
+}

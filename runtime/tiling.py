@@ -17,11 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pockethdr.errors import PocketError
+from pockethdr.export.manifest import Manifest
 from pockethdr.export.tile import least_tile
 from pockethdr.runtime.runner import Array, Frames
 
 Progress = Callable[[int, int], None]
 Run = Callable[[Frames], Array]
+
+# What a tile sees beyond its own where no halo makes it exact: enough to hide the seams.
+_INEXACT_HALO_SHARE = 8
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,28 @@ class Tile:
 
     rows: Span
     columns: Span
+
+
+def planned(manifest: Manifest, size: tuple[int, int]) -> tuple[list[Tile], tuple[str, ...]]:
+    """The tiles of an export over a frame, wherever they are run; and a note where they show.
+
+    Args:
+        size: H, W of the frame on the network's grid.
+
+    Raises:
+        PocketError: see `tiles`.
+    """
+    tile, halo = manifest.size, manifest.halo
+    if halo is None:
+        halo = min(tile) // _INEXACT_HALO_SHARE
+    plan = tiles(size, tile, halo, manifest.multiple)
+    if manifest.halo is not None or len(plan) == 1:
+        return plan, ()
+    note = (
+        f"{manifest.model} looks at its whole input at once: each {tile[0]}×{tile[1]} tile "
+        "decides for itself, and the image differs from one that is run whole"
+    )
+    return plan, (note,)
 
 
 def tiles(size: tuple[int, int], tile: tuple[int, int], halo: int, multiple: int = 1) -> list[Tile]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 from pockethdr.errors import ArtifactError, first_line
@@ -17,15 +18,14 @@ _IDENTIFIER = b"TFL3"
 
 
 def verify(artifact: Path, target: str) -> None:
-    """Refuse an artifact of `target` whose structure is broken.
+    """Refuse an artifact of `target`, one of `CHECKS`, whose structure is broken.
 
     Raises:
         ArtifactError: it is.
     """
-    checks = {"tflite": _flatbuffer, "onnx": _onnx, "coreml": _package}
+    check = CHECKS[target]
     try:
-        if target in checks:
-            checks[target](artifact)
+        check(artifact)
     except _BROKEN as error:
         raise ArtifactError(
             f"{artifact}: damaged, not a complete {target} artifact ({first_line(error)})",
@@ -74,3 +74,15 @@ def _package(artifact: Path) -> None:
         path = (artifact / "Data" / entry["path"]).resolve()
         if not path.is_relative_to(artifact.resolve()) or not path.exists():
             raise ValueError(f"{entry['path']} is missing")
+
+
+def _compiled(artifact: Path) -> None:
+    """Nothing here can look into a TensorRT plan."""
+
+
+CHECKS: dict[str, Callable[[Path], None]] = {
+    "onnx": _onnx,
+    "tflite": _flatbuffer,
+    "coreml": _package,
+    "tensorrt": _compiled,
+}

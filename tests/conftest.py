@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from pockethdr.runtime.artifact import Deployed
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -19,6 +22,15 @@ def shared_brackets() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no shared test brackets at {folder} (set POCKETHDR_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> Deployed:
+    """A TFLite artifact that takes a context, see `context_toy`."""
+    from context_toy import exported
+
+    pytest.importorskip("litert_torch")
+    return exported(tmp_path_factory.mktemp("seeing"))
 
 
 @pytest.fixture

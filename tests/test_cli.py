@@ -185,11 +185,25 @@ def test_doctor_has_a_line_for_every_target_and_precision() -> None:
 def test_doctor_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     import pockethdr.doctor
 
-    monkeypatch.setattr(pockethdr.doctor, "_version", lambda package: None)
+    monkeypatch.setattr(pockethdr.doctor, "version_of", lambda package: None)
     monkeypatch.setattr(pockethdr.doctor, "find_spec", lambda name: None)
     lines = pockethdr.doctor.diagnose().lines
     assert not any(line.build.works or line.run.works for line in lines)
     assert all("pip install" in line.build.detail for line in lines)
+
+
+def test_the_report_says_which_runtimes_its_figures_are_of() -> None:
+    """By the names that pip knows: what is not found would not be recorded."""
+    import tomllib
+
+    from pockethdr.export.provenance import TOOLS
+    from pockethdr.report.host import PACKAGES, RUNTIMES, host, version_of
+
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    wanted = " ".join(each for extra in project["optional-dependencies"].values() for each in extra)
+    assert all(f"{name}==" in wanted for name in RUNTIMES if name != "tensorrt")
+    assert {name for name in RUNTIMES if version_of(name)} == set(RUNTIMES) & set(host())
+    assert set(PACKAGES) - {"rawpy"} <= set(TOOLS)
 
 
 def test_models_lists_the_named_networks() -> None:

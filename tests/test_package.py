@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "models": {"brackets"},
     "calibration": {"brackets", "models", "export"},
     "export": {"brackets", "models", "calibration"},
-    "runtime": {"brackets", "export.manifest", "export.quiet", "export.tile"},
+    "runtime": {"brackets", "export.manifest", "export.quiet", "export.targets", "export.tile"},
     "report": {"brackets", "models", "export", "calibration", "runtime"},
 }
 WITHOUT_TORCH = ("brackets", "runtime", "pockethdr")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def test_without_ground_truth_there_is_no_figure(judged: list[Path]) -> None:
     [
         ({"host": {"cpu": "another"}}, "a host"),
         ({"thresholds": {"int8": 20.0}}, "thresholds"),
-        ({"rows": []}, "brackets"),
+        ({"details": []}, "brackets"),
     ],
 )
 def test_figures_that_do_not_compare_are_refused(
@@ -102,6 +103,49 @@ def test_figures_that_do_not_compare_are_refused(
     with pytest.raises(ArtifactError, match=word):
         write_comparison([judged[0], other], tmp_path / "no.html")
     assert not (tmp_path / "no.html").exists()
+
+
+def test_brackets_are_known_by_more_than_their_names(
+    judged: list[Path], copy_of: Any, tmp_path: Path
+) -> None:
+    [detail] = json.loads((judged[0] / "report.json").read_text())["details"]
+    other = copy_of({"details": [{**detail, "bracket_sha256": "ab" * 32}]})
+
+    with pytest.raises(ArtifactError, match=r"on contents of brackets other than .*'abababababab…"):
+        write_comparison([judged[0], other], tmp_path / "no.html")
+
+
+def test_a_report_that_does_not_know_its_brackets_contents_still_compares(
+    judged: list[Path], copy_of: Any, tmp_path: Path
+) -> None:
+    [detail] = json.loads((judged[0] / "report.json").read_text())["details"]
+    del detail["bracket_sha256"]
+
+    assert write_comparison([judged[0], copy_of({"details": [detail]})], tmp_path / "page.html")
+
+
+def test_other_threads_do_not_compare(judged: list[Path], copy_of: Any, tmp_path: Path) -> None:
+    [row] = json.loads((judged[0] / "report.json").read_text())["rows"]
+
+    with pytest.raises(ArtifactError, match=r"on a number of threads other than .*: 8, not 1"):
+        write_comparison([judged[0], copy_of({"rows": [{**row, "threads": 8}]})], tmp_path / "no")
+
+
+def test_what_is_fed_and_judged_by_makes_a_brackets_sha256() -> None:
+    known = judging._sha256(SCENE)
+
+    assert known == judging._sha256(bracket("one", size=(SIZE, SIZE)))
+    for other in (
+        replace(SCENE, ratios=(1.0, 4.0, 15.0)),
+        replace(SCENE, ground_truth=SCENE.ground_truth * np.float32(0.5)),
+        replace(SCENE, frames=SCENE.frames[:2] + SCENE.frames[:1]),
+    ):
+        assert judging._sha256(other) != known
+
+
+def test_a_report_of_nothing_is_refused(copy_of: Any, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="no artifact was judged"):
+        write_comparison([copy_of({"rows": []})], tmp_path / "no.html")
 
 
 def test_a_folder_without_report_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from test_report_page import Page, evaluation
 from pockethdr.errors import PocketError
 from pockethdr.report.devices import device_verdict, of_export
 from pockethdr.report.report import html
-from pockethdr.runtime.device import DEVICES_NAME, DeviceRow, read_rows
+from pockethdr.runtime.device_rows import DEVICES_NAME, DeviceRow, read_rows
 
 PHONE = DeviceRow(
     device="Pixel 9 (Tensor G4)",
@@ -92,5 +92,5 @@ def test_report_json_holds_the_rows() -> None:
 def test_a_damaged_file_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / DEVICES_NAME).write_text("{")
 
-    with pytest.raises(PocketError, match="not JSON"):
+    with pytest.raises(PocketError, match="is not JSON"):
         read_rows(tmp_path)

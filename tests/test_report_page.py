@@ -182,6 +182,22 @@ def test_chart_places_rows_by_their_figures() -> None:
     assert "coreml int8" not in texts
 
 
+def test_every_gate_has_its_label() -> None:
+    bounds = Thresholds()
+    rows = tuple(a_row(precision=name) for name in bounds.by_precision())
+    svg = ElementTree.fromstring(against_reference(rows, bounds))
+    lines = [float(each.get("y1", 0)) for each in svg.findall("line[@class='gate']")]
+    labels = svg.findall("text[@class='gate-name']")
+    named = [name for each in labels for name in str(each.text).split(" must")[0].split(", ")]
+    assert [float(each.get("y", 0)) + 5 for each in labels] == pytest.approx(lines, abs=0.11)
+    assert sorted(named) == sorted(bounds.by_precision())
+    assert "dynint8 44 dB. Against ground truth" in _text_of(html(evaluation(rows=rows)))
+
+
+def _text_of(page: str) -> str:
+    return " ".join(" ".join(Page(page).words).replace("\u00a0", " ").split())
+
+
 def test_chart_labels_do_not_lie_on_each_other() -> None:
     names = ("onnx", "tflite", "coreml", "tensorrt")
     rows = [a_row(target=name, latency_ms={"p50": 2.0}) for name in names]

@@ -20,10 +20,11 @@ from pockethdr.export.manifest import (
 from pockethdr.report import judging
 from pockethdr.report import validate as validate_module
 from pockethdr.report.report import write_report
-from pockethdr.report.row import Detail, Row, finite_db
+from pockethdr.report.row import Detail, Row
 from pockethdr.report.terminal import table
 from pockethdr.report.thresholds import Thresholds, judge
 from pockethdr.report.validate import evaluate, validate
+from pockethdr.runtime.agreement import finite_db
 
 ISSUE_FIELDS = """
     model domain target precision artifact sha256 size_bytes runtime executed reason brackets

@@ -5,17 +5,26 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from contextlib import closing
+from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from pockethdr.cli import main
+from pockethdr.commands.bench import _tile
 from pockethdr.errors import PocketError, Unavailable
 from pockethdr.runtime import device
 from pockethdr.runtime.adb import Adb
-from pockethdr.runtime.device import DeviceRow, add_rows, bench, imported, parsed, read_rows
+from pockethdr.runtime.artifact import Deployed
+from pockethdr.runtime.device import bench, parsed
+from pockethdr.runtime.device_rows import DeviceRow
+from pockethdr.runtime.litert import interpreter_of
+from pockethdr.runtime.runner import open_runner
 
 _SHAPE = (1, 6, 8, 8)
 _TIMINGS = """INFO: Initialized session in 12.5ms.
@@ -101,6 +110,8 @@ def _run(folder: Path, monkeypatch: pytest.MonkeyPatch, **recorded: Any) -> Devi
     tool.write_bytes(b"tool")
     runner = SimpleNamespace(run=lambda frames: _output(), close=lambda: None)
     monkeypatch.setattr(device, "open_runner", lambda *_, **__: runner)
+    monkeypatch.setattr(device, "coded_inputs", lambda _, frames: frames)
+    monkeypatch.setattr(device, "decoded_output", lambda _, data: np.frombuffer(data, "<f4"))
     frames = [np.zeros(_SHAPE, np.float32)] * 3
     return bench(artifact, frames, Adb(), tool, accelerators=("cpu",))[0]
 
@@ -141,6 +152,17 @@ def test_a_wrong_output_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert _run(tmp_path, monkeypatch).passed is False
 
 
+def test_an_output_that_is_no_image_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensor = np.full_like(_output(), np.nan).tobytes()
+    shell = {**_PHONE, "--graph": {"out": _TIMINGS}}
+    _fake(tmp_path, monkeypatch, output=list(tensor), shell=shell)
+
+    row = _run(tmp_path, monkeypatch)
+
+    assert (row.passed, row.psnr_vs_host) == (False, None)
+    assert "cpu: returns NaN or infinity" in row.reason
+
+
 def test_an_accelerator_that_fails_is_a_row_with_a_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,57 +175,38 @@ def test_an_accelerator_that_fails_is_a_row_with_a_reason(
     assert "no GPU delegate" in row.reason
 
 
+@pytest.mark.parametrize("told", [1.0, 0.0])
+def test_a_phone_is_told_of_the_whole_image(
+    seeing: Deployed, told: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A phone that runs the tile on its context agrees with the host, one without it does not."""
+    photos, tool = Path(str(files("pockethdr.brackets") / "sample")), tmp_path / "benchmark_model"
+    tool.write_bytes(b"tool")
+    artifact = shutil.copytree(seeing.path.parent, tmp_path / "out") / seeing.path.name
+    *frames, context = _tile(artifact, photos)
+    with closing(open_runner(artifact, "tflite")) as runner:
+        output = runner.run([*frames, context * np.float32(told)]).transpose(0, 2, 3, 1)
+    output = _as_stored(artifact, output)
+    shell = {**_PHONE, "--graph": {"out": _TIMINGS}}
+    log = _fake(tmp_path, monkeypatch, output=list(output.tobytes()), shell=shell)
+
+    arguments = ["--adb", "--brackets", str(photos), "--benchmark-model", str(tool)]
+    done = CliRunner().invoke(main, ["bench", str(artifact), *arguments])
+
+    assert (done.exit_code, done.output.count("200.0 dB")) == ((0, 3) if told else (1, 0))
+    said = log.read_text()
+    assert said.count("push") == 6
+    assert "--input_layer_shape=1,64,64,8:1,64,64,8:1,64,64,8:1,64,64,8" in said
+    assert ",serving_default_context:/data/local/tmp/pockethdr/context.bin" in said
+
+
+def _as_stored(artifact: Path, output: np.ndarray) -> np.ndarray:
+    """The codes that a phone's file holds."""
+    (detail,) = interpreter_of(artifact, 1).get_output_details()
+    scale, zero = detail["quantization"]
+    return np.round(output / scale + zero).astype(np.int8)
+
+
 def test_output_without_timings_is_refused() -> None:
     with pytest.raises(PocketError, match="printed no timings: Aborted"):
         parsed("INFO: Loaded model\nAborted\n")
-
-
-def _row(**changes: Any) -> dict[str, Any]:
-    return {
-        "device": "iPhone 17",
-        "system": "iOS 26.1",
-        "runtime": "Core ML",
-        "accelerator": "all",
-        "artifact": "dsan-m32_rgb_fp16.mlpackage",
-        "sha256": "ab" * 32,
-        "latency_ms": {"p50": 4.1, "p90": 4.4},
-        "runs": 50,
-        "thermal": ["nominal", "nominal"],
-        "peak_memory_mb": None,
-        "psnr_vs_host": 78.2,
-        "passed": True,
-    } | changes
-
-
-def test_an_imported_result_is_kept_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = SimpleNamespace(artifacts=[SimpleNamespace(sha256="ab" * 32)])
-    monkeypatch.setattr(device, "read_manifest", lambda _: known)
-    result = tmp_path / "result.json"
-    result.write_text(json.dumps(_row()))
-
-    for _ in range(2):
-        add_rows(tmp_path, [imported(result, tmp_path)])
-
-    assert [row.device for row in read_rows(tmp_path)] == ["iPhone 17"]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("not json", "not JSON"),
-        ("[]", "the fields"),
-        (json.dumps({"device": "iPhone"}), "the fields"),
-        (json.dumps(_row(latency_ms={"p50": "fast"})), "percentiles in milliseconds"),
-        (json.dumps(_row(sha256="cd" * 32)), "not one of"),
-    ],
-)
-def test_what_is_no_result_is_refused(
-    text: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    known = SimpleNamespace(artifacts=[SimpleNamespace(sha256="ab" * 32)])
-    monkeypatch.setattr(device, "read_manifest", lambda _: known)
-    result = tmp_path / "result.json"
-    result.write_text(text)
-
-    with pytest.raises(PocketError, match=words):
-        imported(result, tmp_path)

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from importlib.resources import files
+from pathlib import Path
+
 import cv2
+import fuse_toy
 import numpy as np
 import pytest
 
+from pockethdr.brackets.read import read_bracket
+from pockethdr.commands.bench import _tile
 from pockethdr.errors import PocketError
-from pockethdr.runtime.tiling import cut, reflected, run_tiled, tiles
+from pockethdr.report.reference import tiled
+from pockethdr.runtime.artifact import deployed
+from pockethdr.runtime.fuse import fuse
+from pockethdr.runtime.runner import open_runner
+from pockethdr.runtime.tiling import cut, planned, reflected, run_tiled, tiles
 
 RADIUS = 3  # of `network`: a 5×5 and a 3×3 convolution
 
@@ -112,3 +123,23 @@ def test_progress_counts_every_tile():
 def test_impossible_tilings_are_refused(tile, halo, multiple):
     with pytest.raises(PocketError, match="tile of"):
         tiles((64, 64), tile, halo, multiple)
+
+
+def test_without_a_halo_all_cut_the_same_tiles(tmp_path):
+    """`fuse`, the report and `bench` see one plan, wherever a tile's surroundings matter."""
+    pytest.importorskip("onnx")
+    photos = Path(str(files("pockethdr.brackets") / "sample"))
+    bracket = read_bracket(photos, domain="raw")
+    artifact = fuse_toy.exported(tmp_path, "raw", (64, 64), halo=None)
+    manifest, inputs = deployed(artifact).manifest, bracket.inputs()
+
+    plan, notes = planned(manifest, bracket.size())
+    with closing(open_runner(artifact, "onnx")) as runner:
+        judged = tiled(runner.run, inputs, manifest)[0]
+
+    assert plan == tiles(bracket.size(), (64, 64), 8, 2) != tiles(bracket.size(), (64, 64), 0, 2)
+    np.testing.assert_array_equal(fuse(artifact, bracket, threads=1).pixels, judged)
+    for benched, frame in zip(_tile(artifact, photos), inputs, strict=True):
+        np.testing.assert_array_equal(benched, cut(frame, plan[len(plan) // 2]))
+    assert "decides for itself" in notes[0]
+    assert planned(manifest, (64, 60))[1] == ()

@@ -26,7 +26,6 @@ _ARRAYS = {
     "Byte": "[B", "Int": "[I", "Float": "[F", "Long": "[J",
     "Double": "[D", "Short": "[S", "Char": "[C", "Boolean": "[Z",
 }  # fmt: skip
-_STRINGS = {"java.lang.String", "java.lang.CharSequence"}
 
 
 class ApiStubs:

@@ -11,7 +11,7 @@ import click
 from pockethdr.errors import PocketError
 
 if TYPE_CHECKING:
-    from pockethdr.runtime.device import DeviceRow
+    from pockethdr.runtime.device_rows import DeviceRow
     from pockethdr.runtime.runner import Frames
 
 
@@ -48,7 +48,7 @@ def bench(
           --benchmark-model ./benchmark_model
       pockethdr bench out/m32 --import result.json
     """
-    from pockethdr.runtime.device import add_rows, imported
+    from pockethdr.runtime.device_rows import add_rows, imported
 
     if result is not None:
         out = artifact if artifact.is_dir() else artifact.parent
@@ -79,16 +79,19 @@ def _measured(
 
 
 def _tile(artifact: Path, brackets: Path) -> Frames:
-    """The tile in the middle of the first bracket."""
+    """The tile in the middle of the first bracket, told of the whole where the network wants it."""
     from pockethdr.brackets.read import find_brackets, read_bracket
     from pockethdr.runtime.artifact import deployed
-    from pockethdr.runtime.tiling import cut, tiles
+    from pockethdr.runtime.context import context_of, inputs_at
+    from pockethdr.runtime.feed import Feed
+    from pockethdr.runtime.tiling import planned
 
-    manifest = deployed(artifact).manifest
-    folder = find_brackets(brackets, domain=manifest.domain)[0]
-    bracket = read_bracket(folder, domain=manifest.domain)
-    plan = tiles(bracket.size(), manifest.size, manifest.halo or 0, manifest.multiple)
-    return [cut(frame, plan[len(plan) // 2]) for frame in bracket.inputs()]
+    found = deployed(artifact)
+    domain = found.manifest.domain
+    bracket = read_bracket(find_brackets(brackets, domain=domain)[0], domain=domain)
+    plan, _ = planned(found.manifest, bracket.size())
+    context = context_of(found, Feed(bracket), threads=2)
+    return inputs_at(plan[len(plan) // 2], bracket.inputs(), context)
 
 
 def _print(rows: Sequence[DeviceRow]) -> None:

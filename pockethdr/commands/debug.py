@@ -9,7 +9,7 @@ import click
 from pockethdr.commands import brackets_option
 from pockethdr.commands.console import stages
 
-#: Whose files let themselves be looked into.
+#: Those of `runtime.taps.TAPPED`, which takes its time to import.
 TARGETS = ("tflite", "onnx", "coreml")
 
 

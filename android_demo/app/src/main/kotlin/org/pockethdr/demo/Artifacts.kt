@@ -2,44 +2,27 @@ package org.pockethdr.demo
 
 import android.content.res.AssetManager
 import org.json.JSONObject
+import org.pockethdr.core.Artifact
+import org.pockethdr.core.Export
 import org.pockethdr.core.ModelSpec
-import org.pockethdr.core.PocketError
 import java.io.File
 
 enum class Precision { FP16, INT8 }
 
 /** The artifacts in the APK: the export folder of `pockethdr export`, as it was written. */
 class Artifacts(private val assets: AssetManager, private val folder: File) {
-    private val manifest by lazy { JSONObject(assets.open("manifest.json").use { it.reader().readText() }) }
+    private val export by lazy { exportOf(JSONObject(assets.open("manifest.json").use { it.reader().readText() })) }
 
-    /** How to tile. Throws [PocketError] when the network cannot be tiled. */
-    val spec: ModelSpec by lazy {
-        val size = manifest.getJSONArray("size")
-        if (manifest.isNull("halo")) throw PocketError(
-            "${manifest.getString("model")} looks at its whole input at once, and tiles of it do not fit together.",
-        )
-        ModelSpec(
-            name = manifest.getString("model"),
-            tileHeight = size.getInt(0),
-            tileWidth = size.getInt(1),
-            halo = manifest.getInt("halo"),
-            multiple = manifest.getInt("multiple"),
-        )
-    }
+    /** How to tile; see [Export.spec]. */
+    val spec: ModelSpec by lazy { export.spec() }
 
-    /** The artifact as a file, unpacked when it is first asked for. */
+    /** The artifact as a file, unpacked when it is first asked for; see [Export.file]. */
     fun file(precision: Precision): File {
-        val record = record(precision)
+        val (asset, sha256) = export.file(precision.name.lowercase())
         // Named by its content: an updated app never runs an old artifact.
-        val file = File(folder, record.getString("sha256").take(16) + "_" + record.getString("file"))
-        if (!file.exists()) unpack(record.getString("file"), file)
+        val file = File(folder, sha256.take(16) + "_" + asset)
+        if (!file.exists()) unpack(asset, file)
         return file
-    }
-
-    private fun record(precision: Precision): JSONObject {
-        val artifacts = manifest.getJSONArray("artifacts")
-        return (0 until artifacts.length()).map { artifacts.getJSONObject(it) }
-            .first { it.getString("precision") == precision.name.lowercase() }
     }
 
     private fun unpack(asset: String, file: File) {
@@ -49,3 +32,24 @@ class Artifacts(private val assets: AssetManager, private val folder: File) {
         part.renameTo(file)
     }
 }
+
+private fun exportOf(manifest: JSONObject): Export {
+    val size = manifest.getJSONArray("size")
+    val artifacts = manifest.getJSONArray("artifacts")
+    return Export(
+        model = manifest.getString("model"),
+        domain = manifest.getString("domain"),
+        tileHeight = size.getInt(0),
+        tileWidth = size.getInt(1),
+        halo = if (manifest.isNull("halo")) null else manifest.getInt("halo"),
+        multiple = manifest.getInt("multiple"),
+        hasContext = !manifest.isNull("context"),
+        artifacts = (0 until artifacts.length()).map { artifactOf(artifacts.getJSONObject(it)) },
+    )
+}
+
+private fun artifactOf(record: JSONObject) = Artifact(
+    record.getString("target"), record.getString("precision"), record.text("file"), record.text("sha256"),
+)
+
+private fun JSONObject.text(name: String): String? = if (isNull(name)) null else getString(name)
