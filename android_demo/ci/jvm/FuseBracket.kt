@@ -37,7 +37,7 @@ fun main(arguments: Array<String>) {
     }
     val toneMap = clock.time(Stage.TONE_MAP) { ToneMap(image) }
     val base = clock.time(Stage.TONE_MAP) { toneMap.apply() }
-    val file = clock.time(Stage.ENCODE) { UltraHdrJpeg.encode(toneMap, orientation = 1, ImageIoJpeg) }
+    val file = clock.time(Stage.ENCODE) { UltraHdrJpeg.encode(image, toneMap, orientation = 1, ImageIoJpeg) }
     File(folder, "hdr.f32").writeBytes(image.pixels.bytes())
     File(folder, "base.u8").writeBytes(base.bytes())
     File(folder, "ultra.jpg").writeBytes(file)

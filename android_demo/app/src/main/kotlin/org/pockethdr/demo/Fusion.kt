@@ -69,7 +69,7 @@ class Fusion(private val artifacts: Artifacts, private val store: BracketStore, 
 
     private fun develop(image: HdrImage, orientation: Int, clock: StageClock): ByteArray {
         val toneMap = clock.time(Stage.TONE_MAP) { ToneMap(image) }
-        return clock.time(Stage.ENCODE) { UltraHdrJpeg.encode(toneMap, orientation, BitmapJpeg) }
+        return clock.time(Stage.ENCODE) { UltraHdrJpeg.encode(image, toneMap, orientation, BitmapJpeg) }
     }
 }
 

@@ -50,22 +50,12 @@ class ToneMap(private val image: HdrImage) {
         return Pixels(image.width, image.height, argb)
     }
 
-    /** Linear luminance that an HDR display is to show: the scene's, or the curve's where that is brighter. */
-    internal fun wanted(x: Int, y: Int): Float {
-        val luminance = maxOf(image.luminance(y * image.width + x), 0f)
-        return maxOf(luminance * middleGain, minOf(luminance * gain(luminance, x, y), 1f))
-    }
-
     private fun pixel(x: Int, y: Int): Int {
         val i = y * image.width + x
         val luminance = image.luminance(i)
-        val gain = gain(luminance, x, y)
-        return coloured(3 * i, gain, luminance * gain)
-    }
-
-    private fun gain(luminance: Float, x: Int, y: Int): Float {
         val raised = luminance + floor
-        return Display.shown(slope.at(x, y) * log2(raised) + offset.at(x, y)) / raised
+        val gain = Display.shown(slope.at(x, y) * log2(raised) + offset.at(x, y)) / raised
+        return coloured(3 * i, gain, luminance * gain)
     }
 
     /** Scales each colour's distance to grey, and further where it would leave the display. */

@@ -24,10 +24,10 @@ object UltraHdrJpeg {
      * The map starts from the JPEG and not from what went into it: in the dark one code is a twentieth
      * of the light, and coding moves it by more.
      */
-    fun encode(toneMap: ToneMap, orientation: Int, jpeg: JpegCodec): ByteArray {
+    fun encode(image: HdrImage, toneMap: ToneMap, orientation: Int, jpeg: JpegCodec): ByteArray {
         val base = jpeg.encode(upright(toneMap.apply(), orientation))
         val shown = turnedBack(jpeg.decode(base), orientation)
-        val map = GainMap.of(toneMap, shown).upright(orientation)
+        val map = GainMap.of(image, shown, toneMap.middleGain).upright(orientation)
         return container(base, jpeg.encode(map.pixels), map)
     }
 
@@ -104,7 +104,7 @@ object UltraHdrJpeg {
 
     private fun gainMapXmp(map: GainMap): String {
         val offset = GainMap.OFFSET.text()
-        return """hdrgm:GainMapMin="${GainMap.LEAST.text()}" hdrgm:GainMapMax="${map.maxStops.text()}" """ +
+        return """hdrgm:GainMapMin="0" hdrgm:GainMapMax="${map.maxStops.text()}" """ +
             """hdrgm:Gamma="${GainMap.GAMMA.text()}" hdrgm:OffsetSDR="$offset" hdrgm:OffsetHDR="$offset" hdrgm:HDRCapacityMin="0" """ +
             """hdrgm:HDRCapacityMax="${map.maxStops.text()}" hdrgm:BaseRenditionIsHDR="False"/>"""
     }
