@@ -35,7 +35,7 @@ def stored_codes(program: fx.GraphModule, target: str) -> frozenset[str]:
 
 def codes_of_program(program: fx.GraphModule) -> set[Code]:
     """The scale and zero-point of every activation pair."""
-    return {_code_of(node) for node in program.graph.nodes if _is_quantize(node)}
+    return {_code_of(node) for node in program.graph.nodes if is_quantize(node)}
 
 
 def quantize_behind(node: fx.Node) -> fx.Node | None:
@@ -43,7 +43,7 @@ def quantize_behind(node: fx.Node) -> fx.Node | None:
     reader = _only_reader(node)
     if reader is not None and "aten.relu." in str(reader.target):
         reader = _only_reader(reader)
-    return reader if reader is not None and _is_quantize(reader) else None
+    return reader if reader is not None and is_quantize(reader) else None
 
 
 def is_dequantize(node: Any) -> bool:
@@ -58,7 +58,7 @@ def _divided_codes(program: fx.GraphModule) -> Iterator[Code]:
     """
     divisors = _divisors(program)
     for node in program.graph.nodes:
-        if _is_quantize(node):
+        if is_quantize(node):
             yield _over(_code_of(node), divisors.get(node))
         elif is_dequantize(node):
             yield from (_over(_code_of(node), divisors.get(user)) for user in node.users)
@@ -95,7 +95,7 @@ def _is_activation(node: Any) -> bool:
     return is_dequantize(node) and node.args[0].args[0].op != "get_attr"
 
 
-def _is_quantize(node: Any) -> bool:
+def is_quantize(node: Any) -> bool:
     return ".quantize_per_tensor" in str(getattr(node, "target", ""))
 
 

@@ -5,6 +5,7 @@ Inputs are N×H×W×C float32 named short, mid, long; the output is N×H×W×C f
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,10 +17,18 @@ import torch
 from torch import Tensor, fx
 
 from pockethdr.errors import first_line
+from pockethdr.export.aten import Conv, is_conv
+from pockethdr.export.codes import is_dequantize, is_quantize
 from pockethdr.export.manifest import write_bytes
+from pockethdr.export.placement import FUSED, JOINS, RELAYOUTS, kind_of
 from pockethdr.export.quiet import quiet
 from pockethdr.export.targets import OUTPUT_NAME, TargetError, input_names
 from pockethdr.export.weight_rounding import with_rounded_weights
+
+# Added to a float32 it is lost, and yet no zero that a converter would leave out.
+_NOTHING = 1e-30
+# Below every value, and a float32.
+_LEAST = -3e38
 
 
 def build(
@@ -72,7 +81,9 @@ def tflite_from_program(
                 name: x.permute(0, 2, 3, 1).contiguous()
                 for name, x in zip(input_names(frames), frames, strict=True)
             }
-            wrapped = ChannelsLast(with_rounded_weights(program) if integer else program)
+            if integer:
+                program = held_float(with_rounded_weights(program))
+            wrapped = ChannelsLast(program)
             model = litert_torch.convert(
                 wrapped, sample_kwargs=inputs, quant_config=_integer_config() if integer else None
             )
@@ -83,6 +94,38 @@ def tflite_from_program(
             expected="static core ATen operators",
             fix="set POCKETHDR_VERBOSE=1 for the converter's own words",
         ) from error
+
+
+def held_float(program: fx.GraphModule) -> fx.GraphModule:
+    """A copy of a Q/DQ program whose float convolutions the converter leaves float.
+
+    It would round the weights of one between pairs by itself. What is put in front of such a one
+    changes no value, and breaks the converter's pattern. Transposed ones it is left to round, in a
+    way that is known (`kernels`).
+    """
+    program = copy.deepcopy(program)
+    for conv in [Conv(node) for node in program.graph.nodes if is_conv(node)]:
+        is_float = conv.weight.op == "get_attr" and not conv.transposed
+        if not (is_float and is_dequantize(conv.input) and _is_quantized(conv.node)):
+            continue
+        with program.graph.inserting_before(conv.node):
+            # A sum alone would go into the bias of a convolution without padding, a maximum alone
+            # would become integer with its input.
+            added = program.graph.call_function(torch.ops.aten.add.Tensor, (conv.input, _NOTHING))
+            held = program.graph.call_function(torch.ops.aten.clamp_min.default, (added, _LEAST))
+        added.meta, held.meta = dict(conv.input.meta), dict(conv.input.meta)
+        conv.node.replace_input_with(conv.input, held)
+    program.recompile()
+    return program
+
+
+def _is_quantized(value: fx.Node) -> bool:
+    """Whether a reader quantises `value`, at once or behind what the converter looks through."""
+    looked_through = RELAYOUTS | JOINS | FUSED
+    return any(
+        is_quantize(user) or (kind_of(user) in looked_through and _is_quantized(user))
+        for user in value.users
+    )
 
 
 def _integer_config() -> Any:

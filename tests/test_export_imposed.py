@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import export_toy as nets
@@ -17,7 +18,7 @@ from broken_program import (
 from torch import Tensor, fx, nn
 
 from pockethdr.errors import Unavailable
-from pockethdr.export import read_back
+from pockethdr.export import read_back, tflite
 from pockethdr.export.aten import Conv, is_conv
 from pockethdr.export.imposed import (
     Given,
@@ -166,6 +167,23 @@ def test_what_litert_makes_integer_by_itself_is_known(tmp_path: Path) -> None:
     weight.data *= 1.02
     (sentence,) = imposed([file], "tflite", given_of([other], "tflite")).foreign
     assert "scales" in sentence
+
+
+def test_what_a_recipe_keeps_float_between_integers_stays_float(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LiteRT's converter, left alone, rounds it by itself."""
+    plain = nets.toy()
+    recipe = replace(RECIPES["full"], float_nodes=("conv2d_5",))
+    program = quantized(plain, nets.ranges_of(plain), recipe, TARGETS["tflite"].scheme).program
+    given = given_of([program], "tflite")
+    assert "conv2d_5" not in [kernel.name for kernel in given.kernels]
+    held = imposed([built(program, "tflite", tmp_path)], "tflite", given)
+    assert (held.foreign, held.missing) == ((), ())
+    monkeypatch.setattr(tflite, "held_float", lambda program: program)
+    (tmp_path / "alone").mkdir()
+    alone = imposed([built(program, "tflite", tmp_path / "alone")], "tflite", given)
+    assert len(alone.foreign) == 1
 
 
 def test_a_plan_cannot_be_read_back(tmp_path: Path) -> None:
