@@ -46,6 +46,10 @@ def quantize_behind(node: fx.Node) -> fx.Node | None:
     return reader if reader is not None and is_quantize(reader) else None
 
 
+def is_quantize(node: Any) -> bool:
+    return ".quantize_per_tensor" in str(getattr(node, "target", ""))
+
+
 def is_dequantize(node: Any) -> bool:
     return ".dequantize_per_tensor" in str(getattr(node, "target", ""))
 
@@ -93,10 +97,6 @@ def _is_sum(node: fx.Node) -> bool:
 def _is_activation(node: Any) -> bool:
     """Whether `node` dequantizes, and no constant, whose scale coremltools leaves as it is."""
     return is_dequantize(node) and node.args[0].args[0].op != "get_attr"
-
-
-def is_quantize(node: Any) -> bool:
-    return ".quantize_per_tensor" in str(getattr(node, "target", ""))
 
 
 def _code_of(node: fx.Node) -> Code:

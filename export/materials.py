@@ -129,7 +129,7 @@ class Materials:
         if self.journal.has(path):
             return Calibration.load(path)
         found = self.settings.calibration or self._calibrated()
-        _check_fits(found, self.integer, state_sha256(self.loaded))
+        _check_fits(found, self.integer, self._values_sha256)
         found.save(path, overwrite=True)
         self.journal.keep(path)
         return found
@@ -154,7 +154,11 @@ class Materials:
             read=partial(_frames_of, domain=self.loaded.domain) if s.ray else self._read,
             progress=lambda name: self.say(f"calibrated on {name}"),
         )
-        return replace(found, values_sha256=state_sha256(self.loaded))
+        return replace(found, values_sha256=self._values_sha256)
+
+    @cached_property
+    def _values_sha256(self) -> str:
+        return state_sha256(self.loaded)
 
     def _read(self, folder: Path) -> Bracket:
         """A bracket, saying which of its frames are used."""
