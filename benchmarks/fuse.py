@@ -26,6 +26,7 @@ import cv2
 import fuse_cases as cases
 import imagecodecs
 import numpy as np
+from dng import write_dng
 
 from pockethdr.brackets import formats
 from pockethdr.brackets.read import find_brackets
@@ -34,6 +35,12 @@ from pockethdr.report.host import host
 
 MODEL, TILE, THREADS = "dsan-m32", "552x720", 2
 FRAMES = {"12 MP": (3024, 4032), "48 MP": (6048, 8064)}
+WHOLE = {
+    "fuse_12mp": "INT8, 12 MP",
+    "fuse_12mp_dng": "INT8, DNG, 12 MP",
+    "fuse_12mp_fp32": "FP32, 12 MP",
+    "fuse_48mp": "INT8, 48 MP",
+}
 NO_BURST_MERGE = "No HDR+-style merge is published as an installable package."
 SAMPLE = Path(str(files("pockethdr.brackets") / "sample"))
 
@@ -53,12 +60,14 @@ def main(brackets: Path | None, work: Path | None, docs: Path, rounds: int, limi
         export = exported(work, TILE)
         child.say("making brackets of 12 and 48 MP")
         made = {name: bracket_of(work, name, size) for name, size in FRAMES.items()}
+        made["DNG"] = dng_of(made["12 MP"], work / "12MP_dng")
         int8, fp32 = (export / f"{MODEL}_raw_{p}.tflite" for p in ("int8", "fp32"))
         found: dict[str, Any] = {
             "host": host(),
             "command": "python benchmarks/fuse.py --brackets ../shared/brackets",
             "fuse_12mp": child("whole", int8, made["12 MP"], work, rounds),
             "fuse_12mp_fp32": child("whole", fp32, made["12 MP"], work, 1),
+            "fuse_12mp_dng": child("whole", int8, made["DNG"], work, rounds),
             "fuse_48mp": child("whole", int8, made["48 MP"], work, 1),
             "halo_share": halo_share(export),
             "runtimes": child("runtimes", export, 3 * rounds),
@@ -100,6 +109,16 @@ def bracket_of(work: Path, name: str, size: tuple[int, int]) -> Path:
         (folder / file).write_bytes(imagecodecs.png_encode(coded, level=6))
     described.pop("ground_truth", None)
     (folder / "metadata.json").write_text(json.dumps(described))
+    return folder
+
+
+def dng_of(pngs: Path, folder: Path) -> Path:
+    """The same codes as uncompressed DNGs, with what a phone's own writer says of them."""
+    folder.mkdir(exist_ok=True)
+    described = json.loads((pngs / "metadata.json").read_text())
+    for file, seconds in zip(described["files"], described["exposure_times_s"], strict=True):
+        codes = formats.read_pixels(pngs / file)
+        write_dng((folder / file).with_suffix(".dng"), codes, seconds, described)
     return folder
 
 
@@ -159,14 +178,14 @@ def page(found: dict[str, Any]) -> str:
 
 
 def whole_table(found: dict[str, Any]) -> list[str]:
-    int8, fp32, large = (found[k] for k in ("fuse_12mp", "fuse_12mp_fp32", "fuse_48mp"))
+    cases_shown = [found[key] for key in WHOLE]
     lines = [
         f"`{MODEL}` TFLite, tiles of {TILE}. The ratio is wall time from opening the artifact to "
         "the written file over the bare interpreter's time for the same number of tiles; memory "
         "is the process's largest resident set, libraries included.",
         "",
-        "| | INT8, 12 MP | FP32, 12 MP | INT8, 48 MP | goal |",
-        "|---|---|---|---|---|",
+        f"| | {' | '.join(WHOLE.values())} | goal |",
+        "|---" * (len(WHOLE) + 2) + "|",
     ]
     rows = {
         "seconds": ("seconds", "{:.2f}", ""),
@@ -176,14 +195,10 @@ def whole_table(found: dict[str, Any]) -> list[str]:
         "peak memory, MB": ("peak_memory_mb", "{:.0f}", "< 500, ± 10 % at 48 MP"),
     }
     for title, (key, shape, goal) in rows.items():
-        cells = [shown(case, key, shape) for case in (int8, fp32, large)]
+        cells = [shown(case, key, shape) for case in cases_shown]
         lines.append(f"| {title} | {' | '.join(cells)} | {goal} |")
-    halo = found["halo_share"]
-    lines.append(
-        f"| halo computed twice | {halo['12 MP']:.1%} | {halo['12 MP']:.1%} "
-        f"| {halo['48 MP']:.1%} | < 15 % |"
-    )
-    return lines
+    halo = [f"{found['halo_share'][name[-5:]]:.1%}" for name in WHOLE.values()]
+    return [*lines, f"| halo computed twice | {' | '.join(halo)} | < 15 % |"]
 
 
 def stage_table(found: dict[str, Any]) -> list[str]:
@@ -191,10 +206,10 @@ def stage_table(found: dict[str, Any]) -> list[str]:
         "*run* includes the tensors that the runtime makes before its first tile, which the bare "
         "interpreter's time does not.",
         "",
-        "| stage | INT8, 12 MP, s | FP32, 12 MP, s | INT8, 48 MP, s |",
-        "|---|---|---|---|",
+        f"| stage, s | {' | '.join(WHOLE.values())} |",
+        "|---" * (len(WHOLE) + 1) + "|",
     ]
-    runs = [found[key].get("stages", {}) for key in ("fuse_12mp", "fuse_12mp_fp32", "fuse_48mp")]
+    runs = [found[key].get("stages", {}) for key in WHOLE]
     for stage in runs[0]:
         cells = [f"{run[stage]:.2f}" if stage in run else "–" for run in runs]
         lines.append(f"| {stage} | {' | '.join(cells)} |")

@@ -3,11 +3,13 @@
 Found on small images whose gradients are alike whatever the exposure: encoded luminance, stretched
 to its own quantiles, by OpenCV's enhanced correlation coefficient (Evangelidis and Psarakis, PAMI
 2008) from coarse to fine, masked to what both frames expose. Raw mosaics are moved one colour site
-at a time, so that no colour mixes with another.
+at a time, so that no colour mixes with another. Frames are read and moved strip by strip, so that
+memory does not grow with them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import cv2
@@ -15,10 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pockethdr.brackets.bracket import RAW, Bracket, Frame, linear_to_srgb, pack, unpack
-from pockethdr.brackets.stored import Stored, stored
+from pockethdr.brackets.spool import Spool
+from pockethdr.brackets.stored import Stored
 
 _LONGEST = 800
 _LEVELS = 4
+# Rows of the network's grid that are moved at a time.
+_ROWS = 256
 _CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 60, 1e-5)
 # A hand moves a frame by less than this share of it; a homography that says more is a wrong one.
 _FARTHEST = 0.1
@@ -55,13 +60,25 @@ def aligned(bracket: Bracket) -> Bracket:
 
 def _grey(bracket: Bracket, frame: Frame) -> tuple[NDArray[np.float32], float]:
     """The network's grid averaged down, encoded, 0..1; and its scale (< 1)."""
-    pixels = np.asarray(frame.pixels, np.float32)
+    height, width = bracket.size()
     raw = bracket.domain == RAW
-    grey = linear_to_srgb(pack(pixels).mean(axis=0)) if raw else pixels.mean(axis=2)
-    scale = min(1.0, _LONGEST / max(grey.shape))
-    size = (round(grey.shape[1] * scale), round(grey.shape[0] * scale))
-    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    scale = min(1.0, _LONGEST / max(height, width))
+    step, strips = int(1 / scale), []
+    for rows in _strips(height, 32 * step):
+        pixels = _rows_of(frame, rows, raw=raw)
+        grey = linear_to_srgb(pack(pixels).mean(axis=0)) if raw else pixels.mean(axis=2)
+        strips.append(_averaged(grey, max(1, len(grey) // step), width // step))
+    small = _averaged(np.concatenate(strips), round(height * scale), round(width * scale))
     return np.asarray(cv2.GaussianBlur(small, (0, 0), 1.0), np.float32), scale
+
+
+def _rows_of(frame: Frame, rows: slice, *, raw: bool) -> NDArray[np.float32]:
+    quad = 2 if raw else 1
+    return np.asarray(frame.pixels[slice(rows.start * quad, rows.stop * quad)], np.float32)
+
+
+def _averaged(grey: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    return np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _homography(anchor: NDArray[np.float32], other: NDArray[np.float32]) -> Homography | None:
@@ -136,17 +153,55 @@ def _shift(homography: Homography, height: int, width: int) -> float:
 def _warped(frame: Frame, homography: Homography, *, raw: bool) -> NDArray[np.float32] | Stored:
     """The frame's pixels seen through the homography, stored as they were stored."""
     kept = frame.pixels
-    codes = kept.codes.read(slice(None)) if isinstance(kept, Stored) else np.asarray(kept)
-    if raw:
-        moved = unpack(np.stack([_moved(plane, homography) for plane in pack(codes)]))
-    else:
-        moved = _moved(codes, homography)
-    return stored(moved, kept.values) if isinstance(kept, Stored) else moved
+    if not isinstance(kept, Stored):
+        return np.concatenate(list(_moved_strips(np.asarray(kept), homography, raw=raw)))
+    spool, row = Spool(kept.codes.shape, kept.codes.dtype), 0
+    for strip in _moved_strips(kept.codes, homography, raw=raw):
+        spool.write(row, 0, strip)
+        row += len(strip)
+    return Stored(spool, kept.values)
 
 
-def _moved(image: np.ndarray, homography: Homography) -> np.ndarray:
+def _moved_strips(
+    codes: np.ndarray | Spool, homography: Homography, *, raw: bool
+) -> Iterator[np.ndarray]:
+    """The moved image from top to bottom, each strip made of the rows that it is seen through."""
+    quad = 2 if raw else 1
+    size = codes.shape[0] // quad, codes.shape[1] // quad
+    for rows in _strips(size[0], _ROWS):
+        seen = _seen_rows(homography, rows, size)
+        window = slice(seen.start * quad, seen.stop * quad)
+        block = codes.read(window) if isinstance(codes, Spool) else codes[window]
+        own = np.asarray(_down(-seen.start) @ homography @ _down(rows.start), np.float32)
+        count = rows.stop - rows.start
+        if raw:
+            yield unpack(np.stack([_moved(plane, own, count) for plane in pack(block)]))
+        else:
+            yield _moved(block, own, count)
+
+
+def _seen_rows(homography: Homography, rows: slice, size: tuple[int, int]) -> slice:
+    """The rows of an image of `size` between whose pixels `rows` of the moved one are found."""
+    height, width = size
+    corners = [[[x, y] for x in (0, width) for y in (rows.start, rows.stop)]]
+    found = cv2.perspectiveTransform(np.array(corners, np.float32), homography)[..., 1]
+    start = int(np.clip(np.floor(found.min()) - 1, 0, height - 1))
+    return slice(start, int(np.clip(np.ceil(found.max()) + 2, start + 1, height)))
+
+
+def _down(rows: int) -> Homography:
+    return np.array([[1, 0, 0], [0, 1, rows], [0, 0, 1]], np.float32)
+
+
+def _strips(height: int, rows: int) -> Iterator[slice]:
+    for start in range(0, height, rows):
+        yield slice(start, min(start + rows, height))
+
+
+def _moved(image: np.ndarray, homography: Homography, height: int | None = None) -> np.ndarray:
+    """The first `height` rows of an image seen through a homography: as many as it has itself."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    size = (image.shape[1], image.shape[0])
+    size = (image.shape[1], height or image.shape[0])
     contiguous = np.ascontiguousarray(image)
     return np.asarray(
         cv2.warpPerspective(contiguous, homography, size, None, flags, cv2.BORDER_REPLICATE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pockethdr.brackets.bracket import SRGB_TO_XYZ, Camera
-from pockethdr.brackets.formats import file_bytes
+from pockethdr.brackets.formats import check_readable
 from pockethdr.errors import BracketError, Unavailable
 
 _ORIENTATION_OF_FLIP = {0: 1, 3: 3, 5: 8, 6: 6}
@@ -42,13 +41,26 @@ def exposure_of_dng(path: Path) -> tuple[float, float, float]:
         return float(shot.shutter_speed), float(shot.iso_speed), float(shot.aperture)
 
 
+def size_of_dng(path: Path) -> tuple[int, int]:
+    """H, W of the mosaic that `read_dng` returns.
+
+    Raises:
+        Unavailable: rawpy is not installed.
+        BracketError: LibRaw cannot read the file.
+    """
+    with _opened(path) as raw:
+        return raw.sizes.height, raw.sizes.width
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
+    """The file as LibRaw sees it: only the header, until something asks for more."""
     rawpy = _rawpy()
+    check_readable(path)
     try:
-        with rawpy.imread(io.BytesIO(file_bytes(path))) as raw:
+        with rawpy.imread(str(path)) as raw:
             yield raw
-    except rawpy.LibRawError as error:
+    except (rawpy.LibRawError, UnicodeEncodeError) as error:
         raise BracketError(
             f"{path}: LibRaw cannot read it ({error})",
             expected="a complete DNG",

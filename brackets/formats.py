@@ -12,8 +12,11 @@ import hashlib
 import io
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -127,14 +130,18 @@ def file_bytes(path: Path) -> bytes:
     Raises:
         BracketError: it is missing or unreadable.
     """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BracketError(
-            f"{path}: {error.strerror or error}",
-            expected="a readable file",
-            fix=f"check it with `ls -l {path.parent}`",
-        ) from error
+    with _readable(path) as file:
+        return file.read()
+
+
+def check_readable(path: Path) -> None:
+    """For libraries that open files themselves and say less about what is wrong.
+
+    Raises:
+        BracketError: the file is missing or unreadable.
+    """
+    with _readable(path):
+        pass
 
 
 def exif_of(image: Image.Image, data: bytes) -> Image.Exif:
@@ -151,6 +158,19 @@ def exif_of(image: Image.Image, data: bytes) -> Image.Exif:
 def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     return hashlib.sha256(file_bytes(path)).hexdigest()
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise BracketError(
+            f"{path}: {error.strerror or error}",
+            expected="a readable file",
+            fix=f"check it with `ls -l {path.parent}`",
+        ) from error
 
 
 def _decoded(path: Path, *, shrink_to: int | None = None) -> tuple[Samples, bytes | None]:
@@ -229,9 +249,8 @@ def _deep_png(path: Path, data: bytes) -> Samples:
     import imagecodecs
 
     try:
-        Image.open(io.BytesIO(data)).verify()
         return np.asarray(imagecodecs.png_decode(data), np.uint16)
-    except (OSError, SyntaxError, ValueError, EOFError, imagecodecs.PngError) as error:
+    except imagecodecs.PngError as error:
         raise _damaged(path, error) from error
 
 

@@ -14,6 +14,7 @@ from pockethdr.brackets import formats, layout
 from pockethdr.brackets.bracket import RAW, RGB, Pixels
 from pockethdr.brackets.burst import Burst
 from pockethdr.brackets.choose import Choice, Shot
+from pockethdr.brackets.dng import size_of_dng
 from pockethdr.brackets.stored import looked_up, stored, table_of
 from pockethdr.errors import BracketError
 
@@ -26,8 +27,7 @@ _T = TypeVar("_T")
 
 def each_frame(burst: Burst, choice: Choice, read: Callable[[Shot], _T], room: float) -> list[_T]:
     """The three frames, read side by side where the memory of their decoders is small."""
-    alone = burst.layout == layout.DNG
-    decoders = 1 if alone else int(min(room, _LITTLE) / _decoding(burst, choice, room))
+    decoders = int(min(room, _LITTLE) / _decoding(burst, choice, room))
     with ThreadPoolExecutor(max(1, decoders)) as pool:
         return list(pool.map(read, choice.shots))
 
@@ -57,7 +57,9 @@ def _decoding(burst: Burst, choice: Choice, room: float) -> float:
         BracketError: more than `room`.
     """
     name = choice.shots[0].name
-    pixels = math.prod(formats.read_header(burst.folder / name).size)
+    path = burst.folder / name
+    size = size_of_dng(path) if burst.layout == layout.DNG else formats.read_header(path).size
+    pixels = math.prod(size)
     needed = pixels * _DECODING[burst.domain]
     if needed > room:
         raise BracketError(

@@ -88,7 +88,7 @@ def read_bracket(
         channel_order: of Mobile-HDR channels, see `mobilehdr.read_npz`.
         stream: keep the frames on disk, as the integers they were stored as, and leave the ground
             truth: for fusing frames of any size in little memory.
-        room: bytes that decoders may hold at once (DNG frames are not counted).
+        room: bytes that decoders may hold at once.
 
     Raises:
         BracketError: anything about the folder or its files that makes the bracket unusable, or a

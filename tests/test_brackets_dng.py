@@ -1,12 +1,12 @@
 """DNG brackets through LibRaw: pixels, levels, pattern, white balance and exposure from the file.
 
-No phone DNG may be bundled, so the test writes the smallest DNG that LibRaw takes.
+No phone DNG may be bundled, so the test writes its own.
 """
 
 from __future__ import annotations
 
 import builtins
-import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,52 +14,25 @@ import numpy as np
 import pytest
 
 from pockethdr.brackets.bracket import FLIPS, flip
+from pockethdr.brackets.dng import read_dng
 from pockethdr.brackets.read import find_brackets, read_bracket
 from pockethdr.errors import BracketError, Unavailable
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+from dng import write_dng
+
 BLACK, WHITE = 64, 1023
-_FORMATS = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 10: "ii"}
-_COLOURS = {"R": 0, "G": 1, "B": 2}
+DESCRIBED = {
+    "black_level": BLACK,
+    "white_level": WHITE,
+    "as_shot_neutral": (0.5, 1, 2 / 3),
+    "orientation": 6,
+}
 
 
-def write_dng(path: Path, mosaic: np.ndarray, cfa: str, seconds: float) -> None:
-    """An uncompressed 16-bit DNG 1.4 with one IFD and an EXIF IFD."""
-    height, width = mosaic.shape
-    time = (round(seconds * 1e6), 1_000_000)
-    exif = [(0x829A, 5, time), (0x8827, 3, (100,))]
-    identity = tuple(number for k in range(9) for number in (int(k % 4 == 0), 1))
-    tags: list[tuple[int, int, Any]] = [
-        (254, 4, (0,)), (256, 4, (width,)), (257, 4, (height,)), (258, 3, (16,)), (259, 3, (1,)),
-        (262, 3, (32803,)), (271, 2, b"Test\0"), (272, 2, b"Phone\0"), (273, 4, (0,)),
-        (274, 3, (6,)), (277, 3, (1,)), (278, 4, (height,)), (279, 4, (2 * height * width,)),
-        (33421, 3, (2, 2)), (33422, 1, tuple(_COLOURS[letter] for letter in cfa)),
-        (34665, 4, (0,)), (50706, 1, (1, 4, 0, 0)), (50708, 2, b"Test Phone\0"),
-        (50714, 4, (BLACK,)), (50717, 4, (WHITE,)), (50721, 10, identity),
-        (50728, 5, (1, 2, 1, 1, 2, 3)), (50778, 3, (21,)),
-    ]  # fmt: skip
-    first = 8
-    second = first + len(_ifd(tags, first))
-    pixels = second + len(_ifd(exif, second))
-    where = {273: (pixels,), 34665: (second,)}
-    tags = [(tag, kind, where.get(tag, values)) for tag, kind, values in tags]
-    blocks = (_ifd(tags, first), _ifd(exif, second), mosaic.astype("<u2").tobytes())
-    path.write_bytes(b"II*\0" + struct.pack("<I", first) + b"".join(blocks))
-
-
-def _ifd(tags: list[tuple[int, int, Any]], start: int) -> bytes:
-    """One image file directory at offset `start`, its long values right behind it."""
-    entries, beyond = b"", b""
-    values_at = start + 2 + 12 * len(tags) + 4
-    for tag, kind, values in tags:
-        layout = _FORMATS[kind]
-        data = values if kind == 2 else struct.pack(f"<{len(values)}{layout[0]}", *values)
-        entries += struct.pack("<HHI", tag, kind, len(values) // len(layout))
-        if len(data) > 4:
-            entries += struct.pack("<I", values_at + len(beyond))
-            beyond += data + bytes(len(data) % 2)
-        else:
-            entries += data.ljust(4, b"\0")
-    return struct.pack("<H", len(tags)) + entries + bytes(4) + beyond
+def written(path: Path, mosaic: np.ndarray, cfa: str, seconds: float) -> None:
+    write_dng(path, mosaic, seconds, {**DESCRIBED, "cfa_pattern": cfa})
 
 
 @pytest.fixture
@@ -72,7 +45,7 @@ def test_dng_bracket(tmp_path: Path, radiance: np.ndarray, cfa: str) -> None:
     pytest.importorskip("rawpy")
     for name, ratio in (("c", 1), ("a", 4), ("b", 16)):
         numbers = np.round(np.clip(radiance * ratio, 0, 1) * (WHITE - BLACK) + BLACK)
-        write_dng(tmp_path / f"{name}.dng", numbers, cfa, 0.001 * ratio)
+        written(tmp_path / f"{name}.dng", numbers, cfa, 0.001 * ratio)
     assert find_brackets(tmp_path, domain="raw") == [tmp_path]
     bracket = read_bracket(tmp_path)
     assert bracket.ratios == pytest.approx((1, 4, 16), rel=1e-3)
@@ -91,9 +64,9 @@ def test_dng_bracket(tmp_path: Path, radiance: np.ndarray, cfa: str) -> None:
 
 def test_a_camera_that_cannot_be_is_refused_by_file(tmp_path: Path, monkeypatch: Any) -> None:
     pytest.importorskip("rawpy")
-    monkeypatch.setitem(globals(), "BLACK", WHITE)
+    monkeypatch.setitem(DESCRIBED, "black_level", WHITE)
     for name, seconds in (("a", 0.1), ("b", 0.2), ("c", 0.4)):
-        write_dng(tmp_path / f"{name}.dng", np.full((48, 64), WHITE), "RGGB", seconds)
+        written(tmp_path / f"{name}.dng", np.full((48, 64), WHITE), "RGGB", seconds)
     with pytest.raises(BracketError, match=r"[abc]\.dng: black level 1023, white level 1023"):
         read_bracket(tmp_path)
 
@@ -102,7 +75,7 @@ def test_without_rawpy(
     tmp_path: Path, radiance: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Skipped with the line that installs it, not a crash."""
-    write_dng(tmp_path / "a.dng", radiance * WHITE, "RGGB", 0.1)
+    written(tmp_path / "a.dng", radiance * WHITE, "RGGB", 0.1)
     real = builtins.__import__
 
     def without(name: str, *args: Any, **kwargs: Any) -> Any:
@@ -113,3 +86,18 @@ def test_without_rawpy(
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(Unavailable, match=r"pockethdr\[raw\]"):
         read_bracket(tmp_path)
+
+
+def test_dng_frames_count_against_the_room(tmp_path: Path, radiance: np.ndarray) -> None:
+    pytest.importorskip("rawpy")
+    for name, seconds in (("a", 0.001), ("b", 0.004), ("c", 0.016)):
+        written(tmp_path / f"{name}.dng", BLACK + radiance * seconds * 50_000, "RGGB", seconds)
+    assert read_bracket(tmp_path, stream=True, room=25_000)
+    with pytest.raises(BracketError, match=r"[abc]\.dng: decoding its 0\.0 MP takes about"):
+        read_bracket(tmp_path, stream=True, room=15_000)
+
+
+def test_a_missing_dng_is_said_to_be_missing(tmp_path: Path) -> None:
+    pytest.importorskip("rawpy")
+    with pytest.raises(BracketError, match=r"a\.dng: No such file"):
+        read_dng(tmp_path / "a.dng")
