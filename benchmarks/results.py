@@ -38,7 +38,7 @@ from pockethdr.models import zoo
 from pockethdr.models.cost import macs, parameters
 from pockethdr.models.evaluate import Score, fused
 from pockethdr.models.load import example_frames, load_model
-from pockethdr.models.weights import read_header
+from pockethdr.models.weights import trained_steps
 
 DSAN = "dsan-m32"
 FOUR = ("deephdr-mobile", "ahdrnet-mobile", "nhdrrnet-mobile", DSAN)
@@ -100,27 +100,21 @@ def networks(weights_of: Iterable[tuple[str, Path | None]]) -> list[Network]:
             )
             continue
         module = load_model(name, domain=RAW, weights=weights).module
-        found.append(Network(name, module, _steps(weights)))
+        found.append(Network(name, module, trained_steps(weights)))
     return found
-
-
-def _steps(weights: Path) -> int | None:
-    """Of this run, and of the one whose weights it started from."""
-    said = read_header(weights).get("training", {})
-    done = said.get("steps_done")
-    return None if done is None else done + (said.get("init_steps_done") or 0)
 
 
 def compared(runs: Path | None) -> dict[str, Path | None]:
     """Name → weights of the equal budget, and of the small network."""
     shipped = {name: zoo.shipped_weights(name, RAW) for name in (*FOUR, *SMALLER)}
-    return shipped | {name: _newest(runs, name) for name in FOUR if runs}
+    return shipped | {name: _newest(runs, name) for name in (*FOUR, *SMALLER) if runs}
 
 
 def _newest(runs: Path, name: str) -> Path:
-    """Of the second leg, where there is one."""
-    more, first = (runs / run / "ema.safetensors" for run in (f"{name}-more", name))
-    return more if more.exists() else first
+    """Of the last leg that there is."""
+    legs = [runs / name, *sorted(runs.glob(f"{name}-more*"))]
+    found = [leg / "ema.safetensors" for leg in legs]
+    return next((path for path in reversed(found) if path.exists()), found[0])
 
 
 def varied(runs: Path | None) -> list[tuple[str, Path | None]]:

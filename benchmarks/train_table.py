@@ -3,9 +3,9 @@
     python benchmarks/train_table.py --cache hdr_images --runs runs/table --steps 40000
 
 Same data, steps, schedule, batches and seed for each. What is finished is skipped, what was cut off
-is resumed. `--more` goes on from there with other batches, warmed up again to a lower rate; the
-weights that ship are of `--steps 4000 --more 3600`. The networks of the ablation follow at a budget
-of their own. `--publish` puts finished weights where the package, and for the ablation
+is resumed. Each `--more` is a further leg with other batches, warmed up again to a lower rate; the
+weights that ship are of `--steps 4000 --more 3600 --more 6000`. The networks of the ablation follow
+at a budget of their own. `--publish` puts finished weights where the package, and for the ablation
 benchmarks/results.py, looks for them.
 """
 
@@ -15,34 +15,40 @@ import shutil
 from pathlib import Path
 
 import click
-from results import ABLATION, ABLATION_WEIGHTS, FOUR
+from results import ABLATION, ABLATION_WEIGHTS, FOUR, SMALLER
 
 from pockethdr.brackets.bracket import RAW
 from pockethdr.models.train import TrainConfig, train
 from pockethdr.models.train_state import steps_done
 from pockethdr.models.zoo import WEIGHTS
 
+# Learning rates of further legs; the last is that of all beyond.
+_RATES = (7e-4, 5e-4)
+
 
 @click.command()
 @click.option("--cache", type=click.Path(path_type=Path), required=True)
 @click.option("--runs", type=click.Path(path_type=Path), required=True)
 @click.option("--steps", default=40_000, show_default=True)
-@click.option("--more", default=0, show_default=True, help="Steps of a second leg.")
+@click.option("--more", type=int, multiple=True, help="Steps of a further leg; may be repeated.")
 @click.option("--ablation-steps", default=10_000, show_default=True)
 @click.option("--publish", is_flag=True, help="Copy finished weights into the package.")
 def main(
-    cache: Path, runs: Path, steps: int, more: int, ablation_steps: int, publish: bool
+    cache: Path,
+    runs: Path,
+    steps: int,
+    more: tuple[int, ...],
+    ablation_steps: int,
+    publish: bool,
 ) -> None:
     """Train what is not finished, one network after another."""
-    for name in FOUR:
+    for name in (*FOUR, *SMALLER):
         weights = trained(TrainConfig(name, RAW, cache, runs / name, steps=steps))
-        if more:
+        for leg, further in enumerate(more, start=1):
+            run, rate = runs / f"{name}-more{leg}", _RATES[min(leg, len(_RATES)) - 1]
             weights = trained(
-                TrainConfig(
-                    name, RAW, cache, runs / f"{name}-more", steps=more, seed=1, lr=7e-4,
-                    init=weights,
-                )
-            )  # fmt: skip
+                TrainConfig(name, RAW, cache, run, steps=further, seed=leg, lr=rate, init=weights)
+            )
         if publish:
             shutil.copyfile(weights, WEIGHTS / f"{name}-{RAW}.safetensors")
     for name in ABLATION:

@@ -31,7 +31,7 @@ from pockethdr.models.mobilehdr_patches import MobileHdrPatches, training_files
 from pockethdr.models.patches import Patches
 from pockethdr.models.progress import Progress
 from pockethdr.models.train_state import TrainState
-from pockethdr.models.weights import read_header, save_weights
+from pockethdr.models.weights import save_weights, trained_steps
 
 SIMULATED, MOBILE_HDR = "simulated", "mobile-hdr"
 _MU = 5000.0
@@ -237,8 +237,7 @@ def _data_facts(config: TrainConfig) -> dict[str, Any]:
 def _init_facts(weights: Path | None) -> dict[str, Any]:
     if weights is None:
         return {}
-    before = read_header(weights).get("training", {}).get("steps_done")
-    return {"init_sha256": sha256_of(weights), "init_steps_done": before}
+    return {"init_sha256": sha256_of(weights), "init_steps_done": trained_steps(weights)}
 
 
 def _psnr(difference: Tensor) -> float:

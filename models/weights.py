@@ -69,6 +69,13 @@ def load_weights(path: Path, module: nn.Module, *, besides: Collection[str] = ()
     return header
 
 
+def trained_steps(path: Path) -> int | None:
+    """Of the run that wrote the weights, and of those before whose weights it started from."""
+    said = read_header(path).get("training", {})
+    done = said.get("steps_done")
+    return None if done is None else done + (said.get("init_steps_done") or 0)
+
+
 def read_header(path: Path) -> dict[str, Any]:
     """What `save_weights` was told; empty for a file of another program."""
     _check_is_safetensors(path)

@@ -20,7 +20,7 @@ from pockethdr.brackets.sources import HELD_OUT
 from pockethdr.errors import PocketError, WeightsError
 from pockethdr.models.train import TrainConfig, learning_rate, train
 from pockethdr.models.train_state import steps_done
-from pockethdr.models.weights import read_header
+from pockethdr.models.weights import read_header, trained_steps
 
 # A run of its own process, to be killed: every step saved, and slow enough to be caught between.
 _SCRIPT = """
@@ -115,6 +115,14 @@ def test_the_header_says_what_made_the_weights(config: TrainConfig) -> None:
     assert len(training["data_sha256"]) == 64
     assert np.isfinite(header["metrics"]["psnr_mu_fixed_patches"])
     assert str(config.sources) not in str(header)
+
+
+def test_legs_add_up(config: TrainConfig, tmp_path: Path) -> None:
+    weights = train(replace(config, steps=1), log=quiet)
+    for leg in (2, 3):
+        run = tmp_path / f"leg{leg}"
+        weights = train(replace(config, steps=leg, run=run, init=weights), log=quiet)
+    assert trained_steps(weights) == 1 + 2 + 3
 
 
 def test_it_learns(config: TrainConfig) -> None:
