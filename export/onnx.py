@@ -21,6 +21,7 @@ from pockethdr.export.manifest import write_bytes
 from pockethdr.export.qdq_lint import QUANTIZERS, lint
 from pockethdr.export.quiet import quiet
 from pockethdr.export.targets import OUTPUT_NAME, TargetError, input_names
+from pockethdr.export.unsigned import unsigned
 
 if TYPE_CHECKING:
     import onnx
@@ -43,7 +44,9 @@ def build(
     Arguments and errors are those of `Target.build`. The bytes are the same on every run.
     """
     model = onnx_from_program(program, frames, precision)
-    if precision == "dynint8":
+    if precision == "int8":
+        model = unsigned(model)
+    elif precision == "dynint8":
         model = dynamic_range(model)
     write_bytes(path, model.SerializeToString(deterministic=True), overwrite=overwrite)
     return checks(model, precision)
@@ -171,13 +174,13 @@ def _float_ops(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def _is_integer(node: onnx.NodeProto, sources: dict[str, onnx.NodeProto]) -> bool:
-    """Whether `node` reads dequantized values only, or clamps the result of one that does."""
+    """Whether `node` reads dequantized values or codes, or clamps the result of one that does."""
     if node.op_type in CONVOLUTIONS:
         return all(_is_dequantized(name, sources) for name in node.input[:2])
     makers = [sources[name] for name in node.input if name in sources]
     clamps = node.op_type in ("Relu", "Clip") and len(makers) == 1
     return bool(makers) and (
-        all(maker.op_type == "DequantizeLinear" for maker in makers)
+        all(maker.op_type in QUANTIZERS for maker in makers)
         or (clamps and _is_integer(makers[0], sources))
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from pockethdr.export.codes import code
 from pockethdr.export.kernels import Kernel, stored_kernel
+from pockethdr.export.unsigned import SHIFT
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,9 @@ def _of_onnx(artifact: Path) -> Stored:
     makers = {name: node for node in graph.node for name in node.output}
 
     def coded(node: Any) -> str:
-        zero = constants[node.input[2]] if len(node.input) > 2 else 0
-        return code(np.ravel(constants[node.input[1]])[0], np.ravel(zero)[0], "onnx")
+        zero = np.ravel(constants[node.input[2]])[0] if len(node.input) > 2 else np.int8(0)
+        signed = int(zero) - SHIFT * (zero.dtype == np.uint8)
+        return code(np.ravel(constants[node.input[1]])[0], signed, "onnx")
 
     def integer(name: str) -> Any:
         node = makers.get(name)

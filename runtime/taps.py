@@ -262,16 +262,21 @@ def _onnx_steps(model: Any) -> list[Step]:
 
     constants = {i.name: i for i in model.graph.initializer}
     names = {"QuantizeLinear": "quantize", "DequantizeLinear": "dequantize"}
-    steps = []
+    steps: list[Step] = []
+    unclamped: dict[str, str] = {}
     for node in model.graph.node:
         if node.op_type == "Constant" or all(name in constants for name in node.input):
             continue
+        if node.op_type == "Clip" and steps[-1].op == "quantize":  # of codes: see `export.unsigned`
+            unclamped[node.output[0]] = node.input[0]
+            continue
         code = None
         if node.op_type in names:
-            scale, zero = (numpy_helper.to_array(constants[name]) for name in node.input[1:3])
-            code = float(np.ravel(scale)[0]), int(np.ravel(zero)[0])
+            scale, zero = (np.ravel(numpy_helper.to_array(constants[n])) for n in node.input[1:3])
+            code = float(scale[0]), int(zero[0]) - 128 * (zero.dtype == np.uint8)
         op = names.get(node.op_type, node.op_type)
-        steps.append(Step(op, tuple(node.input), node.output[0], code))
+        reads = tuple(unclamped.get(name, name) for name in node.input)
+        steps.append(Step(op, reads, node.output[0], code))
     return steps
 
 

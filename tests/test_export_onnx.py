@@ -80,10 +80,38 @@ def test_int8_runs_as_simulated_and_repeats(tmp_path: Path) -> None:
     assert nets.psnr(_run(first), nets.run(program, nets.frames())) > 55
     assert first.read_bytes() == second.read_bytes()
     assert {finding["rule"] for finding in found["lint"]} == {
-        *("zero-point", "shared skip")  # not for TensorRT
+        *("zero-point", "uint8", "shared skip")  # not for TensorRT
     }
     assert 0.5 < found["int8_mac_share"] < 0.8
-    assert found["float_ops"] == {"Conv": 4, "DepthToSpace": 1, "Relu": 3, "Sigmoid": 1}
+    assert found["float_ops"] == {"Conv": 4, "DepthToSpace": 1, "Relu": 2, "Sigmoid": 1}
+
+
+def test_onnx_runtime_multiplies_integers_wherever_the_file_does(tmp_path: Path) -> None:
+    """Int8 activations left half of the convolutions float: read by several, or behind a ReLU."""
+    import onnxruntime
+
+    path, seen = tmp_path / "a.onnx", tmp_path / "optimised.onnx"
+    TARGET.build(_program("int8"), nets.frames(), "int8", path)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(seen)
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    ours, theirs = onnx.load(path).graph, onnx.load(seen).graph
+    makers = {node.output[0]: node.op_type for node in ours.node}
+    convs = [node for node in ours.node if node.op_type == "Conv"]
+    integer = [node for node in convs if makers.get(node.input[1]) == "DequantizeLinear"]
+    assert len(integer) == 8
+    assert sum(node.op_type == "QLinearConv" for node in theirs.node) == len(integer)
+
+
+def test_a_maximum_of_codes_is_the_relu_of_what_they_stand_for(tmp_path: Path) -> None:
+    """Where a range begins below zero, so that the quantize does not clamp by itself."""
+    program = nets.toy()
+    ranges = {name: (min(low, -0.5), high) for name, (low, high) in nets.ranges_of(program).items()}
+    done = quantized(program, ranges, RECIPES["hdr-ends"], TARGET.scheme).program
+    found = TARGET.build(done, nets.frames(), "int8", tmp_path / "a.onnx")
+    assert found["ops"]["Clip"] == 5
+    assert nets.psnr(_run(tmp_path / "a.onnx"), nets.run(done, nets.frames())) > 55
 
 
 def test_a_wrong_scale_fails(tmp_path: Path) -> None:
