@@ -28,6 +28,7 @@ from typing import Any
 import click
 from int8 import Array, Export, held_out, latency_of, losses, row_of
 from int8_quantisers import Given, Tool, integer_share, tools_with
+from int8_speed import speed_table, speeds
 from rich.console import Console
 from rich.progress import Progress
 
@@ -123,11 +124,17 @@ def tool_row(
 
 
 class Table:
-    """The rows in DOCS/int8.json: those of earlier runs, and each new one as it is made."""
+    """The rows in DOCS/int8.json: those of earlier runs, and each new one as it is made.
+
+    Attributes:
+        speed: rows of `int8_speed`, of this run or, without `--latency`, of an earlier one.
+    """
 
     def __init__(self, docs: Path, brackets: int, *, latency: bool) -> None:
         self.docs, self.brackets, self.latency = docs, brackets, latency
-        self._rows = {_key(row): row for row in self._earlier() if row["brackets"] == brackets}
+        earlier = self._earlier()
+        self._rows = {_key(row): row for row in earlier["rows"] if row["brackets"] == brackets}
+        self.speed: list[dict[str, Any]] = earlier["speed"]
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -146,8 +153,18 @@ class Table:
     def add(self, cell: Cell) -> None:
         """Make the row of a cell and write it."""
         self._rows[cell.key] = cell.make() | {"made_of": cell.sha256}
+        self._write()
+
+    def add_speed(self, rows: list[dict[str, Any]]) -> None:
+        """Put the rows of one network in place of those it had."""
+        made = {row["model"] for row in rows}
+        self.speed = [row for row in self.speed if row["model"] not in made] + rows
+        self._write()
+
+    def _write(self) -> None:
         data = {
-            "command": self.command, "host": host(), "brackets": self.brackets, "rows": self.rows
+            "command": self.command, "host": host(), "brackets": self.brackets, "rows": self.rows,
+            "speed": self.speed,
         }  # fmt: skip
         text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         write_bytes(self.docs / "int8.json", text.encode(), overwrite=True)
@@ -161,12 +178,10 @@ class Table:
             f"--brackets ../shared/brackets --count {self.brackets}" + " --latency" * self.latency
         )
 
-    def _earlier(self) -> list[dict[str, Any]]:
-        try:
-            text = (self.docs / "int8.json").read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return []
-        found: list[dict[str, Any]] = json.loads(text)["rows"]
+    def _earlier(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"rows": [], "speed": []}
+        if (written := self.docs / "int8.json").exists():
+            found |= json.loads(written.read_text(encoding="utf-8"))
         return found
 
 
@@ -208,20 +223,24 @@ def agreement_table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def page(rows: list[dict[str, Any]], command: str, count: int) -> str:
+def page(written: Table) -> str:
+    speed = (
+        "## INT8 against FP32\n\nMedian milliseconds of one 256×256 tile, in a process of its own, "
+        f"the two in turn. Goal for TFLite: 3.\n\n{speed_table(written.speed)}\n"
+    )
     return (
         "# INT8 beside the tools' own quantisers\n\n"
         "The artifact minus the float network, both against ground truth, mean of "
-        f"{count} simulated brackets of images that nothing here was trained or tuned on; "
-        "negative is a loss. Every tool starts from the same FP32 weights, with its defaults; "
+        f"{written.brackets} simulated brackets of images that nothing here was trained or tuned "
+        "on; negative is a loss. Every tool starts from the same FP32 weights, with its defaults; "
         "ModelOpt needs an environment of its own (`--modelopt PYTHON`). Core ML is judged by "
         "evaluating the saved program. dynint8: integer weights, activations' ranges measured at "
         "run time. ms: median of one 256×256 tile on one thread. INT8: the share of "
         "multiplications on integers. – was not measured.\n\n"
-        f"    {command}\n\n{table(rows)}\n"
+        f"    {written.command}\n\n{table(written.rows)}\n"
         "## Targets against each other\n\n"
         "PSNR-µ in dB between the INT8 artifacts of two targets, on the bracket where it is least. "
-        f"Goal: 50.\n\n{agreement_table(rows)}\n"
+        f"Goal: 50.\n\n{agreement_table(written.rows)}\n{speed if written.speed else ''}"
         f"Host: {host()['cpu']}. Figures for machines: [int8.json](int8.json).\n"
     )
 
@@ -263,8 +282,10 @@ def main(
             if not written.has(cell):
                 written.add(cell)
             bar.advance(task)
-    text = page(written.rows, written.command, len(judged))
-    write_bytes(docs / "int8.md", text.encode(), overwrite=True)
+        for out in outs if latency else ():
+            bar.update(task, description=f"{out.name}: INT8 against FP32")
+            written.add_speed(speeds(out))
+    write_bytes(docs / "int8.md", page(written).encode(), overwrite=True)
     click.echo(table(written.rows))
 
 

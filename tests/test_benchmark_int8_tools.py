@@ -16,8 +16,10 @@ from click.testing import CliRunner
 from judged_toy import SIZE, Exported, bracket
 
 from pockethdr.export.manifest import read_manifest, write_manifest
+from pockethdr.runtime.latency import Latency
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import int8_speed
 import int8_tools
 from int8_quantisers import TOOLS, Given, modelopt, tools_with
 
@@ -107,6 +109,27 @@ def test_rows_of_other_networks_stay_and_of_other_brackets_go(
     (docs / "int8.json").write_text(json.dumps({"rows": rows}))
     assert {row["model"] for row in run(out, docs)} == {"other", "net"}
     assert "out/net out/other" in json.loads((docs / "int8.json").read_text())["command"]
+
+
+def test_int8_is_timed_against_fp32_in_turn(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[tuple[str, int]] = []
+
+    def timing(path: Path, *, threads: int) -> Latency:
+        timed.append((path.name, threads))
+        return Latency("", 3.0 if path.name == "good.onnx" else 2.0, 0, 0, threads, 1)
+
+    monkeypatch.setattr(int8_speed, "measure_artifact", timing)
+    monkeypatch.setattr(int8_tools, "tools_with", lambda _: ())
+    monkeypatch.setattr(int8_tools, "held_out", lambda *_: [bracket("a")])
+    docs = tmp_path / "docs"
+    run(out, docs, "--latency")
+    assert timed[:2] == [("good.onnx", 1), ("again.onnx", 1)]
+    found = json.loads((docs / "int8.json").read_text())["speed"]
+    assert [(row["threads"], row["times"]) for row in found] == [(1, 1.5), (2, 1.5)]
+    run(out, docs)
+    assert "| net | onnx | 2 | 3.0 | 2.0 | 1.50 |" in (docs / "int8.md").read_text()
 
 
 def test_modelopt_runs_in_an_interpreter_of_its_own(out: Path, tmp_path: Path) -> None:
