@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, fx
 
 from pockethdr.errors import Unavailable, first_line
-from pockethdr.export.manifest import write_bytes
 from pockethdr.export.qdq_lint import QUANTIZERS, lint
 from pockethdr.export.quiet import quiet
 from pockethdr.export.targets import OUTPUT_NAME, TargetError, input_names
+from pockethdr.files import write_bytes
 
 if TYPE_CHECKING:
     import onnx

@@ -20,12 +20,12 @@ from pockethdr.calibration.observe import calibrate
 from pockethdr.errors import BracketError
 from pockethdr.export.coding import with_input_gains
 from pockethdr.export.identity import network_sha256
-from pockethdr.export.manifest import sha256_of
 from pockethdr.export.provenance import code_sha256
 from pockethdr.export.recipe import Recipe
 from pockethdr.export.simulate import Scene, Simulation, scene_of
 from pockethdr.export.static import static_program
 from pockethdr.export.tuned import Tuned
+from pockethdr.files import sha256_of
 from pockethdr.models.load import Loaded
 
 #: Patches are no larger than this: many small ones show more than few large ones.

@@ -19,11 +19,11 @@ from torch import Tensor, fx
 from pockethdr.errors import first_line
 from pockethdr.export.aten import Conv, is_conv
 from pockethdr.export.codes import is_dequantize, is_quantize
-from pockethdr.export.manifest import write_bytes
 from pockethdr.export.placement import FUSED, JOINS, RELAYOUTS, kind_of
 from pockethdr.export.quiet import quiet
 from pockethdr.export.targets import OUTPUT_NAME, TargetError, input_names
 from pockethdr.export.weight_rounding import with_rounded_weights
+from pockethdr.files import write_bytes
 
 # Added to a float32 it is lost, and yet no zero that a converter would leave out.
 _NOTHING = 1e-30

@@ -15,12 +15,13 @@ from pockethdr.calibration.calibration import Calibration
 from pockethdr.errors import ArtifactError, ModelError, PocketError, RefusedError
 from pockethdr.export.context import Cut
 from pockethdr.export.lowrank import dynamic_convolutions
-from pockethdr.export.manifest import ContextRecord, Manifest, read_manifest, sha256_of
+from pockethdr.export.manifest import ContextRecord, Manifest, read_manifest
 from pockethdr.export.pipeline import export_model
 from pockethdr.export.recipe import named_recipe
 from pockethdr.export.rewrite import Proof
 from pockethdr.export.static import static_program
 from pockethdr.export.tile import check_tile, least_tile
+from pockethdr.files import sha256_of
 from pockethdr.models.load import Loaded, load_model
 from pockethdr.runtime.tiling import tiles
 
