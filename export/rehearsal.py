@@ -52,10 +52,10 @@ class Rehearsal:
 
     def simulation(self, recipe: Recipe, *, unseen: bool = False) -> Simulation:
         """With the ranges that `recipe` chooses, or that came with tuned weights."""
-        chosen = self.calibration.ranges(recipe.method, methods=recipe.methods)
-        ranges = {name: (found.low, found.high) for name, found in chosen.items()}
-        ranges |= dict(self.tuned.ranges) if self.tuned else {}
-        return Simulation(self.program, ranges, self.unseen if unseen else self.seen)
+        ranges = self.calibration.ranges(recipe.method, methods=recipe.methods)
+        learned = self.tuned.ranges if self.tuned else {}
+        scenes = self.unseen if unseen else self.seen
+        return Simulation(self.program, {**ranges, **learned}, scenes)
 
 
 def rehearsal(
