@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx
 
 from pockethdr.errors import Unavailable, first_line
-from pockethdr.export.qdq_lint import QUANTIZERS, lint
+from pockethdr.export.qdq_lint import CONVOLUTIONS, QUANTIZERS, lint
 from pockethdr.export.quiet import quiet
 from pockethdr.export.targets import OUTPUT_NAME, TargetError, input_names
 from pockethdr.files import write_bytes
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 #: The first opset whose QuantizeLinear and DequantizeLinear every consumer here reads alike.
 OPSET = 21
-CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 
 def build(
