@@ -33,8 +33,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from pockethdr.brackets.bracket import Bracket
-from pockethdr.export.manifest import Artifact, write_bytes
+from pockethdr.export.manifest import Artifact
 from pockethdr.export.quiet import quiet
+from pockethdr.files import write_bytes
 from pockethdr.report.host import host
 from pockethdr.report.layers import float_program, tiles_of
 

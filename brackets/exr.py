@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pockethdr.errors import BracketError, PocketError
+from pockethdr.errors import BracketError
+from pockethdr.files import atomic_path
 
 _HALF_MAX = float(np.finfo(np.float16).max)
 
@@ -45,7 +45,7 @@ def write_exr(
     half: bool = True,
     attributes: dict[str, Any] | None = None,
 ) -> None:
-    """Write H×W×3 linear RGB as a ZIP-compressed scan-line EXR, by temporary file and rename.
+    """Write H×W×3 linear RGB as a ZIP-compressed scan-line EXR, whole or not at all.
 
     Args:
         image: H×W×3; with `half`, values are clipped to the half range ±65504 first.
@@ -54,7 +54,7 @@ def write_exr(
 
     Raises:
         ValueError: the array is not H×W×3 (a bug of the caller).
-        PocketError: the folder is missing or not writable, or the disk is full.
+        PocketError: the folder is not writable, or the disk is full.
     """
     import OpenEXR
 
@@ -62,19 +62,11 @@ def write_exr(
         raise ValueError(f"write_exr wants H×W×3, got {image.shape}")
     pixels = _as_half(image) if half else np.ascontiguousarray(image, dtype=np.float32)
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with OpenEXR.File({**header, **(attributes or {})}, {"RGB": pixels}) as file:
-            file.write(str(temporary))
-        _settle(temporary, path)
-    except (OSError, RuntimeError) as error:
-        raise PocketError(
-            f"{path}: cannot be written ({_one_line(error)})",
-            expected="an existing, writable folder with room on its disk",
-            fix=f"check {path.parent} with `ls -ld` and `df -h`",
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        atomic_path(path, overwrite=True) as partial,
+        OpenEXR.File({**header, **(attributes or {})}, {"RGB": pixels}) as file,
+    ):
+        file.write(str(partial))
 
 
 class StripExr:
@@ -125,12 +117,6 @@ def _rgb(channels: dict[str, Any], path: Path) -> NDArray[np.float32]:
 
 def _as_half(image: NDArray[np.floating]) -> NDArray[np.float16]:
     return np.ascontiguousarray(np.clip(image, -_HALF_MAX, _HALF_MAX), dtype=np.float16)
-
-
-def _settle(temporary: Path, path: Path) -> None:
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _one_line(error: BaseException) -> str:

@@ -8,7 +8,6 @@ converted, where a file says that they are not sRGB (`icc.py`).
 
 from __future__ import annotations
 
-import hashlib
 import io
 import struct
 import warnings
@@ -153,11 +152,6 @@ def exif_of(image: Image.Image, data: bytes) -> Image.Exif:
     if image.format == "PNG" and not _tells_at_end(data):
         return Image.Image.getexif(image)
     return image.getexif()
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    return hashlib.sha256(file_bytes(path)).hexdigest()
 
 
 @contextmanager

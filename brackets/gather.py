@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from pockethdr.brackets.bracket import srgb_to_linear
 from pockethdr.brackets.exr import read_exr, write_exr
-from pockethdr.brackets.formats import sha256_of
 from pockethdr.brackets.invent import invented_scene
 from pockethdr.brackets.sources import Image, split_of, tidied, write_index
 from pockethdr.errors import PocketError, Unavailable
+from pockethdr.files import sha256_of
 
 Found = Iterator[tuple[str, NDArray[np.float32]]]
 _PMNDRS = "@pmndrs/assets@1.7.0"

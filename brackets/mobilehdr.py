@@ -28,8 +28,8 @@ from pockethdr.brackets.bracket import (
     unpack,
 )
 from pockethdr.brackets.choose import Shot, named
-from pockethdr.brackets.formats import sha256_of
 from pockethdr.errors import BracketError
+from pockethdr.files import sha256_of
 
 ORDERS = {"RGGB": (3, 1, 2, 0), "BGGR": (0, 1, 2, 3)}
 _CFA = "BGGR"

@@ -45,6 +45,7 @@ from pockethdr.brackets.ratios import checked
 from pockethdr.brackets.response import FIXED, RESPONSES, Response, fit_debevec
 from pockethdr.brackets.truth import Truth, read_truth
 from pockethdr.errors import BracketError
+from pockethdr.files import sha256_of
 
 _LOG = logging.getLogger(__name__)
 # Responses that mean sRGB codes; the others say themselves what the samples as stored mean.
@@ -195,7 +196,7 @@ def _common(
         "ratios": choice.ratios,
         "selection": choice.sentence,
         "exposure_source": burst.exposure_source,
-        "sha256": {name: formats.sha256_of(burst.folder / name) for name in names},
+        "sha256": {name: sha256_of(burst.folder / name) for name in names},
         "notes": (*([truth.note] if truth.note else []), *notes),
     }
 

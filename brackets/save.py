@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 from pockethdr.brackets.bracket import RAW, Bracket, Camera, flip, unpack
 from pockethdr.brackets.exr import write_exr
 from pockethdr.errors import BracketError, PocketError
+from pockethdr.files import atomic_path
 
 _NAMES = ("short.png", "mid.png", "long.png")
 _TRUTH = {RAW: "gt_camera_rgb.exr", "rgb": "gt_linear_srgb.exr"}
@@ -45,19 +44,11 @@ def write_bracket(
             expected="a new or empty folder",
             fix="name another folder, or remove this one",
         )
-    building = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        building.mkdir(parents=True)
+    if folder.exists():
+        folder.rmdir()
+    with atomic_path(folder) as building:
+        building.mkdir()
         _fill(building, bracket, facts or {})
-        if folder.exists():
-            folder.rmdir()
-        building.replace(folder)
-    except OSError as error:
-        raise PocketError(
-            f"{folder}: cannot be written ({error})", expected="a writable folder with room"
-        ) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
 def _fill(folder: Path, bracket: Bracket, facts: Mapping[str, Any]) -> None:

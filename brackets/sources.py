@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pockethdr.brackets.exr import read_exr
 from pockethdr.errors import BracketError
+from pockethdr.files import write_bytes
 
 INDEX = "sources.json"
 TRAIN, TEST = "train", "test"
@@ -55,11 +56,9 @@ def split_of(name: str) -> str:
 
 
 def write_index(cache: Path, images: list[Image]) -> None:
-    """Write `sources.json`, by temporary file and rename."""
+    """Write `sources.json`, whole or not at all."""
     text = json.dumps([asdict(i) for i in sorted(images, key=lambda i: i.name)], indent=1)
-    temporary = cache / f".{INDEX}.tmp"
-    temporary.write_text(text + "\n")
-    temporary.replace(cache / INDEX)
+    write_bytes(cache / INDEX, (text + "\n").encode(), overwrite=True)
 
 
 def read_index(cache: Path) -> list[Image]:

@@ -17,7 +17,7 @@ from typing import Any
 from pockethdr.calibration.histogram import BINS, FIRST_EXPONENT, PER_OCTAVE, Histogram
 from pockethdr.calibration.ranges import Range, range_of
 from pockethdr.errors import PocketError
-from pockethdr.export.manifest import write_bytes
+from pockethdr.files import write_bytes
 
 SCHEMA = 2
 GRID = {"bins": BINS, "first_exponent": FIRST_EXPONENT, "per_octave": PER_OCTAVE}
@@ -112,7 +112,7 @@ class Calibration:
         """Write as JSON, whole or not at all.
 
         Raises:
-            ArtifactError: `path` exists and may not be overwritten, or cannot be written.
+            PocketError: `path` exists and may not be overwritten, or cannot be written.
         """
         write_bytes(path, self.to_json().encode(), overwrite=overwrite)
 

@@ -46,7 +46,7 @@ def with_input_gains(program: fx.GraphModule, gains: Sequence[float]) -> fx.Grap
         return untouched
     untouched.double()
     scaled = copy.deepcopy(untouched)
-    inputs = [node for node in scaled.graph.nodes if node.op == "placeholder"]
+    inputs = list(scaled.graph.find_nodes(op="placeholder"))
     readers = list[fx.Node]()
     for frame, gain in zip(inputs, gains, strict=True):
         if gain != 1:
@@ -117,5 +117,5 @@ def _prove(before: fx.GraphModule, after: fx.GraphModule, readers: Sequence[fx.N
 
 def _random_frames(program: fx.GraphModule) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
-    inputs = [node for node in program.graph.nodes if node.op == "placeholder"]
-    return [torch.rand(shape(node), generator=generator) for node in inputs]
+    frames = program.graph.find_nodes(op="placeholder")
+    return [torch.rand(shape(frame), generator=generator) for frame in frames]

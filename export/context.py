@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, fx
 
 from pockethdr.errors import PocketError
+from pockethdr.export.aten import aten
 from pockethdr.export.manifest import ContextRecord
 from pockethdr.export.placement import kind_of, shape_of
 from pockethdr.export.rewrite import (
@@ -125,8 +126,9 @@ def context_example(record: ContextRecord, size: tuple[int, int]) -> Tensor:
 
 
 def _read_by_the_rest(small: fx.GraphModule, large: fx.GraphModule) -> list[fx.Node]:
+    """The values of `small` that describe the whole image, and are read by some that do not."""
     others = {node.name: node for node in large.graph.nodes}
-    of_frames: set[fx.Node] = {n for n in small.graph.nodes if n.op == "placeholder"}
+    of_frames = set(small.graph.find_nodes(op="placeholder"))
     whole: list[fx.Node] = []
     for node in small.graph.nodes:
         if node.op != "call_function" or not of_frames.intersection(node.all_input_nodes):
@@ -167,16 +169,18 @@ def _context_part(program: fx.GraphModule, record: ContextRecord) -> fx.GraphMod
     values = [_node(part, name) for name in record.values]
     with graph.inserting_before(output):
         if not record.enlarged:
-            values = [graph.call_function(_RESHAPE, (v, [1, -1, 1, 1])) for v in values]
-        joined = graph.call_function(_CAT, (values, 1)) if len(values) > 1 else values[0]
+            flat = [1, -1, 1, 1]
+            values = [graph.call_function(aten.reshape.default, (v, flat)) for v in values]
+        several = len(values) > 1
+        joined = graph.call_function(aten.cat.default, (values, 1)) if several else values[0]
     output.args = (joined,)
-    return _settled(part, _metas(part))
+    return _settled(part, _zero_frames(part))
 
 
 def _tile_part(program: fx.GraphModule, record: ContextRecord) -> fx.GraphModule:
     part = copy.deepcopy(program)
     graph = part.graph
-    last = [node for node in graph.nodes if node.op == "placeholder"][-1]
+    *_, last = graph.find_nodes(op="placeholder")
     with graph.inserting_after(last):
         context = graph.placeholder(CONTEXT_NAME)
     first = 0
@@ -187,21 +191,16 @@ def _tile_part(program: fx.GraphModule, record: ContextRecord) -> fx.GraphModule
         with graph.inserting_before(node):
             value = context
             if count != record.channels:
-                value = graph.call_function(_SLICE, (context, 1, first, first + count))
+                value = graph.call_function(aten.slice.Tensor, (context, 1, first, first + count))
             if not record.enlarged:
-                value = graph.call_function(_RESHAPE, (value, shape))
+                value = graph.call_function(aten.reshape.default, (value, shape))
         node.replace_all_uses_with(value)
         first += count
     if first != record.channels:
         raise _unfit(f"its values of the whole image have {first} channels, not {record.channels}")
     size = last.meta["val"].shape[2:]
     example = context_example(record, (int(size[0]), int(size[1])))
-    return _settled(part, [*_metas(part), example])
-
-
-_RESHAPE = torch.ops.aten.reshape.default
-_CAT = torch.ops.aten.cat.default
-_SLICE = torch.ops.aten.slice.Tensor
+    return _settled(part, [*_zero_frames(part), example])
 
 
 def _node(program: fx.GraphModule, name: str) -> fx.Node:
@@ -219,10 +218,9 @@ def _unfit(why: str) -> ContextError:
     )
 
 
-def _metas(program: fx.GraphModule) -> list[Tensor]:
-    """Zeros like the frames."""
-    nodes = [n for n in program.graph.nodes if n.op == "placeholder" and "val" in n.meta]
-    return [torch.zeros(tuple(n.meta["val"].shape), dtype=n.meta["val"].dtype) for n in nodes]
+def _zero_frames(program: fx.GraphModule) -> list[Tensor]:
+    values = (n.meta.get("val") for n in program.graph.find_nodes(op="placeholder"))
+    return [torch.zeros(tuple(v.shape), dtype=v.dtype) for v in values if v is not None]
 
 
 def _settled(part: fx.GraphModule, frames: Sequence[Tensor]) -> fx.GraphModule:
@@ -253,7 +251,7 @@ class _Whole(torch.nn.Module):
 
 def _size_of(program: fx.GraphModule) -> tuple[int, int]:
     """H, W of the frames."""
-    first = next(node for node in program.graph.nodes if node.op == "placeholder")
+    first, *_ = program.graph.find_nodes(op="placeholder")
     height, width = shape_of(first)[2:]
     return height, width
 
@@ -273,9 +271,10 @@ def _wiring(part: fx.GraphModule) -> list[tuple[str, list[int]]]:
 def _halo(tile: fx.GraphModule, domain: str) -> int:
     """How far the tile part sees, and that it does the same wherever a piece of the frame lies."""
     tile = copy.deepcopy(tile).double()
-    context = [n for n in tile.graph.nodes if n.op == "placeholder"][-1].meta["val"]
-    values = torch.rand(context.shape[:2], generator=torch.Generator().manual_seed(4))
-    constant = values.double()[..., None, None].expand(context.shape)
+    *_, context = tile.graph.find_nodes(op="placeholder")
+    size = shape_of(context)
+    values = torch.rand(size[:2], generator=torch.Generator().manual_seed(4))
+    constant = values.double()[..., None, None].expand(size)
     frames = [f.double().requires_grad_() for f in example_frames(domain, _LARGE, _LARGE, seed=3)]
     start = _LARGE // 2 - _BLOCK // 2
     block = tile(*frames, constant)[..., start : start + _BLOCK, start : start + _BLOCK]

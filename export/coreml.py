@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, fx
 
 from pockethdr.errors import first_line
-from pockethdr.export.manifest import atomic_path, sha256_of
 from pockethdr.export.quiet import quiet
 from pockethdr.export.targets import OUTPUT_NAME, TargetError, input_names
+from pockethdr.files import atomic_path, sha256_of
 
 
 def build(

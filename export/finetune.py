@@ -146,12 +146,11 @@ def _starting_ranges(
             *frames, _ = patches.get(step)
             for image in _parts(frames, 1):
                 observer.run(*image)
-    found = {
-        name: range_of(h, recipe.methods.get(name, recipe.method))
-        for name, h in tensors.items()
-        if h.count
+    return {
+        name: range_of(histogram, recipe.methods.get(name, recipe.method))
+        for name, histogram in tensors.items()
+        if histogram.count
     }
-    return {name: (chosen.low, chosen.high) for name, chosen in found.items()}
 
 
 def _train(

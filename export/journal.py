@@ -12,7 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pockethdr.export.manifest import Artifact, artifact_from, sha256_of, write_bytes
+from pockethdr.export.manifest import Artifact, artifact_from
+from pockethdr.files import sha256_of, write_bytes
 
 _NAME = ".cache/cells.json"
 

@@ -114,24 +114,9 @@ def int8_mac_share(program: fx.GraphModule) -> float:
 
 
 def _convolutions(program: fx.GraphModule) -> list[Conv]:
-    """Every convolution; of those that do the same to the same tensor one, as converters merge."""
-    from pockethdr.export.aten import Conv, is_conv
+    from pockethdr.export.aten import Conv, convs
 
-    found: dict[tuple[Any, ...], Conv] = {}
-    for conv in (Conv(node) for node in program.graph.nodes if is_conv(node)):
-        constants = (_identity(part, program) for part in (conv.weight, conv.bias))
-        found.setdefault((conv.input, *constants, str(conv.node.args[3:])), conv)
-    return list(found.values())
-
-
-def _identity(node: fx.Node | None, program: fx.GraphModule) -> Any:
-    """What tells a weight or bias from another: its values, unless they are computed."""
-    from pockethdr.export.rewrite import constant_of
-
-    if node is not None and "dequantize_per_channel" in str(node.target):
-        return tuple(_fingerprint(values) for values in _weights_of(node, program))
-    value = None if node is None else constant_of(node, program)
-    return node if value is None else _fingerprint(value.detach().numpy())
+    return [Conv(node) for node in convs(program)]
 
 
 def _has_integer_weights(conv: Conv) -> bool:

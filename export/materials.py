@@ -136,10 +136,9 @@ class Materials:
 
     def _ranges(self, scheme: Scheme) -> dict[str, tuple[float, float]]:
         recipe, tuned = self.settings.recipe, self.settings.tuned
-        chosen = self.calibration.ranges(
+        ranges = self.calibration.ranges(
             recipe.method, methods=recipe.methods, symmetric=scheme.symmetric
         )
-        ranges = {name: (found.low, found.high) for name, found in chosen.items()}
         return {**ranges, **(tuned.ranges if tuned else {})}
 
     def _calibrated(self) -> Calibration:

@@ -17,18 +17,17 @@ import torch
 from torch import Tensor, fx
 
 from pockethdr.errors import Unavailable, first_line
-from pockethdr.export.manifest import write_bytes
-from pockethdr.export.qdq_lint import QUANTIZERS, lint
+from pockethdr.export.qdq_lint import CONVOLUTIONS, QUANTIZERS, lint
 from pockethdr.export.quiet import quiet
 from pockethdr.export.targets import OUTPUT_NAME, TargetError, input_names
 from pockethdr.export.unsigned import unsigned
+from pockethdr.files import write_bytes
 
 if TYPE_CHECKING:
     import onnx
 
 #: The first opset whose QuantizeLinear and DequantizeLinear every consumer here reads alike.
 OPSET = 21
-CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 
 def build(

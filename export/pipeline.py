@@ -26,8 +26,6 @@ from pockethdr.export.manifest import (
     FileRecord,
     Manifest,
     read_manifest,
-    sha256_of,
-    size_of,
     write_manifest,
 )
 from pockethdr.export.materials import CALIBRATION_NAME, Materials
@@ -36,6 +34,7 @@ from pockethdr.export.recipe import Recipe
 from pockethdr.export.settings import Settings
 from pockethdr.export.targets import Target, target_of
 from pockethdr.export.tuned import Tuned
+from pockethdr.files import sha256_of, size_of
 from pockethdr.models.load import Loaded
 from pockethdr.models.weights import save_weights
 

@@ -162,9 +162,9 @@ def _last(program: fx.GraphModule) -> set[fx.Node]:
 
 
 def _is_context(node: fx.Node, program: fx.GraphModule) -> bool:
-    frame = next(shape_of(n) for n in program.graph.nodes if n.op == "placeholder")
+    frame, *_ = program.graph.find_nodes(op="placeholder")
     pixels = _pixels(shape_of(node))
-    return pixels <= TINY and pixels * TINY <= _pixels(frame)
+    return pixels <= TINY and pixels * TINY <= _pixels(shape_of(frame))
 
 
 def _pixels(shape: tuple[int, ...]) -> int:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import onnx
 
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
+CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class Pair:
-    """A quantize or dequantize node with its constants, and the node whose weight it makes.
+    """A quantize or dequantize node, and what the rules ask about it.
 
-    `uneven_sum` names the addition that reads this value, which others read too, beside one of
-    another scale; empty for none.
+    Attributes:
+        scale, zero: its constants; None where they are computed, or left out.
+        axis: of a scale for each channel.
+        codes: number type of the integers.
+        weight_of: the convolution whose weight it makes.
+        feeds_bias: it makes the bias of one.
+        uneven_sum: the addition that reads this value, which others read too, beside one of another
+            scale; empty for none.
     """
 
     node: onnx.NodeProto
@@ -156,23 +163,18 @@ def _pairs(model: onnx.ModelProto) -> Iterator[Pair]:
 def _pair(node: onnx.NodeProto, model: onnx.ModelProto, constants: dict[str, np.ndarray]) -> Pair:
     zero = constants.get(node.input[2]) if len(node.input) > 2 else None
     stored = constants.get(node.input[0])
-    is_weight_code = node.op_type == "DequantizeLinear" and stored is not None
-    codes = stored.dtype if is_weight_code and stored is not None else None
-    if codes is None and zero is not None:
-        codes = zero.dtype
-    uses = list(_uses(node.output[0], model))
-    weight_of = next(
-        (u for u, i in uses if i == 1 and u.op_type in ("Conv", "ConvTranspose")), None
-    )
+    typed = zero if stored is None or node.op_type == "QuantizeLinear" else stored
+    uses = _uses(node.output[0], model)
+    convolutions = [(reader, at) for reader, at in uses if reader.op_type in CONVOLUTIONS]
     return Pair(
-        node,
-        constants.get(node.input[1]),
-        zero,
-        next((a.i for a in node.attribute if a.name == "axis"), 1),
-        codes,
-        weight_of,
-        any(i == 2 and u.op_type in ("Conv", "ConvTranspose") for u, i in uses),
-        _uneven_sum(node, model, constants),
+        node=node,
+        scale=constants.get(node.input[1]),
+        zero=zero,
+        axis=next((a.i for a in node.attribute if a.name == "axis"), 1),
+        codes=None if typed is None else typed.dtype,
+        weight_of=next((reader for reader, at in convolutions if at == 1), None),
+        feeds_bias=any(at == 2 for _, at in convolutions),
+        uneven_sum=_uneven_sum(node, model, constants),
     )
 
 

@@ -112,8 +112,7 @@ class _Writer:
         self.integer = set(placed.integer)
         self.inputs_only = scheme.placement == "inputs"
         self.pairs: dict[tuple[fx.Node, Params], fx.Node] = {}
-        inputs = [node for node in program.graph.nodes if node.op == "placeholder"]
-        self.last_input = inputs[-1]
+        *_, self.last_input = program.graph.find_nodes(op="placeholder")
 
     def write(self) -> None:
         order = operations(self.program)
@@ -121,7 +120,7 @@ class _Writer:
             for node in order:
                 self._share_ranges(node)
         edges = [(value, user) for user in order for value in self._values_of(user)]
-        output = next(n for n in self.program.graph.nodes if n.op == "output")
+        output = self.program.graph.output_node()
         edges += [(value, output) for value in output.all_input_nodes]
         for value, user in edges:
             self._quantize_edge(value, user)

@@ -11,6 +11,8 @@ import numpy as np
 
 from pockethdr.export.codes import code
 from pockethdr.export.kernels import Kernel, stored_kernel
+from pockethdr.export.qdq_lint import CONVOLUTIONS, QUANTIZERS
+from pockethdr.export.tflite_file import CONV_INPUTS, opened
 from pockethdr.export.unsigned import SHIFT
 
 
@@ -29,29 +31,22 @@ def stored_in(artifact: Path, target: str) -> Stored:
 
 # ---- LiteRT
 
-#: Where the input and the bias of each kind are; the weights are always second.
-_LITERT_INPUTS = {"CONV_2D": (0, 2), "DEPTHWISE_CONV_2D": (0, 2), "TRANSPOSE_CONV": (2, 3)}
-
 
 def _of_tflite(artifact: Path) -> Stored:
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(artifact.read_bytes(), 0)
-    graph = model.subgraphs[0]
-    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if not k.startswith("_")}
+    file = opened(artifact.read_bytes())
     kernels, weights = [], set()
-    for op in graph.operators:
-        kind = model.operatorCodes[op.opcodeIndex]
-        name = names[max(kind.builtinCode, kind.deprecatedBuiltinCode)]
-        if name not in _LITERT_INPUTS or graph.tensors[op.inputs[1]].type != schema.TensorType.INT8:
+    for name, op in file.operators:
+        if name not in CONV_INPUTS or file.tensors[op.inputs[1]].type != schema.TensorType.INT8:
             continue
         weights.add(int(op.inputs[1]))
-        x, bias = (op.inputs[i] if i < len(op.inputs) else -1 for i in _LITERT_INPUTS[name])
-        tensors = [None if i < 0 else graph.tensors[i] for i in (x, op.inputs[1], bias)]
-        kernels.append(_litert_kernel(tensors, model.buffers))
+        x, bias = (op.inputs[i] if i < len(op.inputs) else -1 for i in CONV_INPUTS[name])
+        tensors = [None if i < 0 else file.tensors[i] for i in (x, op.inputs[1], bias)]
+        kernels.append(_litert_kernel(tensors, file.buffers))
     codes = tuple(
         _litert_code(tensor)
-        for index, tensor in enumerate(graph.tensors)
+        for index, tensor in enumerate(file.tensors)
         if tensor.type == schema.TensorType.INT8 and index not in weights
     )
     return Stored(codes, tuple(kernels))
@@ -103,15 +98,14 @@ def _of_onnx(artifact: Path) -> Stored:
 
     kernels, weights = [], set()
     for node in graph.node:
-        if node.op_type in ("Conv", "ConvTranspose") and integer(node.input[1]) is not None:
+        if node.op_type in CONVOLUTIONS and integer(node.input[1]) is not None:
             x, weight = integer(node.input[0]), integer(node.input[1])
             bias = constants[node.input[2]] if len(node.input) > 2 else None
             parts = constants[weight.input[0]], constants[weight.input[1]], bias
             reads = "" if x is None else coded(x)
             kernels.append(stored_kernel(weight.input[0], *parts, reads, target="onnx"))
             weights.add(weight.output[0])
-    pairs = ("QuantizeLinear", "DequantizeLinear")
-    found = [n for n in graph.node if n.op_type in pairs and n.output[0] not in weights]
+    found = [n for n in graph.node if n.op_type in QUANTIZERS and n.output[0] not in weights]
     return Stored(tuple(map(coded, found)), tuple(kernels))
 
 

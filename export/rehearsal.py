@@ -20,12 +20,12 @@ from pockethdr.calibration.observe import calibrate
 from pockethdr.errors import BracketError
 from pockethdr.export.coding import with_input_gains
 from pockethdr.export.identity import network_sha256
-from pockethdr.export.manifest import sha256_of
 from pockethdr.export.provenance import code_sha256
 from pockethdr.export.recipe import Recipe
 from pockethdr.export.simulate import Scene, Simulation, scene_of
 from pockethdr.export.static import static_program
 from pockethdr.export.tuned import Tuned
+from pockethdr.files import sha256_of
 from pockethdr.models.load import Loaded
 
 #: Patches are no larger than this: many small ones show more than few large ones.
@@ -52,10 +52,10 @@ class Rehearsal:
 
     def simulation(self, recipe: Recipe, *, unseen: bool = False) -> Simulation:
         """With the ranges that `recipe` chooses, or that came with tuned weights."""
-        chosen = self.calibration.ranges(recipe.method, methods=recipe.methods)
-        ranges = {name: (found.low, found.high) for name, found in chosen.items()}
-        ranges |= dict(self.tuned.ranges) if self.tuned else {}
-        return Simulation(self.program, ranges, self.unseen if unseen else self.seen)
+        ranges = self.calibration.ranges(recipe.method, methods=recipe.methods)
+        learned = self.tuned.ranges if self.tuned else {}
+        scenes = self.unseen if unseen else self.seen
+        return Simulation(self.program, {**ranges, **learned}, scenes)
 
 
 def rehearsal(

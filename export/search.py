@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from pockethdr.export.groups import Group
-from pockethdr.export.manifest import write_bytes
 from pockethdr.export.recipe import Recipe
 from pockethdr.export.simulate import Loss, Simulation
+from pockethdr.files import write_bytes
 
 #: Share of the target that the search aims at: brackets it has not seen lose a little more.
 AIM = 0.8

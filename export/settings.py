@@ -10,10 +10,10 @@ from typing import Any
 
 from pockethdr.calibration.calibration import Calibration
 from pockethdr.export.identity import network_sha256
-from pockethdr.export.manifest import sha256_of
 from pockethdr.export.provenance import code_sha256, versions
 from pockethdr.export.recipe import Recipe
 from pockethdr.export.tuned import Tuned
+from pockethdr.files import sha256_of
 from pockethdr.models.load import Loaded
 
 

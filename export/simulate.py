@@ -79,7 +79,7 @@ class Simulation:
     """
 
     program: fx.GraphModule
-    ranges: dict[str, tuple[float, float]]
+    ranges: Mapping[str, tuple[float, float]]
     scenes: tuple[Scene, ...]
 
     def loss(self, recipe: Recipe) -> Loss:

@@ -78,7 +78,7 @@ class Target:
         Raises:
             Unavailable: this host cannot build it.
             TargetError: the precision does not exist here, or the converter fails.
-            ArtifactError: `path` cannot be written.
+            PocketError: `path` cannot be written.
         """
         self.check_precision(precision)
         self.require()

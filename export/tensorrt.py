@@ -20,9 +20,9 @@ from torch import Tensor, fx
 
 from pockethdr.errors import Unavailable
 from pockethdr.export import onnx as onnx_target
-from pockethdr.export.manifest import write_bytes
 from pockethdr.export.quiet import quiet
 from pockethdr.export.targets import TargetError
+from pockethdr.files import write_bytes
 
 #: What an RTX plan is compiled for: Ampere, Ada and Blackwell desktop and laptop GPUs.
 COMPUTE_CAPABILITIES = ("SM86", "SM89", "SM120")

@@ -19,11 +19,12 @@ from torch import Tensor, fx
 from pockethdr.errors import first_line
 from pockethdr.export.aten import Conv, is_conv
 from pockethdr.export.codes import is_dequantize, is_quantize
-from pockethdr.export.manifest import write_bytes
 from pockethdr.export.placement import FUSED, JOINS, RELAYOUTS, kind_of
 from pockethdr.export.quiet import quiet
 from pockethdr.export.targets import OUTPUT_NAME, TargetError, input_names
+from pockethdr.export.tflite_file import CONV_INPUTS, opened
 from pockethdr.export.weight_rounding import with_rounded_weights
+from pockethdr.files import write_bytes
 
 # Added to a float32 it is lost, and yet no zero that a converter would leave out.
 _NOTHING = 1e-30
@@ -213,16 +214,12 @@ def operators_of(data: bytes) -> list[Operator]:
     """The operators of the main subgraph."""
     from ai_edge_litert import schema_py_generated as schema
 
-    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if not k.startswith("_")}
     types = {v: k.lower() for k, v in vars(schema.TensorType).items() if not k.startswith("_")}
-    model = schema.ModelT.InitFromPackedBuf(data, 0)
-    graph = model.subgraphs[0]
+    file = opened(data)
     operators = []
-    for op in graph.operators:
-        code = model.operatorCodes[op.opcodeIndex]
-        name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-        inputs = [graph.tensors[i] for i in op.inputs if i >= 0]
-        output = graph.tensors[op.outputs[0]]
+    for name, op in file.operators:
+        inputs = [file.tensors[i] for i in op.inputs if i >= 0]
+        output = file.tensors[op.outputs[0]]
         macs = _macs(name, inputs, output)
         integer = macs > 0 and types[inputs[1].type] == "int8"
         operators.append(Operator(name, types[output.type], macs, integer))
@@ -231,7 +228,7 @@ def operators_of(data: bytes) -> list[Operator]:
 
 def _macs(name: str, inputs: list[Any], output: Any) -> int:
     """Multiply-accumulates; weights are out×h×w×in, of a depthwise convolution 1×h×w×out."""
-    if name not in ("CONV_2D", "TRANSPOSE_CONV", "DEPTHWISE_CONV_2D"):
+    if name not in CONV_INPUTS:
         return 0
     weight = [int(n) for n in inputs[1].shape]
     pixels = inputs[2] if name == "TRANSPOSE_CONV" else output

@@ -52,11 +52,11 @@ def traced(module: nn.Module, frames: Sequence[Tensor]) -> fx.GraphModule:
 def _flatten_signature(program: fx.GraphModule) -> None:
     """Plain positional inputs named like the frames, and a bare tensor output."""
     program.graph.set_codegen(CodeGen())
-    inputs = [node for node in program.graph.nodes if node.op == "placeholder"]
+    inputs = list(program.graph.find_nodes(op="placeholder"))
     if len(inputs) == len(INPUT_NAMES):
         for node, name in zip(inputs, INPUT_NAMES, strict=True):
             node.name = node.target = name
-    (output,) = (node for node in program.graph.nodes if node.op == "output")
+    output = program.graph.output_node()
     (values,) = output.args
     flat = list(values) if isinstance(values, tuple | list) else [values]
     if len(flat) != 1:

@@ -7,7 +7,6 @@ since has another, and its old tuning is not used.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from pockethdr.export.coding import with_input_gains
 from pockethdr.export.identity import state_sha256
 from pockethdr.export.recipe import DEFAULT_RECIPE, Recipe, named_recipe, recipe_from_json
 from pockethdr.export.rewrite import constants_of_size
+from pockethdr.files import sha256_of
 from pockethdr.models import zoo
 from pockethdr.models.load import Loaded
 from pockethdr.models.weights import load_weights, read_header, save_weights
@@ -54,8 +54,11 @@ class Tuned:
 
     def to_json(self) -> dict[str, Any]:
         """For the manifest."""
-        digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
-        return {"file": self.path.name, "sha256": digest, "recipe": self.recipe.name}
+        return {
+            "file": self.path.name,
+            "sha256": sha256_of(self.path),
+            "recipe": self.recipe.name,
+        }
 
 
 def chosen_recipe(

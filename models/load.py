@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import re
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from pockethdr.brackets.bracket import CHANNELS, OUTPUT_CHANNELS
 from pockethdr.errors import ModelError, WeightsError, first_line
+from pockethdr.files import sha256_of
 from pockethdr.models import zoo
 from pockethdr.models.network import Network
 from pockethdr.models.weights import load_weights, read_header
@@ -74,7 +74,7 @@ def load_model(spec: str, *, domain: str, weights: Path | None = None) -> Loaded
         warnings.warn(f"{spec} {domain}: no weights; its values are random", stacklevel=2)
     module.eval().requires_grad_(False)
     _check_contract(spec, module, domain)
-    digest = None if weights is None else hashlib.sha256(weights.read_bytes()).hexdigest()
+    digest = None if weights is None else sha256_of(weights)
     return Loaded(_name(spec), spec, domain, module, weights, digest, header)
 
 

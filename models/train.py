@@ -23,9 +23,9 @@ from accelerate.utils import broadcast
 from torch import Tensor
 
 from pockethdr.brackets.bracket import RAW, RGB
-from pockethdr.brackets.formats import sha256_of
 from pockethdr.brackets.sources import HELD_OUT, TRAIN, digest, scenes
 from pockethdr.errors import PocketError
+from pockethdr.files import sha256_of
 from pockethdr.models.loader import Batch, Stages, batches
 from pockethdr.models.mobilehdr_patches import MobileHdrPatches, training_files
 from pockethdr.models.patches import Patches

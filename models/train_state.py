@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pockethdr.errors import PocketError, WeightsError
+from pockethdr.files import atomic_path, write_bytes
 from pockethdr.models import zoo
 from pockethdr.models.network import Network
 from pockethdr.models.weights import load_weights
@@ -90,8 +90,7 @@ class TrainState:
         return cls(network, copy.deepcopy(network).eval(), optimiser)
 
     def write(self, name: str, domain: str, run: Path) -> None:
-        """The checkpoint, by temporary file and rename: a kill leaves the old or the new one."""
-        run.mkdir(parents=True, exist_ok=True)
+        """The checkpoint, whole or not at all: a kill leaves the old or the new one."""
         saved = {
             "name": name,
             "domain": domain,
@@ -101,15 +100,11 @@ class TrainState:
             "step": self.step,
             "elapsed": self.elapsed,
         }
-        path = run / _CHECKPOINT
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            torch.save(saved, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with atomic_path(run / _CHECKPOINT, overwrite=True) as partial:
+            torch.save(saved, partial)
         record = {"step": self.step, "minutes": round(self.elapsed / 60, 2)}
-        (run / "progress.json").write_text(json.dumps(record) + "\n")
+        progress = json.dumps(record) + "\n"
+        write_bytes(run / "progress.json", progress.encode(), overwrite=True)
 
     @torch.no_grad()
     def average_in(self, decay: float) -> None:

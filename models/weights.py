@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pockethdr.errors import PocketError, WeightsError
+from pockethdr.errors import WeightsError
+from pockethdr.files import atomic_path
 
 HEADER = "pockethdr"
 _LISTED = 5
@@ -23,7 +23,7 @@ _CONVERT = "save the tensors with safetensors.torch.save_file(model.state_dict()
 def save_weights(
     path: Path, module: nn.Module, header: Mapping[str, Any], *, besides: Collection[str] = ()
 ) -> None:
-    """Write the module's state by temporary file and rename.
+    """Write the module's state, whole or not at all.
 
     Args:
         header: JSON-able facts (architecture, config, training); read back by `read_header`.
@@ -35,20 +35,9 @@ def save_weights(
     """
     state = {name: tensor.detach().contiguous() for name, tensor in _state(module, besides).items()}
     _check_finite(path, state)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    _make_folder(path.parent)
-    try:
-        save_file(state, temporary, metadata={HEADER: json.dumps(dict(header), sort_keys=True)})
-        temporary.chmod(0o644)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise PocketError(
-            f"{path}: cannot be written ({error})", expected="a writable folder with room"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_path(path, overwrite=True) as partial:
+        save_file(state, partial, metadata={HEADER: json.dumps(dict(header), sort_keys=True)})
+        partial.chmod(0o644)
 
 
 def load_weights(path: Path, module: nn.Module, *, besides: Collection[str] = ()) -> dict[str, Any]:
@@ -81,15 +70,6 @@ def read_header(path: Path) -> dict[str, Any]:
     _check_is_safetensors(path)
     with _opened(path) as file:
         return _header(path, file.metadata())
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PocketError(
-            f"{folder}: cannot be written ({error})", expected="a writable folder"
-        ) from error
 
 
 def _state(module: nn.Module, besides: Collection[str]) -> dict[str, Tensor]:

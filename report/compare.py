@@ -15,7 +15,7 @@ from typing import Any
 
 from pockethdr.brackets.read import read_bracket
 from pockethdr.errors import ArtifactError
-from pockethdr.export.manifest import write_bytes
+from pockethdr.files import write_bytes
 from pockethdr.report.chart import Point, scatter
 from pockethdr.report.panels import Strip, strip
 from pockethdr.report.report import HEADERS, HTML_NAME, JSON_NAME, page, state, verdict

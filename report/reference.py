@@ -13,8 +13,9 @@ from torch import nn
 from pockethdr.brackets.bracket import Bracket
 from pockethdr.errors import ArtifactError
 from pockethdr.export.context import split
-from pockethdr.export.manifest import Manifest, sha256_of
+from pockethdr.export.manifest import Manifest
 from pockethdr.export.static import static_program
+from pockethdr.files import sha256_of
 from pockethdr.models.load import load_model
 from pockethdr.runtime.context import Context, inputs_at
 from pockethdr.runtime.feed import Feed

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pockethdr.export.manifest import write_bytes
+from pockethdr.files import write_bytes
 from pockethdr.report.chart import Point, scatter
 from pockethdr.report.crops import Crop
 from pockethdr.report.devices import DEVICE_HEADERS, device_lines, device_verdict, of_export

@@ -15,7 +15,8 @@ from typing import Any
 from pockethdr.brackets.read import find_brackets, read_bracket
 from pockethdr.errors import BracketError, PocketError, Unavailable
 from pockethdr.export.imposed import Imposed, imposed_in
-from pockethdr.export.manifest import Artifact, Manifest, read_manifest, write_bytes
+from pockethdr.export.manifest import Artifact, Manifest, read_manifest
+from pockethdr.files import write_bytes
 from pockethdr.report.crops import Crop
 from pockethdr.report.host import host
 from pockethdr.report.judging import Job, Verdict, verdicts

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pockethdr.errors import ArtifactError
-from pockethdr.export.manifest import Artifact, Manifest, manifest_path, read_manifest, sha256_of
+from pockethdr.export.manifest import Artifact, Manifest, manifest_path, read_manifest
 from pockethdr.export.targets import TARGETS
+from pockethdr.files import sha256_of
 
 _TARGET_OF_SUFFIX = {target.suffix: target.name for target in TARGETS.values()}
 

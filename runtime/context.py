@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pockethdr.errors import ArtifactError
-from pockethdr.export.manifest import ContextRecord, sha256_of
+from pockethdr.export.manifest import ContextRecord
+from pockethdr.files import sha256_of
 from pockethdr.runtime.artifact import Deployed
 from pockethdr.runtime.feed import Feed
 from pockethdr.runtime.runner import Array, Frames, open_runner

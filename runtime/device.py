@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from pockethdr.errors import PocketError
-from pockethdr.export.manifest import sha256_of
 from pockethdr.export.targets import input_names
+from pockethdr.files import sha256_of
 from pockethdr.runtime.adb import Adb
 from pockethdr.runtime.agreement import LEAST_DB, agreement
 from pockethdr.runtime.device_rows import DeviceRow

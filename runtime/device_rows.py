@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pockethdr.errors import ArtifactError
-from pockethdr.export.manifest import read_manifest, write_bytes
+from pockethdr.export.manifest import read_manifest
+from pockethdr.files import write_bytes
 
 DEVICES_NAME = "devices.json"
 _MEASURE = "remove it, then measure again"

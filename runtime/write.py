@@ -15,7 +15,7 @@ from typing import Protocol
 from PIL import Image
 
 from pockethdr.errors import PocketError
-from pockethdr.export.manifest import atomic_path
+from pockethdr.files import atomic_path
 from pockethdr.runtime import display, linear
 from pockethdr.runtime.exif import carried_exif
 from pockethdr.runtime.image import HDRImage

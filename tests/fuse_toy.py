@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from pockethdr.export.manifest import sha256_of
+from pockethdr.files import sha256_of
 
 RADIUS = 2
 CHANNELS = {"raw": (8, 4), "rgb": (6, 3)}

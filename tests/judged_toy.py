@@ -12,14 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pockethdr.brackets.bracket import Bracket, Frame
-from pockethdr.export.manifest import (
-    Artifact,
-    FileRecord,
-    Manifest,
-    sha256_of,
-    size_of,
-    write_manifest,
-)
+from pockethdr.export.manifest import Artifact, FileRecord, Manifest, write_manifest
+from pockethdr.files import sha256_of, size_of
 
 SIZE = 48
 HALO = 2

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from pockethdr.brackets.exr import write_exr
-from pockethdr.brackets.formats import sha256_of
 from pockethdr.brackets.invent import invented_scene
 from pockethdr.brackets.sources import Image, split_of, write_index
+from pockethdr.files import sha256_of
 
 NAMES = ("photo_0", "photo_1", "invented_0", "openexr_Desk", "invented_1000")
 

@@ -54,10 +54,8 @@ def test_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_failed_write_leaves_nothing(tmp_path: Path, image: np.ndarray) -> None:
-    with pytest.raises(PocketError, match="cannot be written"):
-        write_exr(tmp_path / "no" / "a.exr", image)
     (tmp_path / "taken.exr").mkdir()
-    with pytest.raises(PocketError, match="cannot be written"):
+    with pytest.raises(PocketError, match="is a folder"):
         write_exr(tmp_path / "taken.exr", image)
     assert [entry.name for entry in tmp_path.iterdir()] == ["taken.exr"]
 

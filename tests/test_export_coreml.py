@@ -7,10 +7,10 @@ import export_toy as nets
 import numpy as np
 import pytest
 
-from pockethdr.export.manifest import sha256_of
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import RECIPES
 from pockethdr.export.targets import TARGETS
+from pockethdr.files import sha256_of
 
 ct = pytest.importorskip("coremltools")
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import export_toy as nets
 import pytest
-import torch
 from broken_program import (
     with_biases_off,
     with_convolution_float,
@@ -15,7 +14,7 @@ from broken_program import (
     with_scaled_activations,
     without_pair_behind,
 )
-from torch import Tensor, fx, nn
+from torch import fx
 
 from pockethdr.errors import Unavailable
 from pockethdr.export import read_back, tflite
@@ -34,7 +33,6 @@ from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import RECIPES
 from pockethdr.export.rewrite import constant_of
 from pockethdr.export.targets import TARGETS
-from pockethdr.export.trace import traced
 
 READABLE = ["onnx", "tflite", "coreml"]
 
@@ -110,47 +108,6 @@ def test_nothing_at_all_is_not_what_was_given(tmp_path: Path) -> None:
     found = imposed([path], "onnx", given)
     assert (found.ours, found.foreign) == (0, ())
     assert len(found.missing) == len(given.codes) + len(given.kernels)
-
-
-class Twice(nn.Module):
-    """One layer, applied to the same tensor twice, and to another."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.layer, self.last = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(3))
-
-    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
-        x = torch.relu(self.first(short + mid + long))
-        y = torch.tanh(self.layer(x)) + torch.relu(self.layer(x))
-        return self.last(y + self.layer(y))
-
-
-def twice_for(name: str) -> fx.GraphModule:
-    torch.manual_seed(0)
-    plain = traced(Twice(), nets.frames())
-    scheme = TARGETS[name].scheme
-    return quantized(plain, nets.ranges_of(plain), RECIPES["hdr-ends"], scheme).program
-
-
-@pytest.mark.parametrize("name", ["onnx", "coreml"])
-def test_a_layer_that_does_the_same_twice_is_one(name: str, tmp_path: Path) -> None:
-    """Converters merge it, which changes nothing; on another tensor it is another kernel."""
-    program = twice_for(name)
-    path = tmp_path / f"twice{TARGETS[name].suffix}"
-    checks = TARGETS[name].build(program, nets.frames(), "int8", path)
-    given = given_of([program], name)
-    assert len(given.kernels) == 2
-    assert imposed([path], name, given).missing == ()
-    assert checks["int8_mac_share"] == pytest.approx(int8_mac_share(program))
-
-
-def test_litert_leaves_it_float_and_that_is_seen(tmp_path: Path) -> None:
-    """Its two results have a scale each, of which no kernel can write both."""
-    program = twice_for("tflite")
-    path, given = tmp_path / "twice.tflite", given_of([program], "tflite")
-    checks = TARGETS["tflite"].build(program, nets.frames(), "int8", path)
-    assert imposed([path], "tflite", given).missing == ("conv2d_1",)
-    assert checks["int8_mac_share"] < int8_mac_share(program)
 
 
 def test_what_litert_makes_integer_by_itself_is_known(tmp_path: Path) -> None:

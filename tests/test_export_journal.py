@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pockethdr.export.journal import Journal
-from pockethdr.export.manifest import Artifact, FileRecord, sha256_of
+from pockethdr.export.manifest import Artifact, FileRecord
+from pockethdr.files import sha256_of
 
 
 def kept(folder: Path) -> Journal:

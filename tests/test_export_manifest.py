@@ -1,6 +1,5 @@
-"""Manifests and files that appear whole or not at all."""
+"""Manifests survive their file, and damaged ones are named."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,18 +7,7 @@ from pathlib import Path
 import pytest
 
 from pockethdr.errors import ArtifactError
-from pockethdr.export.manifest import (
-    Artifact,
-    FileRecord,
-    Manifest,
-    atomic_path,
-    check_place,
-    read_manifest,
-    sha256_of,
-    size_of,
-    write_bytes,
-    write_manifest,
-)
+from pockethdr.export.manifest import Artifact, FileRecord, Manifest, read_manifest, write_manifest
 
 
 def _manifest() -> Manifest:
@@ -77,138 +65,6 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, old: str, new: str) -> None
 def test_no_manifest_says_which_command_makes_one(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="pockethdr export"):
         read_manifest(tmp_path)
-
-
-def test_an_existing_file_is_kept(tmp_path: Path) -> None:
-    path = tmp_path / "a.bin"
-    write_bytes(path, b"old")
-    with pytest.raises(ArtifactError, match="--overwrite"):
-        write_bytes(path, b"new")
-    assert path.read_bytes() == b"old"
-    write_bytes(path, b"new", overwrite=True)
-    assert path.read_bytes() == b"new"
-
-
-def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
-    path = tmp_path / "a.bin"
-    path.write_bytes(b"old")
-    with pytest.raises(RuntimeError):
-        _fail_halfway(path)
-    assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["a.bin"]
-
-
-def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
-    path = tmp_path / "m.mlpackage"
-    for text in ("one", "two"):
-        with atomic_path(path, overwrite=True) as partial:
-            assert partial.suffix == ".mlpackage"
-            (partial / "Data").mkdir(parents=True)
-            (partial / "Data" / text).write_text(text)
-    assert [p.name for p in (path / "Data").iterdir()] == ["two"]
-    assert os.listdir(tmp_path) == ["m.mlpackage"]
-
-
-def test_leftovers_of_a_killed_run_are_cleared(tmp_path: Path) -> None:
-    path = tmp_path / "a.bin"
-    with atomic_path(path) as partial:
-        stale = partial
-        partial.write_bytes(b"x")
-    stale.write_bytes(b"left by a kill")
-    write_bytes(path, b"whole", overwrite=True)
-    assert os.listdir(tmp_path) == ["a.bin"]
-
-
-def test_a_folder_that_cannot_be_made_is_an_error_of_ours(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(ArtifactError, match="cannot write"):
-        write_bytes(tmp_path / "file" / "out.bin", b"x")
-
-
-def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("this user may not mount a small tmpfs")
-    try:
-        write_bytes(tmp_path / "small.bin", b"x")
-        with pytest.raises(ArtifactError, match="disk is full"):
-            write_bytes(tmp_path / "big.bin", b"x" * 100_000)
-        with pytest.raises(ArtifactError, match="disk is full"):
-            _fill(tmp_path / "b")
-        assert os.listdir(tmp_path) == ["small.bin"]
-    finally:
-        subprocess.run(["umount", str(tmp_path)], check=True)
-
-
-def _fill(path: Path) -> None:
-    """As a native writer does: bit by bit, until the disk is full."""
-    with atomic_path(path) as partial, partial.open("wb") as stream:
-        while stream.write(b"x" * 512):
-            stream.flush()
-
-
-def _fail_halfway(path: Path) -> None:
-    with atomic_path(path, overwrite=True) as partial:
-        partial.write_bytes(b"half")
-        raise RuntimeError
-
-
-def test_a_folder_that_cannot_be_swapped_in_leaves_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place, replace = tmp_path / "p.mlpackage", os.replace
-    place.mkdir()
-    (place / "old").touch()
-
-    def failing(source: Path, target: Path) -> None:
-        if ".partial" in Path(source).name:
-            raise OSError("no such luck")
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", failing)
-    with (
-        pytest.raises(ArtifactError, match="cannot write"),
-        atomic_path(place, overwrite=True) as p,
-    ):
-        p.mkdir()
-    assert os.listdir(tmp_path) == ["p.mlpackage"]
-    assert os.listdir(place) == ["old"]
-
-
-def test_a_file_never_replaces_a_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "precious.html"
-    folder.mkdir()
-    (folder / "dear").touch()
-    with pytest.raises(ArtifactError, match="is a folder"):
-        write_bytes(folder, b"page", overwrite=True)
-    with pytest.raises(ArtifactError, match="is a folder"):
-        check_place(folder, overwrite=True)
-    with pytest.raises(ArtifactError, match="no name"):
-        write_bytes(Path(), b"page", overwrite=True)
-    assert os.listdir(tmp_path) == ["precious.html"]
-    assert os.listdir(folder) == ["dear"]
-
-
-def test_a_place_that_cannot_be_written_is_known_before_the_work(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.touch()
-    check_place(tmp_path / "new" / "deep.bin", overwrite=False)
-    check_place(file, overwrite=True)
-    with pytest.raises(ArtifactError, match="exists"):
-        check_place(file, overwrite=False)
-    with pytest.raises(ArtifactError, match="a file lies where a folder is needed"):
-        check_place(file / "below.bin", overwrite=True)
-
-
-def test_sha256_of_a_folder_sees_names_and_bytes(tmp_path: Path) -> None:
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "a").write_text("1")
-    first = sha256_of(tmp_path)
-    assert size_of(tmp_path) == 1
-    (tmp_path / "d" / "a").rename(tmp_path / "d" / "b")
-    renamed = sha256_of(tmp_path)
-    (tmp_path / "d" / "b").write_text("2")
-    assert len({first, renamed, sha256_of(tmp_path)}) == 3
 
 
 def test_reading_a_manifest_needs_no_torch() -> None:

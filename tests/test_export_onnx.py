@@ -7,7 +7,7 @@ import export_toy as nets
 import numpy as np
 import pytest
 
-from pockethdr.errors import ArtifactError, Unavailable
+from pockethdr.errors import PocketError, Unavailable
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import RECIPES
 from pockethdr.export.targets import TARGETS, TargetError
@@ -124,7 +124,7 @@ def test_a_wrong_scale_fails(tmp_path: Path) -> None:
 def test_what_cannot_be_written_says_so(tmp_path: Path) -> None:
     path = tmp_path / "a.onnx"
     path.write_bytes(b"mine")
-    with pytest.raises(ArtifactError, match="exists"):
+    with pytest.raises(PocketError, match="exists"):
         TARGET.build(_program("fp32"), nets.frames(), "fp32", path)
     assert path.read_bytes() == b"mine"
     with pytest.raises(TargetError, match="no int4"):

@@ -15,12 +15,13 @@ from pockethdr.calibration.calibration import Calibration
 from pockethdr.errors import ArtifactError, ModelError, PocketError, RefusedError
 from pockethdr.export.context import Cut
 from pockethdr.export.lowrank import dynamic_convolutions
-from pockethdr.export.manifest import ContextRecord, Manifest, read_manifest, sha256_of
+from pockethdr.export.manifest import ContextRecord, Manifest, read_manifest
 from pockethdr.export.pipeline import export_model
 from pockethdr.export.recipe import named_recipe
 from pockethdr.export.rewrite import Proof
 from pockethdr.export.static import static_program
 from pockethdr.export.tile import check_tile, least_tile
+from pockethdr.files import sha256_of
 from pockethdr.models.load import Loaded, load_model
 from pockethdr.runtime.tiling import tiles
 
@@ -66,6 +67,29 @@ class Own(nn.Module):
 def build():
     torch.manual_seed(0)
     return Own()
+"""
+
+TWICE = """
+import torch
+from torch import nn
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(8, 8, 3, padding=1)
+        self.layer = nn.Conv2d(8, 8, 3, padding=1)
+        self.last = nn.Conv2d(8, 4, 3, padding=1)
+
+    def forward(self, short, mid, long):
+        x = torch.relu(self.first(short + mid + long))
+        y = torch.tanh(self.layer(x)) + torch.relu(self.layer(x))
+        return torch.sigmoid(self.last(y + self.layer(y)))
+
+
+def build():
+    torch.manual_seed(0)
+    return Twice()
 """
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no weights")
@@ -310,3 +334,18 @@ def test_proofs_run_on_random_frames_and_on_the_bracket(loaded: Loaded, sample: 
         torch.testing.assert_close(
             done.program(*frames), loaded.module(*frames), rtol=1e-4, atol=1e-5
         )
+
+
+@pytest.mark.parametrize("target", ["onnx", "tflite", "coreml"])
+def test_a_layer_that_is_called_twice_on_one_tensor_is_built_once(
+    target: str, sample: Path, tmp_path: Path
+) -> None:
+    """Converters merge it; two scales behind it made LiteRT's leave it float."""
+    (tmp_path / "twice.py").write_text(TWICE)
+    twice = load_model(f"{tmp_path / 'twice.py'}:build", domain="raw")
+    made = exported(twice, sample, tmp_path / "out", targets=(target,), precisions=("int8",))
+    assert [r["place"] for r in made.rewrites if r["rewrite"] == "merge_duplicates"] == ["conv2d_2"]
+    checks = made.artifacts[0].checks
+    assert (checks["ranges"]["foreign"], checks["ranges"]["missing"]) == ([], [])
+    assert len(checks["given"]["kernels"]) == 2  # of one layer, on two tensors
+    assert checks["int8_mac_share"] == pytest.approx(checks["planned_int8_mac_share"])

@@ -121,7 +121,7 @@ def test_missing_files_and_broken_headers(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(PocketError, match="cannot be written"):
+    with pytest.raises(PocketError, match="cannot write"):
         save_weights(tmp_path / "file" / "w.safetensors", _network(), {})
 
 

@@ -15,9 +15,11 @@ import pytest
 import pockethdr
 
 ROOT = Path(__file__).resolve().parents[1]
-# Each room with the rooms it may import from, beside itself and `pockethdr.errors`.
+# What every room may import, and what imports none of them.
+BELOW = ("errors", "files", "cluster")
+# Each room with the rooms it may import from, beside itself and what is below all.
 MAY_IMPORT = {
-    "brackets": {"export.manifest"},
+    "brackets": set(),
     "models": {"brackets"},
     "calibration": {"brackets", "models", "export"},
     "export": {"brackets", "models", "calibration"},
@@ -73,6 +75,13 @@ def test_no_import_runs_against_the_data_flow(room: str) -> None:
         if not any(allowed.startswith(f"{name}.") for allowed in MAY_IMPORT[room])
     }
     assert not wrong
+
+
+@pytest.mark.parametrize("module", BELOW)
+def test_what_is_below_all_imports_no_room(module: str) -> None:
+    tree = ast.parse((ROOT / "pockethdr" / f"{module}.py").read_text(encoding="utf-8"))
+    ours = {name for name in imported(tree, everywhere=True) if name.startswith("pockethdr.")}
+    assert {name.split(".")[1] for name in ours} <= set(BELOW)
 
 
 def test_the_check_of_the_flow_can_fail() -> None:

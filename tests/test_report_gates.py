@@ -18,7 +18,7 @@ import pytest
 from broken_program import with_convolution_float, with_scaled_weights
 
 from pockethdr.errors import PocketError
-from pockethdr.export.manifest import Artifact, read_manifest, sha256_of, size_of, write_manifest
+from pockethdr.export.manifest import Artifact, read_manifest, write_manifest
 from pockethdr.export.pipeline import export_model
 from pockethdr.export.quantize import quantized
 from pockethdr.export.read_back import READERS
@@ -26,6 +26,7 @@ from pockethdr.export.recipe import Recipe, named_recipe
 from pockethdr.export.static import static_program
 from pockethdr.export.targets import TARGETS, Target
 from pockethdr.export.tuned import chosen_recipe
+from pockethdr.files import sha256_of, size_of
 from pockethdr.models.load import example_frames, load_model
 from pockethdr.report import validate as validate_module
 from pockethdr.report.row import Row

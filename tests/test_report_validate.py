@@ -11,12 +11,8 @@ import torch
 from judged_toy import Exported, bracket
 
 from pockethdr.errors import ArtifactError, BracketError, PocketError
-from pockethdr.export.manifest import (
-    Artifact,
-    FileRecord,
-    sha256_of,
-    write_manifest,
-)
+from pockethdr.export.manifest import Artifact, FileRecord, write_manifest
+from pockethdr.files import sha256_of
 from pockethdr.report import judging
 from pockethdr.report import validate as validate_module
 from pockethdr.report.report import write_report

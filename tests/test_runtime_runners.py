@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from pockethdr.errors import ArtifactError, Unavailable
-from pockethdr.export.manifest import sha256_of
 from pockethdr.export.quiet import quiet
+from pockethdr.files import sha256_of
 from pockethdr.runtime.latency import measure, measure_artifact, peak_memory_mb
 from pockethdr.runtime.litert import op_histogram, undelegated
 from pockethdr.runtime.runner import open_runner, order_inputs

@@ -5,7 +5,6 @@ Each comes from its registry through that registry's own client, as the host has
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from typing import Any
 
 from android_demo.ci.paths import CI, TOOLS
 from pockethdr.errors import PocketError, Unavailable
+from pockethdr.files import sha256_of
 from pockethdr.runtime.apt_root import AptRoot, unpack_deb
 
 #: What the builds use of the host's own Debian, by the file that shows it is there.
@@ -154,7 +154,7 @@ def _tool(
 
 
 def _check(archive: Path, sha256: str) -> None:
-    found = hashlib.sha256(archive.read_bytes()).hexdigest()
+    found = sha256_of(archive)
     if found != sha256:
         raise PocketError(
             f"{archive.name}: its sha256 is {found}",

@@ -15,6 +15,7 @@ from pockethdr.export.rewrites.explicit_padding import ExplicitPadding
 from pockethdr.export.rewrites.fold_constants import FoldConstants
 from pockethdr.export.rewrites.identities import RemoveIdentities
 from pockethdr.export.rewrites.leaky_relu import ExpandLeakyRelu
+from pockethdr.export.rewrites.merge_duplicates import MergeDuplicates
 from pockethdr.export.rewrites.merge_pointwise import MergePointwise
 from pockethdr.export.rewrites.polyphase import PolyphaseDilated
 from pockethdr.export.rewrites.rank import ReduceRank
@@ -31,6 +32,7 @@ __all__ = [
     "FoldBatchNorm",
     "FoldConstants",
     "MergeConvShuffle",
+    "MergeDuplicates",
     "MergePointwise",
     "MergeUnshuffleConv",
     "PolyphaseDilated",
@@ -60,4 +62,5 @@ def default_rewrites() -> list[Rewrite]:
         MergeUnshuffleConv(),
         ShuffleTransposedConv(keep_disjoint=True),
         ExpandReflectPad(),
+        MergeDuplicates(),
     ]

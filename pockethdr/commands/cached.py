@@ -9,6 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pockethdr.files import sha256_of, write_bytes
+
 if TYPE_CHECKING:
     from pockethdr.report.row import Row
 
@@ -39,8 +41,6 @@ def judged_rows(out: Path, brackets: Path) -> list[Row] | None:
 
 def remember(out: Path, brackets: Path) -> None:
     """Note what the report in `out` was made from."""
-    from pockethdr.export.manifest import write_bytes
-
     write_bytes(_key_file(out), _key(out, brackets).encode(), overwrite=True)
 
 
@@ -53,14 +53,8 @@ def _key(out: Path, brackets: Path) -> str:
     written = [out / name for name in ("manifest.json", "report.json", "report.html")]
     digest = hashlib.sha256(json.dumps(host(), sort_keys=True).encode())
     for path in (*artifacts, *written, brackets, *_sources()):
-        digest.update(_content(path))
+        digest.update(sha256_of(path).encode())
     return digest.hexdigest()
-
-
-def _content(path: Path) -> bytes:
-    from pockethdr.export.manifest import sha256_of
-
-    return sha256_of(path).encode()
 
 
 def _sources() -> Iterable[Path]:

@@ -8,6 +8,7 @@ import click
 
 from pockethdr.commands import brackets_option
 from pockethdr.commands.console import stages
+from pockethdr.files import write_bytes
 
 #: Those of `runtime.taps.TAPPED`, which takes its time to import.
 TARGETS = ("tflite", "onnx", "coreml")
@@ -60,7 +61,6 @@ def debug(
 
     from rich.console import Console
 
-    from pockethdr.export.manifest import write_bytes
     from pockethdr.report.layer_table import layer_picture, layer_table
     from pockethdr.report.layers import debug as compared
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pockethdr.commands import brackets_option, channel_order_option, domain_option
+from pockethdr.files import check_place, write_bytes
 
 if TYPE_CHECKING:
     from pockethdr.models.evaluate import Compared
@@ -43,7 +44,6 @@ def evaluate(
     """
     from pockethdr.brackets.read import find_brackets, read_bracket
     from pockethdr.errors import BracketError
-    from pockethdr.export.manifest import check_place, write_bytes
     from pockethdr.models.evaluate import compared
     from pockethdr.models.load import load_model
 

@@ -23,6 +23,7 @@ from pockethdr.commands import (
 from pockethdr.commands.console import stages
 from pockethdr.commands.exported import print_manifest, write_chosen, write_found
 from pockethdr.export.recipe import METHODS
+from pockethdr.files import check_folder, check_place
 
 if TYPE_CHECKING:
     from pockethdr.calibration.calibration import Calibration
@@ -107,7 +108,6 @@ def calibrate(
     from pockethdr.brackets.read import find_brackets
     from pockethdr.calibration.spread import calibrator
     from pockethdr.export.identity import state_sha256
-    from pockethdr.export.manifest import check_place
     from pockethdr.export.static import static_program
     from pockethdr.models.load import load_model
 
@@ -236,7 +236,6 @@ def export(
     """
     from pockethdr.brackets.read import find_brackets
     from pockethdr.calibration.calibration import Calibration
-    from pockethdr.export.manifest import check_folder
     from pockethdr.export.tuned import chosen_recipe
     from pockethdr.models.load import load_model
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pockethdr.files import write_bytes
+
 if TYPE_CHECKING:
     from pockethdr.export.auto_methods import Chosen
     from pockethdr.export.manifest import Artifact, Manifest
@@ -29,7 +31,6 @@ def print_manifest(manifest: Manifest, out: Path) -> None:
 
 def write_found(found: Found, out: Path) -> None:
     """Say what went back to float and why; recipe, account and picture into `out`."""
-    from pockethdr.export.manifest import write_bytes
     from pockethdr.report.sensitivity import picture
 
     files = {
@@ -64,8 +65,6 @@ def write_found(found: Found, out: Path) -> None:
 
 def write_chosen(chosen: Chosen, out: Path) -> None:
     """Say which tensors left the recipe's method and what that gains; the recipe into `out`."""
-    from pockethdr.export.manifest import write_bytes
-
     text = json.dumps(chosen.recipe.to_json(), indent=1) + "\n"
     write_bytes(out / "recipe.json", text.encode(), overwrite=True)
     for tensor, method in chosen.recipe.methods.items():

@@ -10,6 +10,7 @@ import click
 from pockethdr.commands import Number, threads_option
 from pockethdr.commands.console import steps
 from pockethdr.errors import BracketError, PocketError
+from pockethdr.files import check_place
 
 if TYPE_CHECKING:
     from pockethdr.runtime.fuse import Fuser
@@ -105,7 +106,6 @@ def fuse(
 
 def _check(out: Path, preview: Path | None, overwrite: bool) -> None:
     """Refuse what cannot be written before any work is done."""
-    from pockethdr.export.manifest import check_place
     from pockethdr.runtime.write import check_suffixes
 
     check_suffixes(out, preview)

@@ -10,6 +10,7 @@ import click
 
 from pockethdr.commands import brackets_option, command_line, ray_option, threads_option
 from pockethdr.commands.console import steps
+from pockethdr.files import check_place
 
 if TYPE_CHECKING:
     from pockethdr.report.row import Row
@@ -49,7 +50,6 @@ def validate(
       pockethdr validate out/m32 --brackets photos --json rows.json
       pockethdr validate out/m32 --brackets photos --ray local
     """
-    from pockethdr.export.manifest import check_place
     from pockethdr.report.validate import validate as judged
 
     if json_file is not None:
@@ -115,7 +115,6 @@ def compare(
       pockethdr compare out/m32 out/ahdrnet --brackets photos --html out/compare.html
     """
     from pockethdr.brackets.read import find_brackets
-    from pockethdr.export.manifest import check_place
     from pockethdr.report.compare import write_comparison
 
     check_place(html, overwrite=True)

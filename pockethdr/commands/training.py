@@ -14,6 +14,7 @@ from pockethdr.commands import (
     seed_option,
     threads_option,
 )
+from pockethdr.files import check_place
 
 _DATA = ("simulated", "mobile-hdr")
 # Steps, learning rate, warm-up, batch and patch in sensor pixels. `mobile-hdr` is the setting of
@@ -202,7 +203,6 @@ def finetune(
     from pockethdr.commands.export import named_or_file
     from pockethdr.export.finetune import FinetuneConfig
     from pockethdr.export.finetune import finetune as finetuned
-    from pockethdr.export.manifest import check_place
     from pockethdr.models.load import load_model
 
     check_place(out, overwrite)
