@@ -40,7 +40,11 @@ WHOLE = {
     "fuse_12mp_dng": "INT8, DNG, 12 MP",
     "fuse_12mp_fp32": "FP32, 12 MP",
     "fuse_48mp": "INT8, 48 MP",
+    "fuse_12mp_aligned": "INT8, aligned, 12 MP",
+    "fuse_48mp_aligned": "INT8, aligned, 48 MP",
 }
+# Pixels of the sensor between a frame and the next of a hand-held bracket: even, as a mosaic is.
+SHAKE = (6, 10)
 NO_BURST_MERGE = "No HDR+-style merge is published as an installable package."
 SAMPLE = Path(str(files("pockethdr.brackets") / "sample"))
 
@@ -60,6 +64,9 @@ def main(brackets: Path | None, work: Path | None, docs: Path, rounds: int, limi
         export = exported(work, TILE)
         child.say("making brackets of 12 and 48 MP")
         made = {name: bracket_of(work, name, size) for name, size in FRAMES.items()}
+        shaken = {
+            name: bracket_of(work, f"{name} shaken", size, SHAKE) for name, size in FRAMES.items()
+        }
         made["DNG"] = dng_of(made["12 MP"], work / "12MP_dng")
         int8, fp32 = (export / f"{MODEL}_raw_{p}.tflite" for p in ("int8", "fp32"))
         found: dict[str, Any] = {
@@ -69,6 +76,8 @@ def main(brackets: Path | None, work: Path | None, docs: Path, rounds: int, limi
             "fuse_12mp_fp32": child("whole", fp32, made["12 MP"], work, 1),
             "fuse_12mp_dng": child("whole", int8, made["DNG"], work, rounds),
             "fuse_48mp": child("whole", int8, made["48 MP"], work, 1),
+            "fuse_12mp_aligned": child("whole", int8, shaken["12 MP"], work, 1, "align"),
+            "fuse_48mp_aligned": child("whole", int8, shaken["48 MP"], work, 1, "align"),
             "halo_share": halo_share(export),
             "runtimes": child("runtimes", export, 3 * rounds),
             "blocks": child("blocks", 3 * rounds),
@@ -94,16 +103,22 @@ def run_command(*arguments: object) -> None:
     subprocess.run(command, check=True, stdout=sys.stderr)
 
 
-def bracket_of(work: Path, name: str, size: tuple[int, int]) -> Path:
-    """The sample repeated to `size` with noise of its own, so that nothing decodes too easily."""
+def bracket_of(
+    work: Path, name: str, size: tuple[int, int], shake: tuple[int, int] = (0, 0)
+) -> Path:
+    """The sample repeated to `size` with noise of its own, so that nothing decodes too easily.
+
+    Each frame lies `shake` rows and columns further than the one before.
+    """
     folder = work / name.replace(" ", "")
     folder.mkdir(parents=True, exist_ok=True)
     described = json.loads((SAMPLE / "metadata.json").read_text())
     random = np.random.default_rng(0)
-    for file in described["files"]:
+    for index, file in enumerate(described["files"]):
         stored = formats.read_pixels(SAMPLE / file)
         repeats = [-(-side // own) for side, own in zip(size, stored.shape, strict=True)]
         codes = np.tile(stored, repeats)[: size[0], : size[1]].astype(np.int16)
+        codes = np.roll(codes, [index * step for step in shake], (0, 1))
         codes += random.integers(-3, 4, size, dtype=np.int16)
         coded = np.clip(codes, 0, described["white_level"]).astype(np.uint16)
         (folder / file).write_bytes(imagecodecs.png_encode(coded, level=6))

@@ -37,9 +37,13 @@ _PATIENCE = 45.0
 _REASON = 200
 
 
-def whole(artifact: str, bracket: str, work: str, rounds: str) -> dict[str, Any]:
-    """A bracket to an Ultra HDR file, in turn with runs of the bare interpreter."""
-    places = Path(artifact), Path(bracket), Path(work)
+def whole(artifact: str, bracket: str, work: str, rounds: str, how: str = "") -> dict[str, Any]:
+    """A bracket to an Ultra HDR file, in turn with runs of the bare interpreter.
+
+    Args:
+        how: `align`, for a bracket that is to be aligned first.
+    """
+    places = Path(artifact), Path(bracket), Path(work), how == "align"
     measured = [_once(*places)]
     peak = peak_memory_mb()  # before a second interpreter is made to compare with
     bare = _bare(Path(artifact))
@@ -63,8 +67,8 @@ def whole(artifact: str, bracket: str, work: str, rounds: str) -> dict[str, Any]
     }
 
 
-def _once(artifact: Path, bracket: Path, work: Path) -> tuple[dict[str, float], int]:
-    with Fuser(artifact, threads=THREADS) as fuser:
+def _once(artifact: Path, bracket: Path, work: Path, align: bool) -> tuple[dict[str, float], int]:
+    with Fuser(artifact, threads=THREADS, align=align) as fuser:
         image = fuser.fuse(bracket)
     begin = time.perf_counter()
     save_hdr(image, work / "out.jpg", overwrite=True, threads=THREADS)
