@@ -1,4 +1,4 @@
-"""What phones and Macs measured of an export (`runtime/device_rows.py`), as its report shows it."""
+"""What phones and Macs measured of an export (`runtime.phone.rows`), as its report shows it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pockethdr.export.manifest import Manifest
 from pockethdr.report.terminal import decibel
-from pockethdr.runtime.device_rows import DeviceRow
+from pockethdr.runtime.phone.rows import DeviceRow
 
 DEVICE_HEADERS = (
     ("PSNR-µ vs host", "dB of the output against the same artifact on the host"),

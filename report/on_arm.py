@@ -10,8 +10,8 @@ from pockethdr.brackets.bracket import Bracket
 from pockethdr.errors import ArtifactError, Unavailable
 from pockethdr.report.row import Row
 from pockethdr.runtime.agreement import LEAST_DB
-from pockethdr.runtime.arm import ArmCheck, check_on_arm
-from pockethdr.runtime.arm_tools import ArmHost, arm_host
+from pockethdr.runtime.arm.check import ArmCheck, check_on_arm
+from pockethdr.runtime.arm.tools import ArmHost, arm_host
 from pockethdr.runtime.artifact import deployed
 
 

@@ -20,7 +20,7 @@ from pockethdr.report.terminal import change, decibel, figures
 from pockethdr.report.thresholds import Thresholds
 from pockethdr.report.validate import Evaluation, Progress, evaluate
 from pockethdr.runtime.agreement import LEAST_DB
-from pockethdr.runtime.device_rows import DeviceRow
+from pockethdr.runtime.phone.rows import DeviceRow
 
 JSON_NAME, HTML_NAME = "report.json", "report.html"
 

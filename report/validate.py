@@ -23,8 +23,8 @@ from pockethdr.report.judging import Job, Verdict, verdicts
 from pockethdr.report.on_arm import with_arm
 from pockethdr.report.row import Detail, Row, mean_of
 from pockethdr.report.thresholds import Thresholds, judge
-from pockethdr.runtime.device_rows import DeviceRow, read_rows
 from pockethdr.runtime.latency import Latency, measure_artifact
+from pockethdr.runtime.phone.rows import DeviceRow, read_rows
 
 #: Called with (what was just done, steps done, steps in all).
 Progress = Callable[[str, int, int], None]

@@ -30,7 +30,7 @@ def open_mlpackage(artifact: Path, threads: int, layout: str | None) -> Runner:
     """
     if sys.platform == "darwin":
         return CoreMLRunner(artifact)
-    from pockethdr.runtime.mil import MilRunner
+    from pockethdr.runtime.mil.program import MilRunner
 
     return MilRunner(artifact, threads)
 

@@ -176,7 +176,7 @@ class MilTaps:
     channels_last = False
 
     def __init__(self, artifact: Path) -> None:
-        from pockethdr.runtime.mil import NAME, MilProgram
+        from pockethdr.runtime.mil.program import NAME, MilProgram
 
         self._program = MilProgram(artifact)
         self.runtime = NAME

@@ -12,7 +12,7 @@ from test_report_page import Page, evaluation
 from pockethdr.errors import PocketError
 from pockethdr.report.devices import device_verdict, of_export
 from pockethdr.report.report import html
-from pockethdr.runtime.device_rows import DEVICES_NAME, DeviceRow, read_rows
+from pockethdr.runtime.phone.rows import DEVICES_NAME, DeviceRow, read_rows
 
 PHONE = DeviceRow(
     device="Pixel 9 (Tensor G4)",

@@ -18,12 +18,12 @@ from click.testing import CliRunner
 from pockethdr.cli import main
 from pockethdr.commands.bench import _tile
 from pockethdr.errors import PocketError, Unavailable
-from pockethdr.runtime import device
-from pockethdr.runtime.adb import Adb
 from pockethdr.runtime.artifact import Deployed
-from pockethdr.runtime.device import bench, parsed
-from pockethdr.runtime.device_rows import DeviceRow
 from pockethdr.runtime.litert import interpreter_of
+from pockethdr.runtime.phone import bench as phone_bench
+from pockethdr.runtime.phone.adb import Adb
+from pockethdr.runtime.phone.bench import bench, parsed
+from pockethdr.runtime.phone.rows import DeviceRow
 from pockethdr.runtime.runner import open_runner
 
 _SHAPE = (1, 6, 8, 8)
@@ -109,9 +109,9 @@ def _run(folder: Path, monkeypatch: pytest.MonkeyPatch, **recorded: Any) -> Devi
     artifact.write_bytes(b"artifact")
     tool.write_bytes(b"tool")
     runner = SimpleNamespace(run=lambda frames: _output(), close=lambda: None)
-    monkeypatch.setattr(device, "open_runner", lambda *_, **__: runner)
-    monkeypatch.setattr(device, "coded_inputs", lambda _, frames: frames)
-    monkeypatch.setattr(device, "decoded_output", lambda _, data: np.frombuffer(data, "<f4"))
+    monkeypatch.setattr(phone_bench, "open_runner", lambda *_, **__: runner)
+    monkeypatch.setattr(phone_bench, "coded_inputs", lambda _, frames: frames)
+    monkeypatch.setattr(phone_bench, "decoded_output", lambda _, data: np.frombuffer(data, "<f4"))
     frames = [np.zeros(_SHAPE, np.float32)] * 3
     return bench(artifact, frames, Adb(), tool, accelerators=("cpu",))[0]
 

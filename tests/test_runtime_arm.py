@@ -11,10 +11,10 @@ import pytest
 
 from pockethdr.errors import ArtifactError, Unavailable
 from pockethdr.report.on_arm import sentence
-from pockethdr.runtime import arm
 from pockethdr.runtime.agreement import LEAST_DB
-from pockethdr.runtime.arm import check_on_arm, compared
-from pockethdr.runtime.arm_tools import arm_host, qemu_of
+from pockethdr.runtime.arm import check
+from pockethdr.runtime.arm.check import check_on_arm, compared
+from pockethdr.runtime.arm.tools import arm_host, qemu_of
 from pockethdr.runtime.artifact import Deployed
 from pockethdr.runtime.context import context_of, inputs_at
 from pockethdr.runtime.feed import Feed
@@ -64,7 +64,7 @@ def test_missing_tools_are_named_with_how_to_get_them(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="no ARM Python with LiteRT") as refused:
         arm_host(tmp_path)
 
-    assert refused.value.install == "python -m pockethdr.runtime.arm_tools"
+    assert refused.value.install == "python -m pockethdr.runtime.arm.tools"
 
 
 def test_an_old_qemu_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,10 +80,10 @@ def test_an_old_qemu_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def _by_the_worker(seeing: Deployed, folder: Path, **changes: np.ndarray | None) -> np.ndarray:
     """What the worker makes of the tiles here, some of its inputs changed or left out, flat."""
-    inputs = arm._tiles(seeing, context_toy.bracket()) | changes
+    inputs = check._tiles(seeing, context_toy.bracket()) | changes
     frames = folder / "frames.npz"
     np.savez(frames, **{name: stack for name, stack in inputs.items() if stack is not None})
-    return arm._here(seeing.path, frames)
+    return check._here(seeing.path, frames)
 
 
 def test_the_worker_tells_a_network_of_the_whole_image(seeing: Deployed, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_the_worker_tells_a_network_of_the_whole_image(seeing: Deployed, tmp_pat
         expected = np.concatenate([runner.run(tile) for tile in tiles]).transpose(0, 2, 3, 1)
 
     found = _by_the_worker(seeing, tmp_path)
-    coded = arm._tiles(seeing, bracket)["context"]
+    coded = check._tiles(seeing, bracket)["context"]
     untold = _by_the_worker(seeing, tmp_path, context=np.zeros_like(coded))
 
     np.testing.assert_array_equal(found, expected.reshape(found.shape))
@@ -103,7 +103,7 @@ def test_the_worker_tells_a_network_of_the_whole_image(seeing: Deployed, tmp_pat
     assert not compared(untold, found, "int8").passed, "the context matters"
 
 
-@pytest.mark.parametrize("context", [None, np.zeros((arm.TILES, 1, 1, 1), np.float32)])
+@pytest.mark.parametrize("context", [None, np.zeros((check.TILES, 1, 1, 1), np.float32)])
 def test_a_context_that_is_left_out_is_no_zero(
     seeing: Deployed, context: np.ndarray | None, tmp_path: Path
 ) -> None:

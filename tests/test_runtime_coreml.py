@@ -13,7 +13,7 @@ from torch import nn
 from pockethdr.brackets.metrics import psnr
 from pockethdr.errors import ArtifactError
 from pockethdr.export.quiet import quiet
-from pockethdr.runtime.mil import NAME, MilProgram
+from pockethdr.runtime.mil.program import NAME, MilProgram
 from pockethdr.runtime.runner import open_runner
 
 with quiet():

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from pockethdr.cli import main
 from pockethdr.errors import ArtifactError
 from pockethdr.export.manifest import read_manifest
-from pockethdr.runtime.device_rows import _KINDS, DEVICES_NAME, DeviceRow, read_rows
+from pockethdr.runtime.phone.rows import _KINDS, DEVICES_NAME, DeviceRow, read_rows
 
 pytest.importorskip("onnx")
 

@@ -25,7 +25,7 @@ from android_demo.ci.fetch import TEST_PACKAGES, kotlin, need_packages
 from android_demo.ci.goldens import write_goldens
 from android_demo.ci.paths import CI, CORE, OUT
 from pockethdr.errors import PocketError, Unavailable
-from pockethdr.runtime.arm_tools import ArmHost, fetch, unpack_arm64
+from pockethdr.runtime.arm.tools import ArmHost, fetch, unpack_arm64
 
 #: m16 is a network without shipped weights: bits must agree whatever they are.
 MODELS = (MODEL, "dsan-m16")

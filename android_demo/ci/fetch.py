@@ -20,7 +20,7 @@ from typing import Any
 from android_demo.ci.paths import CI, TOOLS
 from pockethdr.errors import PocketError, Unavailable
 from pockethdr.files import sha256_of
-from pockethdr.runtime.apt_root import AptRoot, unpack_deb
+from pockethdr.runtime.arm.apt_root import AptRoot, unpack_deb
 
 #: What the builds use of the host's own Debian, by the file that shows it is there.
 BUILD_PACKAGES = {

@@ -11,7 +11,7 @@ import click
 from pockethdr.errors import PocketError
 
 if TYPE_CHECKING:
-    from pockethdr.runtime.device_rows import DeviceRow
+    from pockethdr.runtime.phone.rows import DeviceRow
     from pockethdr.runtime.runner import Frames
 
 
@@ -48,7 +48,7 @@ def bench(
           --benchmark-model ./benchmark_model
       pockethdr bench out/m32 --import result.json
     """
-    from pockethdr.runtime.device_rows import add_rows, imported
+    from pockethdr.runtime.phone.rows import add_rows, imported
 
     if result is not None:
         out = artifact if artifact.is_dir() else artifact.parent
@@ -69,8 +69,8 @@ def bench(
 def _measured(
     artifact: Path, serial: str, brackets: Path, tool: Path, runs: int
 ) -> list[DeviceRow]:
-    from pockethdr.runtime.adb import Adb
-    from pockethdr.runtime.device import bench as measured
+    from pockethdr.runtime.phone.adb import Adb
+    from pockethdr.runtime.phone.bench import bench as measured
 
     if not tool.is_file():
         raise PocketError(f"{tool}: no such file", expected="LiteRT's benchmark_model for Android")

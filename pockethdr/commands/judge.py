@@ -14,7 +14,7 @@ from pockethdr.files import check_place
 
 if TYPE_CHECKING:
     from pockethdr.report.row import Row
-    from pockethdr.runtime.device_rows import DeviceRow
+    from pockethdr.runtime.phone.rows import DeviceRow
 
 _out = click.argument("out", type=click.Path(path_type=Path))
 _threads = threads_option(default=2, help="CPU threads of the reference and of each runtime.")

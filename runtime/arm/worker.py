@@ -1,6 +1,6 @@
-"""Runs inside the emulated ARM Python of `runtime/arm_tools.py`, which has LiteRT and NumPy alone.
+"""Runs inside the emulated ARM Python of `arm/tools.py`, which has LiteRT and NumPy alone.
 
-`arm_worker.py ARTIFACT FRAMES OUT FLAGS`: FRAMES is an .npz of what the artifact takes, by name:
+`worker.py ARTIFACT FRAMES OUT FLAGS`: FRAMES is an .npz of what the artifact takes, by name:
 `short`, `mid`, `long`, and the `context` of networks that have one, each a stack of tiles in the
 tensor's own type. OUT is the .npy of what it returns; FLAGS are XNNPACK's (4 forces FP16
 arithmetic, 0 changes nothing).

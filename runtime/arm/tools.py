@@ -2,7 +2,7 @@
 
 QEMU's user mode runs single arm64 Linux programs; their libraries come from Debian's arm64
 packages and from aarch64 wheels. Nothing is installed into the system.
-`python -m pockethdr.runtime.arm_tools` fetches everything (about 300 MB) into
+`python -m pockethdr.runtime.arm.tools` fetches everything (about 300 MB) into
 `~/.cache/pockethdr/arm`, or into `$POCKETHDR_ARM`.
 """
 
@@ -19,9 +19,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pockethdr.errors import PocketError, Unavailable
-from pockethdr.runtime.apt_root import AptRoot
+from pockethdr.runtime.arm.apt_root import AptRoot
 
-FETCH = "python -m pockethdr.runtime.arm_tools"
+FETCH = "python -m pockethdr.runtime.arm.tools"
 #: QEMU 7.2 of Debian 12 crashes on LiteRT's kernels.
 _LEAST_QEMU = 10
 _SUITE, _QEMU_SUITE = "bookworm", "bookworm-backports"

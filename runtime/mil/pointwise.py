@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pockethdr.runtime.mil_arguments import Arguments, operator
+from pockethdr.runtime.mil.arguments import Arguments, operator
 
 
 def _enter_unary(name: str, function: Callable[[Tensor], Tensor]) -> None:

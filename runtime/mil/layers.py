@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pockethdr.runtime.mil_arguments import Arguments, last_axis_first, operator
+from pockethdr.runtime.mil.arguments import Arguments, last_axis_first, operator
 
 
 @operator("conv")

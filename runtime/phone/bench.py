@@ -12,10 +12,10 @@ import numpy as np
 from pockethdr.errors import PocketError
 from pockethdr.export.targets import input_names
 from pockethdr.files import sha256_of
-from pockethdr.runtime.adb import Adb
 from pockethdr.runtime.agreement import LEAST_DB, agreement
-from pockethdr.runtime.device_rows import DeviceRow
 from pockethdr.runtime.litert import coded_inputs, decoded_output
+from pockethdr.runtime.phone.adb import Adb
+from pockethdr.runtime.phone.rows import DeviceRow
 from pockethdr.runtime.runner import Array, Frames, open_runner
 
 #: How `benchmark_model` is told where to run.

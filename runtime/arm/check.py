@@ -20,9 +20,9 @@ import numpy as np
 from pockethdr.brackets.bracket import Bracket
 from pockethdr.errors import ArtifactError
 from pockethdr.export.targets import input_names
-from pockethdr.runtime import arm_worker
 from pockethdr.runtime.agreement import LEAST_DB, agreement
-from pockethdr.runtime.arm_tools import CPU, ArmHost
+from pockethdr.runtime.arm import worker
+from pockethdr.runtime.arm.tools import CPU, ArmHost
 from pockethdr.runtime.artifact import Deployed
 from pockethdr.runtime.context import context_of, inputs_at
 from pockethdr.runtime.feed import Feed
@@ -34,7 +34,7 @@ from pockethdr.runtime.tiling import planned
 TILES = 2
 _PLAIN, _FORCE_FP16 = 0, 4
 _INTEGER = ("int8", "dynint8")
-_WORKER = Path(arm_worker.__file__)
+_WORKER = Path(worker.__file__)
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ class MilProgram:
         return {value.name: values[value].numpy() for value in self._main.outputs}
 
     def _evaluate(self, op: Any, values: dict[Any, Any]) -> list[Any]:
-        from pockethdr.runtime.mil_ops import Arguments
+        from pockethdr.runtime.mil.operators import Arguments
 
         given = {k: _given(v, values) for k, v in op.inputs.items() if v is not None}
         try:
@@ -172,7 +172,7 @@ def _load(artifact: Path) -> Any:
 
 def _operators() -> dict[str, Any]:
     try:
-        from pockethdr.runtime.mil_ops import OPERATORS
+        from pockethdr.runtime.mil.operators import OPERATORS
     except ImportError as error:
         raise Unavailable(
             "the MIL evaluator needs torch", install="pip install 'pockethdr[coreml]'"

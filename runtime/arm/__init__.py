@@ -1,0 +1,1 @@
+"""TFLite artifacts on ARM kernels, under emulation."""

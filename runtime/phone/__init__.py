@@ -1,0 +1,1 @@
+"""Artifacts on a phone, over adb, and the rows of what devices measured."""
