@@ -29,7 +29,7 @@ from pockethdr.export.algebra import (
 )
 from pockethdr.export.aten import aten, emit, emit_conv, shape
 from pockethdr.export.planning import POINTWISE, Plan, Roles, unique
-from pockethdr.export.rewrite import add_constant
+from pockethdr.export.program import add_constant
 
 #: `tiled`: Q repeated, so that its convolution writes all L² channels.  `concat`: the L channels
 #: concatenated L times.  `sum01`: as `concat`, then a fixed 0/1 convolution to L channels before P.

@@ -28,7 +28,8 @@ from pockethdr.export.constants import Constants
 from pockethdr.export.expand import Expansion, window_of
 from pockethdr.export.lowering import Form, Lowering
 from pockethdr.export.planning import MAX_LATENT, Plan, Roles, feature_maps, planned, roles_of
-from pockethdr.export.rewrite import Replacement, op_name
+from pockethdr.export.program import op_name
+from pockethdr.export.rewrite import Replacement
 
 _CONVOLUTIONS = frozenset(
     getattr(packet, overload)

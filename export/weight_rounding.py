@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, fx
 
-from pockethdr.export.rewrite import add_constant, constant_of, drop_unused_constants
+from pockethdr.export.program import add_constant, constant_of, drop_unused_constants
 
 
 def weight_scales(weight: Tensor, axis: int, *, method: str) -> Tensor:
