@@ -149,6 +149,7 @@ class Value:
 
 
 def size_of(axis: Iterable[Label]) -> int:
+    """How many values the labels run over together."""
     return math.prod(label.size for label in axis)
 
 
@@ -162,6 +163,7 @@ def axis_of(size: int) -> Axis:
 
 
 def constant(tensor: Tensor) -> Value:
+    """A tensor known at export as a value of one term, an axis a dimension."""
     axes = tuple(axis_of(size) for size in tensor.shape)
     labels = tuple(label for axis in axes for label in axis)
     factor = Constant(tensor.double().reshape([label.size for label in labels]), labels)
@@ -169,6 +171,7 @@ def constant(tensor: Tensor) -> Value:
 
 
 def leaf(node: fx.Node) -> Value:
+    """What `node` computes, taken as it stands."""
     axes = tuple(axis_of(size) for size in node.meta["val"].shape)
     return Value(axes, (Term((Leaf(node, axes),)),))
 
@@ -197,6 +200,7 @@ def reshape(value: Value, shape: Sequence[int]) -> Value:
 
 
 def permute(value: Value, order: Sequence[int]) -> Value:
+    """Axis `order[i]` becomes axis i."""
     return Value(tuple(value.axes[i] for i in order), value.terms)
 
 
@@ -220,6 +224,7 @@ def _grouped(pieces: Sequence[Label], sizes: Sequence[int]) -> list[Axis]:
 
 
 def _dealt(pieces: Sequence[Label], labels: Sequence[Label]) -> dict[Label, Axis]:
+    """label → the run of `pieces` that it is cut into."""
     return dict(zip(labels, _grouped(pieces, [label.size for label in labels]), strict=True))
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from pockethdr.export.rewrite import add_constant, op_name
+from pockethdr.export.program import add_constant, op_name
 
 aten = torch.ops.aten
 

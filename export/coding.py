@@ -16,16 +16,9 @@ import torch
 from torch import Tensor, fx
 
 from pockethdr.export.aten import Conv, aten, by_group, emit, from_groups, is_conv, shape
+from pockethdr.export.program import add_constant, constant_of, drop_unused_constants, refresh_meta
 from pockethdr.export.recipe import RecipeError
-from pockethdr.export.rewrite import (
-    Replacement,
-    add_constant,
-    constant_of,
-    drop_unused_constants,
-    place_proofs,
-    refresh_meta,
-    require_proved,
-)
+from pockethdr.export.rewrite import Replacement, place_proofs, require_proved
 
 
 def with_input_gains(program: fx.GraphModule, gains: Sequence[float]) -> fx.GraphModule:

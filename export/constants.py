@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from pockethdr.export.rewrite import constant_of
+from pockethdr.export.program import constant_of
 
 
 class Constants:

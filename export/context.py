@@ -27,14 +27,8 @@ from torch import Tensor, fx
 from pockethdr.errors import PocketError
 from pockethdr.export.aten import aten
 from pockethdr.export.manifest import ContextRecord
-from pockethdr.export.placement import kind_of, shape_of
-from pockethdr.export.rewrite import (
-    Proof,
-    drop_unused_constants,
-    op_name,
-    prove_output,
-    refresh_meta,
-)
+from pockethdr.export.program import drop_unused_constants, kind_of, op_name, refresh_meta, shape_of
+from pockethdr.export.rewrite import Proof, prove_output
 from pockethdr.export.static import static_program
 from pockethdr.export.targets import CONTEXT_NAME
 from pockethdr.models.load import Loaded, example_frames

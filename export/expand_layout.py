@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -66,10 +68,14 @@ def _transpose(ex: Expansion, a: dict[str, Any]) -> Value:
     return algebra.permute(value, order)
 
 
+def _reversed(ex: Expansion, a: dict[str, Any]) -> Value:
+    value = ex.operand(a["self"])
+    return algebra.permute(value, range(len(value.axes))[::-1])
+
+
 def _unsqueeze(ex: Expansion, a: dict[str, Any]) -> Value:
     value = ex.operand(a["self"])
-    dim = a["dim"] % (len(value.axes) + 1)
-    return Value((*value.axes[:dim], (), *value.axes[dim:]), value.terms)
+    return _widened(value, a["dim"] % (len(value.axes) + 1))
 
 
 def _squeeze(ex: Expansion, a: dict[str, Any]) -> Value:
@@ -142,40 +148,29 @@ def _pad(ex: Expansion, a: dict[str, Any]) -> Value:
 
 def _cat(ex: Expansion, a: dict[str, Any]) -> Value:
     values = [ex.operand(source) for source in a["tensors"]]
-    dim = a["dim"] % len(values[0].axes)
-    length, start, result = sum(v.shape[dim] for v in values), 0, None
-    for value in values:
-        part = placed(value, dim, start, length)
-        result = part if result is None else algebra.add(result, part)
-        start += value.shape[dim]
-    assert result is not None
-    return result
+    return _joined(values, a["dim"] % len(values[0].axes))
 
 
 def _stack(ex: Expansion, a: dict[str, Any]) -> Value:
     values = [ex.operand(source) for source in a["tensors"]]
     dim = a["dim"] % (len(values[0].axes) + 1)
-    result = None
-    for i, value in enumerate(values):
-        wide = Value((*value.axes[:dim], (), *value.axes[dim:]), value.terms)
-        part = placed(wide, dim, i, len(values))
-        result = part if result is None else algebra.add(result, part)
-    assert result is not None
-    return result
+    return _joined([_widened(value, dim) for value in values], dim)
+
+
+def _joined(values: Sequence[Value], dim: int) -> Value:
+    """One value behind the other along an axis: the sum of all, each with zeros around it."""
+    *starts, length = accumulate((value.shape[dim] for value in values), initial=0)
+    places = zip(values, starts, strict=True)
+    return reduce(algebra.add, (placed(value, dim, start, length) for value, start in places))
 
 
 def _block_diagonal(ex: Expansion, a: dict[str, Any]) -> Value:
     blocks = [ex.operand(source) for source in a["tensors"]]
     if any(len(block.axes) != 2 for block in blocks):
         raise NotAligned("block_diag of other than matrices")
-    height, width = (sum(block.shape[d] for block in blocks) for d in (0, 1))
-    top, left, result = 0, 0, None
-    for block in blocks:
-        part = placed(placed(block, 0, top, height), 1, left, width)
-        result = part if result is None else algebra.add(result, part)
-        top, left = top + block.shape[0], left + block.shape[1]
-    assert result is not None
-    return result
+    *tops, height = accumulate((block.shape[0] for block in blocks), initial=0)
+    places = zip(blocks, tops, strict=True)
+    return _joined([placed(block, 0, top, height) for block, top in places], 1)
 
 
 def _diagonal_matrix(ex: Expansion, a: dict[str, Any]) -> Value:
@@ -183,10 +178,16 @@ def _diagonal_matrix(ex: Expansion, a: dict[str, Any]) -> Value:
     if (a["offset"], a["dim1"], a["dim2"]) != (0, -2, -1):
         raise NotAligned("diag_embed off the last two dimensions")
     eye = algebra.constant(torch.eye(value.shape[-1], dtype=torch.float64))
-    return algebra.multiply(Value((*value.axes, ()), value.terms), eye)
+    return algebra.multiply(_widened(value, len(value.axes)), eye)
+
+
+def _widened(value: Value, dim: int) -> Value:
+    """The value with an axis of size 1 more, at `dim`."""
+    return Value((*value.axes[:dim], (), *value.axes[dim:]), value.terms)
 
 
 def taken(value: Value, dim: int, chosen: Sequence[int]) -> Value:
+    """The entries `chosen` of an axis, in that order."""
     length = value.shape[dim]
     if length > MAX_SELECTED:
         raise NotAligned("a long axis is cut")
@@ -194,6 +195,7 @@ def taken(value: Value, dim: int, chosen: Sequence[int]) -> Value:
 
 
 def dropped(value: Value, dim: int) -> Value:
+    """The value without an axis of size 1."""
     return Value(tuple(axis for i, axis in enumerate(value.axes) if i != dim), value.terms)
 
 
@@ -218,9 +220,7 @@ VIEWS: dict[Any, Rule] = {
     aten.permute.default: _permute,
     aten.transpose.int: _transpose,
     aten.t.default: _transpose,
-    aten.numpy_T.default: lambda ex, a: algebra.permute(
-        ex.operand(a["self"]), range(len(ex.operand(a["self"]).axes))[::-1]
-    ),
+    aten.numpy_T.default: _reversed,
     aten.unsqueeze.default: _unsqueeze,
     aten.squeeze.default: _squeeze,
     aten.squeeze.dim: _squeeze,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -49,6 +50,10 @@ def _div(ex: Expansion, a: dict[str, Any]) -> Value:
 def _pow(ex: Expansion, a: dict[str, Any]) -> Value:
     if a["exponent"] != 2:
         raise NotAligned("a power other than 2")
+    return _square(ex, a)
+
+
+def _square(ex: Expansion, a: dict[str, Any]) -> Value:
     value = ex.operand(a["self"])
     return algebra.multiply(value, value)
 
@@ -56,7 +61,7 @@ def _pow(ex: Expansion, a: dict[str, Any]) -> Value:
 def _sum(ex: Expansion, a: dict[str, Any]) -> Value:
     value = ex.operand(a["self"])
     dims = _dims(a.get("dim"), value)
-    _forbid_spatial(value, dims)
+    _forbid_spatial_sum(value, dims)
     return algebra.total(value, dims, keepdim=a.get("keepdim", False))
 
 
@@ -80,7 +85,7 @@ def _matrix_product(left: Value, right: Value) -> Value:
         batch[len(batch) + 2 - len(right.axes) :] + "jk",
     )
     product = algebra.einsum([left, right], names, batch + "ik")
-    _forbid_spatial_sum(left, -1)
+    _forbid_spatial_sum(left, [-1])
     return product
 
 
@@ -111,25 +116,16 @@ def _unfold(ex: Expansion, a: dict[str, Any]) -> Value:
     window = Window(*(pair(a[k]) for k in ("kernel_size", "stride", "padding", "dilation")))
     out = [
         (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, k, s, p, d in zip(shape(source)[2:], *_window(window), strict=True)
+        for n, k, s, p, d in zip(shape(source)[2:], *astuple(window), strict=True)
     ]
     value = algebra.patches(source, window, out)
     n, c, kh, kw, h, w = value.shape
     return algebra.reshape(value, [n, c * kh * kw, h * w])
 
 
-def _window(window: Window) -> tuple[tuple[int, int], ...]:
-    return window.kernel, window.stride, window.padding, window.dilation
-
-
-def _forbid_spatial(value: Value, dims: Sequence[int]) -> None:
-    for dim in dims:
-        _forbid_spatial_sum(value, dim)
-
-
-def _forbid_spatial_sum(value: Value, dim: int) -> None:
+def _forbid_spatial_sum(value: Value, dims: Sequence[int]) -> None:
     """A sum over pixels is a pooling or an attention, not a kernel: keep it whole."""
-    summed = set(value.axes[dim])
+    summed = {label for dim in dims for label in value.axes[dim]}
     if any(summed & leaf.spatial for term in value.terms for leaf in term.leaves):
         raise NotAligned("a sum over pixels")
 
@@ -148,9 +144,7 @@ RULES: dict[Any, Rule] = REARRANGED | {
     aten.mul.Tensor: _mul,
     aten.div.Tensor: _div,
     aten.pow.Tensor_Scalar: _pow,
-    aten.square.default: lambda ex, a: algebra.multiply(
-        ex.operand(a["self"]), ex.operand(a["self"])
-    ),
+    aten.square.default: _square,
     aten.sum.dim_IntList: _sum,
     aten.mean.dim: _mean,
     aten.matmul.default: _matmul,

@@ -12,9 +12,9 @@ import copy
 import torch
 from torch import Tensor, fx, nn
 
+from pockethdr.export.program import constants_of_size
 from pockethdr.export.qparams import QMAX, QMIN
 from pockethdr.export.quantize import RANGE_OF
-from pockethdr.export.rewrite import constants_of_size
 from pockethdr.export.weight_rounding import weight_scales
 
 _OPS = torch.ops.quantized_decomposed

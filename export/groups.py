@@ -10,17 +10,9 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from pockethdr.export.placement import (
-    FUSED,
-    is_move,
-    kind_of,
-    macs_of,
-    operations,
-    placement_for,
-    shape_of,
-)
+from pockethdr.export.placement import FUSED, is_move, macs_of, operations, placement_for
+from pockethdr.export.program import kind_of, module_of, shape_of
 from pockethdr.export.recipe import Recipe
-from pockethdr.export.rewrite import module_of
 from pockethdr.export.scheme import Scheme
 
 #: Multiplications that moving one value through memory takes the time of: with 32 channels a 3×3

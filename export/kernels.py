@@ -164,7 +164,7 @@ def _weights_of(dequantize: fx.Node, program: fx.GraphModule) -> tuple[Array, Ar
 
 
 def _value(node: Any, program: fx.GraphModule) -> Tensor:
-    from pockethdr.export.rewrite import constant_of
+    from pockethdr.export.program import constant_of
 
     value = constant_of(node, program)
     assert value is not None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Literal, get_args
 
 import torch
@@ -28,7 +29,7 @@ from pockethdr.export.algebra import (
 )
 from pockethdr.export.aten import aten, emit, emit_conv, shape
 from pockethdr.export.planning import POINTWISE, Plan, Roles, unique
-from pockethdr.export.rewrite import add_constant
+from pockethdr.export.program import add_constant
 
 #: `tiled`: Q repeated, so that its convolution writes all L² channels.  `concat`: the L channels
 #: concatenated L times.  `sum01`: as `concat`, then a fixed 0/1 convolution to L channels before P.
@@ -163,6 +164,7 @@ class Lowering:
         return Map(node, output)
 
     def _scaled(self, source: Map, leaf: Leaf) -> Map:
+        """`source` times a run-time factor, repeated over the channels that it lacks."""
         factor = self._widened(self._leaf(leaf), source.channels)
         node = emit(self.program, aten.mul.Tensor, source.node, factor.node)
         return Map(node, source.channels)
@@ -187,27 +189,20 @@ class Lowering:
 
     def _leaf(self, leaf: Leaf) -> Map:
         """A run-time tensor as N×C×H×W, its channel labels in the order in which they lie."""
-        labels = leaf.labels
-        runs = [(self.roles.of(x), x.size) for x in labels]
-        merged = list[tuple[str, int]]()
-        for role, size in runs:
-            if merged and merged[-1][0] == role:
-                merged[-1] = (role, merged[-1][1] * size)
-            else:
-                merged.append((role, size))
-        order = sorted(range(len(merged)), key=lambda i: "nchw".index(merged[i][0]))
+        runs = [(role, tuple(run)) for role, run in groupby(leaf.labels, self.roles.of)]
+        order = sorted(range(len(runs)), key=lambda i: "nchw".index(runs[i][0]))
         node = leaf.node
-        if order != list(range(len(merged))):
-            node = self._reshape(node, [size for _, size in merged])
+        if order != list(range(len(runs))):
+            node = self._reshape(node, [size_of(run) for _, run in runs])
             node = emit(self.program, aten.permute.default, node, order)
-        sizes = [math.prod(size for role, size in merged if role == wanted) for wanted in "nchw"]
-        return Map(self._reshape(node, sizes), self.roles.channels(labels))
+        sizes = [size_of(x for x in leaf.labels if self.roles.of(x) == wanted) for wanted in "nchw"]
+        return Map(self._reshape(node, sizes), self.roles.channels(leaf.labels))
 
     def _shaped(self, total: Map, value: Value, wanted: Sequence[int]) -> fx.Node:
         """Give the sum the axes of the place, expanding what no term varied over."""
         roles = [self.roles.of(label) for label in value.labels]
         node, order = total.node, "".join(dict.fromkeys(roles))
-        full = [math.prod(x.size for x in value.labels if self.roles.of(x) == r) for r in "nchw"]
+        full = [size_of(x for x in value.labels if self.roles.of(x) == r) for r in "nchw"]
         if list(shape(node)) != full:
             node = emit(self.program, aten.expand.default, node, full)
         if roles != sorted(roles, key="nchw".index):
@@ -256,6 +251,7 @@ def _cropped(weight: Tensor, window: Window) -> tuple[Tensor, Window]:
 
 
 def _shared_prefix(a: Axis, b: Axis) -> Axis:
+    """Labels that lead both: the groups of a convolution from one to the other."""
     length = 0
     while length < min(len(a), len(b)) and a[length] is b[length]:
         length += 1
@@ -280,6 +276,7 @@ def _same_convolution(a: Plan, b: Plan) -> bool:
 
 
 def _summed(a: Plan, b: Plan) -> Plan:
+    """Two convolutions of the same data as one, of the sum of their kernels."""
     taps = a.data.taps if isinstance(a.data, Patches) else ()
     inputs = tuple(x for x in a.data.labels if x not in taps)
     labels = unique([*a.output, *inputs, *taps])

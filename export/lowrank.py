@@ -28,21 +28,21 @@ from pockethdr.export.constants import Constants
 from pockethdr.export.expand import Expansion, window_of
 from pockethdr.export.lowering import Form, Lowering
 from pockethdr.export.planning import MAX_LATENT, Plan, Roles, feature_maps, planned, roles_of
-from pockethdr.export.rewrite import Replacement, op_name
+from pockethdr.export.program import op_name
+from pockethdr.export.rewrite import Replacement
 
 _CONVOLUTIONS = frozenset(
-    op
-    for name in (
-        "conv1d",
-        "conv2d",
-        "conv3d",
-        "convolution",
-        "conv_transpose1d",
-        "conv_transpose2d",
-        "conv_transpose3d",
+    getattr(packet, overload)
+    for packet in (
+        aten.conv1d,
+        aten.conv2d,
+        aten.conv3d,
+        aten.convolution,
+        aten.conv_transpose1d,
+        aten.conv_transpose2d,
+        aten.conv_transpose3d,
     )
-    for packet in [getattr(aten, name)]
-    for op in (getattr(packet, overload) for overload in packet.overloads())
+    for overload in packet.overloads()
 )
 _PRODUCTS = frozenset(
     {

@@ -107,7 +107,7 @@ class Materials:
     # ---- integers
 
     @cached_property
-    def integer(self) -> fx.GraphModule:
+    def prepared(self) -> fx.GraphModule:
         """The program that becomes INT8: the static one, its inputs scaled, its weights tuned."""
         tuned, program = self.settings.tuned, self.static.program
         if tuned is not None:
@@ -115,8 +115,8 @@ class Materials:
         return with_input_gains(program, self.settings.recipe.input_gains)
 
     def quantized(self, scheme: Scheme) -> Quantized:
-        """`integer` in the integers of a target."""
-        return quantized(self.integer, self._ranges(scheme), self.settings.recipe, scheme)
+        """`prepared` in the integers of a target."""
+        return quantized(self.prepared, self._ranges(scheme), self.settings.recipe, scheme)
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -129,7 +129,7 @@ class Materials:
         if self.journal.has(path):
             return Calibration.load(path)
         found = self.settings.calibration or self._calibrated()
-        _check_fits(found, self.integer, self._values_sha256)
+        _check_fits(found, self.prepared, self._values_sha256)
         found.save(path, overwrite=True)
         self.journal.keep(path)
         return found
@@ -145,7 +145,7 @@ class Materials:
         s = self.settings
         self.say(f"calibrating on {len(s.brackets)} brackets")
         found = calibrator(s.ray)(
-            self.integer,
+            self.prepared,
             s.brackets,
             seed=s.seed,
             tile=s.size,

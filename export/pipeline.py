@@ -83,9 +83,18 @@ def export_model(
         PocketError: the network, a bracket or the folder cannot be used; nothing half-written.
     """
     settings = Settings(
-        tuple(targets), tuple(precisions), tuple(bracket_folders),
-        size, recipe, seed, patches, allow_dynamic, tuned, ray, calibration,
-    )  # fmt: skip
+        targets=tuple(targets),
+        precisions=tuple(precisions),
+        brackets=tuple(bracket_folders),
+        size=size,
+        recipe=recipe,
+        seed=seed,
+        patches=patches,
+        allow_dynamic=allow_dynamic,
+        tuned=tuned,
+        ray=ray,
+        calibration=calibration,
+    )
     export = _Export(loaded, settings, out, progress or (lambda _: None))
     return export.run(overwrite=overwrite, command=command)
 

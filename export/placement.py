@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from torch import Tensor, fx
+from torch import fx
 
 from pockethdr.export.aten import Conv, is_conv
+from pockethdr.export.program import constant_of, kind_of, module_of, shape_of
 from pockethdr.export.recipe import Recipe
-from pockethdr.export.rewrite import constant_of, module_of
 from pockethdr.export.scheme import Scheme
 
 PRODUCTS = frozenset({"aten.mm", "aten.bmm", "aten.addmm", "aten.matmul", "aten.linear"})
@@ -72,13 +72,6 @@ def operations(program: fx.GraphModule) -> list[fx.Node]:
     return [n for n in program.graph.nodes if n.op == "call_function"]
 
 
-def kind_of(node: fx.Node) -> str:
-    """`aten.add` for any overload of `torch.ops.aten.add`; an empty string for a non-operation."""
-    if node.op != "call_function":
-        return ""
-    return ".".join(str(node.target).split(".")[:2])
-
-
 def macs_of(node: fx.Node) -> int:
     """Multiply-accumulates of a convolution or matrix product; 0 for anything else."""
     if is_conv(node):
@@ -107,12 +100,6 @@ def _origin(node: fx.Node) -> fx.Node:
     while is_move(node):
         node = node.all_input_nodes[0]
     return node
-
-
-def shape_of(node: fx.Node) -> tuple[int, ...]:
-    """The static shape of a value, or an empty tuple for a non-tensor."""
-    value = node.meta.get("val")
-    return tuple(int(n) for n in value.shape) if isinstance(value, Tensor) else ()
 
 
 def _reasons_of_recipe(program: fx.GraphModule, recipe: Recipe) -> dict[fx.Node, str]:

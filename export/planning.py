@@ -60,7 +60,15 @@ class Roles:
 
 @dataclass(frozen=True)
 class Plan:
-    """How one term is computed; see the module's equation."""
+    """How one term is computed, in the letters of the module's equation.
+
+    Attributes:
+        data: X, what the first convolution reads.
+        pre, core, post: the run-time factors, by where they are multiplied.
+        q, p: the constants of the first convolution and of the last.
+        inner, latent, output: the channels I, S and O.
+        macs: multiply-accumulates for each pixel.
+    """
 
     data: Leaf
     pre: tuple[Leaf, ...]
@@ -116,19 +124,9 @@ def planned(term: Term, output: Axis, roles: Roles) -> Plan:
 
 
 def _planned(term: Term, data: Leaf, output: Axis, roles: Roles) -> Plan:
-    others = list(term.leaves)
-    others.remove(data)
+    """The plan whose first convolution reads `data`."""
+    pre, core, post = _run_time_factors(term, data, output, roles)
     own, out = set(roles.channels(data.labels)), set(output)
-    inputs = own - set(data.taps) if isinstance(data, Patches) else set[Label]()
-    pre, core, post = list[Leaf](), list[Leaf](), list[Leaf]()
-    for leaf in others:
-        channels = set(roles.channels(leaf.labels))
-        if channels <= out:
-            post.append(leaf)
-        elif channels <= inputs and not roles.is_map(leaf):
-            pre.append(leaf)
-        else:
-            core.append(leaf)
     mixed = {label for leaf in core for label in roles.channels(leaf.labels)}
     scale = Constant(torch.tensor(term.scale, dtype=torch.float64), ())
     q, p = _touching(own, term.constants, mixed | out)
@@ -142,8 +140,28 @@ def _planned(term: Term, data: Leaf, output: Axis, roles: Roles) -> Plan:
         inner = unique(label for label in roles.channels(free) if label in kept)
         latent = _latent_order(inner, core, roles, own & set(inner) & out)
         inner = tuple(label for label in latent if label in set(inner))
-    plan = Plan(data, tuple(pre), tuple(core), tuple(post), q, p, inner, latent, output)
+    plan = Plan(data, pre, core, post, q, p, inner, latent, output)
     return replace(plan, macs=_macs(plan, roles))
+
+
+def _run_time_factors(
+    term: Term, data: Leaf, output: Axis, roles: Roles
+) -> tuple[tuple[Leaf, ...], tuple[Leaf, ...], tuple[Leaf, ...]]:
+    """The leaves beside `data`, as pre, core and post: what can scale the output does."""
+    others = list(term.leaves)
+    others.remove(data)
+    own = set(roles.channels(data.labels))
+    inputs = own - set(data.taps) if isinstance(data, Patches) else set[Label]()
+    pre, core, post = list[Leaf](), list[Leaf](), list[Leaf]()
+    for leaf in others:
+        channels = set(roles.channels(leaf.labels))
+        if channels <= set(output):
+            post.append(leaf)
+        elif channels <= inputs and not roles.is_map(leaf):
+            pre.append(leaf)
+        else:
+            core.append(leaf)
+    return tuple(pre), tuple(core), tuple(post)
 
 
 def _touching(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from torch import fx
 
 from pockethdr.errors import PocketError
-from pockethdr.export.placement import kind_of
+from pockethdr.export.program import kind_of
 
 QMIN, QMAX = -128, 127
 

@@ -20,14 +20,13 @@ from pockethdr.export.placement import (
     JOINS,
     RELAYOUTS,
     Placement,
-    kind_of,
     macs_of,
     operations,
     placement_for,
 )
+from pockethdr.export.program import add_constant, constant_of, drop_unused_constants, kind_of
 from pockethdr.export.qparams import QMAX, QMIN, Params, SharedRanges, params_of
 from pockethdr.export.recipe import Recipe
-from pockethdr.export.rewrite import add_constant, constant_of, drop_unused_constants
 from pockethdr.export.scheme import Scheme
 from pockethdr.export.weight_rounding import weight_scales
 

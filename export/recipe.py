@@ -77,8 +77,8 @@ class Recipe:
         return alike == other and set(other.float_nodes) <= set(self.float_nodes)
 
     def to_json(self) -> dict[str, Any]:
-        tuples = {name: list(value) for name, value in asdict(self).items() if _is_tuple(value)}
-        return {**asdict(self), **tuples}
+        values = asdict(self).items()
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values}
 
 
 def _require(holds: bool, what: str, expected: str) -> None:
@@ -131,8 +131,8 @@ def recipe_from_json(raw: dict[str, Any] | str) -> Recipe:
     known = {f.name: type(getattr(base, f.name)) for f in fields(Recipe)}
     for name, value in values.items():
         _require(name in known, f"field `{name}`", f"one of {', '.join(known)}")
-        cast = _numbers if name == "input_gains" else _cast
-        values[name] = cast(name, value, known[name])
+        is_numbers = name == "input_gains"
+        values[name] = _numbers(name, value) if is_numbers else _cast(name, value, known[name])
     return replace(base, **values)
 
 
@@ -145,11 +145,7 @@ def _parsed(raw: dict[str, Any] | str) -> dict[str, Any]:
     return values
 
 
-def _is_tuple(value: object) -> bool:
-    return isinstance(value, tuple)
-
-
-def _numbers(name: str, value: Any, kind: type) -> tuple[float, ...]:
+def _numbers(name: str, value: Any) -> tuple[float, ...]:
     numbers = isinstance(value, list) and all(type(v) in (int, float) for v in value)
     _require(numbers, f"{name} = {value!r}", "a list of numbers")
     return tuple(float(v) for v in value)

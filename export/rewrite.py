@@ -15,15 +15,19 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
 from pockethdr.errors import PocketError
+from pockethdr.export.program import (
+    drop_unused_constants,
+    module_of,
+    op_name,
+    refresh_meta,
+    source_of,
+    with_ancestors,
+)
 
 #: A proof holds when the largest difference over the largest magnitude at its place is below this.
 PROOF_TOLERANCE = 1e-10
-
-_OF_SIZE = "size_"
 
 
 @dataclass(frozen=True)
@@ -243,17 +247,6 @@ class _Capture(fx.Interpreter):
         return value
 
 
-def with_ancestors(nodes: Iterable[fx.Node]) -> set[fx.Node]:
-    """`nodes`, and all that they are computed from."""
-    queue = list(nodes)
-    found = set(queue)
-    while queue:
-        fresh = [source for source in queue.pop().all_input_nodes if source not in found]
-        found.update(fresh)
-        queue += fresh
-    return found
-
-
 def captured(
     program: fx.GraphModule, frames: Sequence[Tensor], names: set[str]
 ) -> dict[str, Tensor]:
@@ -272,80 +265,3 @@ def relative_error(value: Tensor, expected: Tensor) -> float:
     scale = expected.abs().max().clamp_min(torch.finfo(torch.float64).tiny)
     error = float((value - expected).abs().max() / scale)
     return float("inf") if math.isnan(error) else error
-
-
-def add_constant(
-    program: fx.GraphModule, hint: str, value: Tensor, *, of_size: bool = False
-) -> fx.Node:
-    """A buffer of `program` holding `value`, as a node at the current insertion point.
-
-    Args:
-        of_size: it follows from the size of the frames alone, see `constants_of_size`.
-    """
-    stem, count = f"{_OF_SIZE if of_size else 'const_'}{hint}", 0
-    name = stem
-    while hasattr(program, name):
-        count += 1
-        name = f"{stem}_{count}"
-    program.register_buffer(name, value.detach().clone().contiguous())
-    node = program.graph.get_attr(name)
-    node.meta["val"] = value.detach()
-    return node
-
-
-def constant_of(node: Any, program: fx.GraphModule) -> Tensor | None:
-    """The tensor behind a `get_attr` node, or None."""
-    if isinstance(node, fx.Node) and node.op == "get_attr":
-        value: Any = program
-        for part in str(node.target).split("."):
-            value = getattr(value, part)
-        return value if isinstance(value, Tensor) else None
-    return None
-
-
-def constants_of_size(program: fx.GraphModule) -> set[str]:
-    """Names of the constants that another size of frames has not, or has other values of."""
-    return {name for name, _ in program.named_buffers() if name.startswith(_OF_SIZE)}
-
-
-def drop_unused_constants(program: fx.GraphModule) -> None:
-    """Delete parameters and buffers that no node reads."""
-    used = {str(node.target) for node in program.graph.nodes if node.op == "get_attr"}
-    for owner in list(program.modules()):
-        for table in (owner._parameters, owner._buffers):
-            prefix = _prefix_of(program, owner)
-            for name in [n for n in table if f"{prefix}{n}" not in used]:
-                del table[name]
-
-
-def _prefix_of(program: fx.GraphModule, owner: torch.nn.Module) -> str:
-    name = next(n for n, module in program.named_modules() if module is owner)
-    return f"{name}." if name else ""
-
-
-def refresh_meta(program: fx.GraphModule, frames: Sequence[Tensor]) -> None:
-    """Recompute `node.meta["val"]` (shapes and dtypes) of every node."""
-    mode = FakeTensorMode(allow_non_fake_inputs=True)  # the weights are real
-    FakeTensorProp(program, mode).propagate(*frames)
-
-
-def op_name(node: fx.Node) -> str:
-    """`aten.conv2d` for a call of `torch.ops.aten.conv2d.default`."""
-    return str(node.target).removesuffix(".default")
-
-
-def source_of(node: fx.Node) -> str:
-    """`file.py:12` of the line in the user's network that made this node, or an empty string."""
-    trace = node.meta.get("stack_trace") or ""
-    lines = [line.strip() for line in trace.splitlines() if line.strip().startswith("File ")]
-    if not lines:
-        return ""
-    path, number = lines[-1].split(",")[:2]
-    return f"{path.removeprefix('File ').strip(chr(34)).rsplit('/', 1)[-1]}:{number.split()[-1]}"
-
-
-def module_of(node: fx.Node) -> str:
-    """The innermost module that made this node, as in `named_modules`, or an empty string."""
-    stack = node.meta.get("nn_module_stack") or {}
-    path = next((entry[0] for entry in reversed(list(stack.values()))), "")
-    return str(path).removeprefix("L['self'].")

@@ -108,7 +108,8 @@ def search(
     before = tried.loss(frozenset())
     sensitivity = tried.sensitivities()
     kept = tried.pruned(tried.greedy(sensitivity))
-    recipe = named(tried.recipe(kept), base, max_loss) if kept else base
+    found = replace(tried.recipe(kept), name=f"{base.name}-{max_loss:g}dB")
+    recipe = found if kept else base
     say("confirming on the other brackets")
     confirmed = memory.get(f"unseen {_name(kept)}", lambda: unseen.loss(recipe))
     reverted = tuple(
@@ -129,12 +130,13 @@ def search(
     )
 
 
-def named(recipe: Recipe, base: Recipe, max_loss: float) -> Recipe:
-    """The recipe under a name that says where it comes from."""
-    return replace(recipe, name=f"{base.name}-{max_loss:g}dB")
-
-
 class _Search:
+    """Recipes named by the groups that they keep in float, each simulated once.
+
+    Args:
+        aim: the decibels that may be lost on the brackets of the search.
+    """
+
     def __init__(
         self,
         simulation: Simulation,

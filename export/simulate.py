@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -137,13 +138,7 @@ def _errors(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> tuple[
 
 def _mean(losses: Iterable[Loss]) -> Loss:
     every = list(losses)
-    return Loss(
-        *(math.fsum(values) / len(every) for values in zip(*map(_pair, every), strict=True))
-    )
-
-
-def _pair(loss: Loss) -> tuple[float, float]:
-    return loss.mu_db, loss.l_db
+    return Loss(fmean(loss.mu_db for loss in every), fmean(loss.l_db for loss in every))
 
 
 def _decibel(ratio: float) -> float:

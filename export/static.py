@@ -19,15 +19,8 @@ from pockethdr.errors import ModelError, RefusedError, first_line
 from pockethdr.export.constants import is_deterministic
 from pockethdr.export.lowering import Form
 from pockethdr.export.lowrank import LowRank, dynamic_convolutions
-from pockethdr.export.rewrite import (
-    Proof,
-    Refusal,
-    Rewrite,
-    Rewritten,
-    apply_rewrites,
-    op_name,
-    source_of,
-)
+from pockethdr.export.program import op_name, source_of
+from pockethdr.export.rewrite import Proof, Refusal, Rewrite, Rewritten, apply_rewrites
 from pockethdr.export.rewrites import ExplicitPadding, RemoveIdentities, default_rewrites
 from pockethdr.export.trace import traced
 from pockethdr.models.load import Loaded, example_frames

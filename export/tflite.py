@@ -19,7 +19,8 @@ from torch import Tensor, fx
 from pockethdr.errors import first_line
 from pockethdr.export.aten import Conv, is_conv
 from pockethdr.export.codes import is_dequantize, is_quantize
-from pockethdr.export.placement import FUSED, JOINS, RELAYOUTS, kind_of
+from pockethdr.export.placement import FUSED, JOINS, RELAYOUTS
+from pockethdr.export.program import kind_of
 from pockethdr.export.quiet import quiet
 from pockethdr.export.targets import OUTPUT_NAME, TargetError, input_names
 from pockethdr.export.tflite_file import CONV_INPUTS, opened

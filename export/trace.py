@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from torch.fx.graph import CodeGen
 
 from pockethdr.errors import ModelError, first_line
-from pockethdr.export.rewrite import drop_unused_constants
+from pockethdr.export.program import drop_unused_constants
 from pockethdr.export.targets import INPUT_NAMES
 
 

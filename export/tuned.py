@@ -17,8 +17,8 @@ from torch import fx
 from pockethdr.errors import WeightsError
 from pockethdr.export.coding import with_input_gains
 from pockethdr.export.identity import state_sha256
+from pockethdr.export.program import constants_of_size
 from pockethdr.export.recipe import DEFAULT_RECIPE, Recipe, named_recipe, recipe_from_json
-from pockethdr.export.rewrite import constants_of_size
 from pockethdr.files import sha256_of
 from pockethdr.models import zoo
 from pockethdr.models.load import Loaded

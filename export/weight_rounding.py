@@ -7,14 +7,21 @@ import copy
 import torch
 from torch import Tensor, fx
 
-from pockethdr.export.rewrite import add_constant, constant_of, drop_unused_constants
+from pockethdr.export.program import add_constant, constant_of, drop_unused_constants
 
 
 def weight_scales(weight: Tensor, axis: int, *, method: str) -> Tensor:
     """One scale per index of `axis`, so that the weights of that channel span ±127.
 
-    `mse` clips each channel where the squared rounding error is least. A channel of zeros, or one
-    far smaller than the rest, gets a floor: its bias in units of scale must fit 32 bits.
+    A channel of zeros, or one far smaller than the rest, gets a floor: its bias in units of scale
+    must fit 32 bits.
+
+    Args:
+        weight: of a convolution, its output channels along `axis`.
+        method: `minmax`, or `mse` (clip each channel where the squared rounding error is least).
+
+    Returns:
+        float32, one for each output channel.
     """
     rows = weight.detach().movedim(axis, 0).flatten(1).double()
     full = rows.abs().amax(1)
@@ -47,6 +54,12 @@ def with_rounded_weights(program: fx.GraphModule) -> fx.GraphModule:
 
 
 def _least_error(rows: Tensor, full: Tensor) -> Tensor:
+    """The best of 41 bounds from 0.6 to 1.0 of the largest magnitude.
+
+    Args:
+        rows: Cout×K weights.
+        full: Cout largest magnitudes.
+    """
     best, error = full, torch.full_like(full, torch.inf)
     for factor in torch.linspace(0.6, 1.0, 41).tolist():
         scale = (full * factor / 127)[:, None]

@@ -22,8 +22,8 @@ from pockethdr.calibration.patches import Patches, chosen_patches
 from pockethdr.errors import ArtifactError, WeightsError
 from pockethdr.export.context import split
 from pockethdr.export.manifest import Artifact, Manifest, read_manifest
-from pockethdr.export.placement import FUSED, is_move, kind_of
-from pockethdr.export.rewrite import module_of
+from pockethdr.export.placement import FUSED, is_move
+from pockethdr.export.program import kind_of, module_of
 from pockethdr.export.static import static_program
 from pockethdr.export.tuned import read_tuned, shipped_tuning
 from pockethdr.models.load import Loaded, load_model

@@ -8,7 +8,7 @@ import torch
 from torch import fx
 
 from pockethdr.export.aten import Conv, is_conv
-from pockethdr.export.rewrite import add_constant, constant_of
+from pockethdr.export.program import add_constant, constant_of
 
 
 def with_scaled_weights(program: fx.GraphModule, factor: float) -> fx.GraphModule:

@@ -48,11 +48,11 @@ class Net(nn.Module):
 
 
 class Gated(Net):
-    """Squeeze and excitation: a factor a channel from the mean of the image, and one a half."""
+    """Squeeze and excitation: for each channel a factor and an offset, from the image's mean."""
 
     def middle(self, x: Tensor) -> Tensor:
         gate = torch.sigmoid(self.mix(x.mean((2, 3), keepdim=True)))
-        return x * gate + self.mix(F.adaptive_avg_pool2d(x, 1))
+        return x * gate + self.mix(2 * F.adaptive_avg_pool2d(x, 1))
 
 
 class NonLocal(Net):

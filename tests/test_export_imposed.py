@@ -29,9 +29,9 @@ from pockethdr.export.imposed import (
 )
 from pockethdr.export.kernels import int8_mac_share
 from pockethdr.export.manifest import Artifact
+from pockethdr.export.program import constant_of
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import RECIPES
-from pockethdr.export.rewrite import constant_of
 from pockethdr.export.targets import TARGETS
 
 READABLE = ["onnx", "tflite", "coreml"]

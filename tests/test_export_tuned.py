@@ -17,8 +17,8 @@ from torch import fx
 from pockethdr.errors import PocketError, WeightsError
 from pockethdr.export.finetune import FinetuneConfig, finetune
 from pockethdr.export.pipeline import export_model
+from pockethdr.export.program import constants_of_size
 from pockethdr.export.recipe import RECIPES, named_recipe
-from pockethdr.export.rewrite import constants_of_size
 from pockethdr.export.static import static_program
 from pockethdr.export.tuned import Tuned, chosen_recipe, read_tuned
 from pockethdr.models.load import Loaded, example_frames, load_model

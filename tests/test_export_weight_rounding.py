@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from pockethdr.export.program import constant_of
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import RECIPES
-from pockethdr.export.rewrite import constant_of
 from pockethdr.export.targets import LITERT_INT8
 from pockethdr.export.weight_rounding import weight_scales, with_rounded_weights
 

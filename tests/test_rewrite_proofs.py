@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from pockethdr.export.aten import Conv, convs, emit_conv
-from pockethdr.export.rewrite import ProofError, Replacement, constant_of
+from pockethdr.export.program import constant_of
+from pockethdr.export.rewrite import ProofError, Replacement
 from pockethdr.export.rewrites import polyphase, strided, unshuffle_conv
 from pockethdr.export.rewrites.polyphase import PolyphaseDilated
 from pockethdr.export.rewrites.strided import UnshuffleStridedConv

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, fx
 
 from pockethdr.export.aten import Pair, arguments, aten, calls, emit, is_call, shape
-from pockethdr.export.rewrite import Replacement, add_constant
+from pockethdr.export.program import add_constant
+from pockethdr.export.rewrite import Replacement
 
 _ADAPTIVE = (aten.adaptive_avg_pool2d.default, aten._adaptive_avg_pool2d.default)
 

@@ -29,7 +29,8 @@ from pockethdr.export.aten import (
     is_conv,
     only_user,
 )
-from pockethdr.export.rewrite import Replacement, constant_of
+from pockethdr.export.program import constant_of
+from pockethdr.export.rewrite import Replacement
 
 _PAIRED = (aten._native_batch_norm_legit_no_training.default,)
 _SINGLE = (aten.batch_norm.default,)

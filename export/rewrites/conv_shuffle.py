@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, fx
 
 from pockethdr.export.aten import Conv, aten, by_group, emit, emit_conv, is_conv
-from pockethdr.export.rewrite import Replacement, constant_of
+from pockethdr.export.program import constant_of
+from pockethdr.export.rewrite import Replacement
 from pockethdr.export.rewrites.shuffles import Shuffle, shuffle_of
 
 

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from torch import Tensor, fx
 
 from pockethdr.export.constants import Constants
-from pockethdr.export.rewrite import Replacement, add_constant, constant_of, with_ancestors
+from pockethdr.export.program import add_constant, constant_of, with_ancestors
+from pockethdr.export.rewrite import Replacement
 
 
 class FoldConstants:

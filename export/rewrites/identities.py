@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from torch import fx
 
 from pockethdr.export.aten import arguments, aten, emit, is_call, shape
-from pockethdr.export.rewrite import Replacement, op_name
+from pockethdr.export.program import op_name
+from pockethdr.export.rewrite import Replacement
 
 _VIEWS = (aten.view.default, aten.reshape.default, aten._unsafe_view.default)
 _TURNS = (aten.permute.default, aten.transpose.int)

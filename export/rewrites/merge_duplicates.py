@@ -12,13 +12,14 @@ from collections.abc import Iterable
 
 from torch import Tensor, fx
 
-from pockethdr.export.rewrite import Replacement, constant_of
+from pockethdr.export.program import constant_of
+from pockethdr.export.rewrite import Replacement
 
 
 class MergeDuplicates:
-    """Replace every operator that repeats an earlier one; for the end, since it merges readers.
+    """Replace every operator that repeats an earlier one.
 
-    (An operator with two readers is left alone by rewrites that merge it into one of them.)
+    Comes last: what two operators read is left alone by rewrites that would fold it into either.
     """
 
     name = "merge_duplicates"

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, fx
 
 from pockethdr.export.aten import Conv, by_group, convs, emit_conv, from_groups, is_conv, shape
-from pockethdr.export.rewrite import Replacement, constant_of
+from pockethdr.export.program import constant_of
+from pockethdr.export.rewrite import Replacement
 
 
 @dataclass(frozen=True)

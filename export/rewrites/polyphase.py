@@ -67,7 +67,7 @@ class PolyphaseDilated:
         chain = [member for member in self._chain if member in self._upstream(node)]
         for member in sorted(chain):
             if member not in self._phases:
-                self._phases[member] = self._phase_of(member, program)
+                self._phases[member] = self._on_phases(member, program)
         whole = _joined(program, self._phases[node])
         self._phases[whole] = self._phases[node]
         return Replacement(whole, f"{sum(map(_is_dilated, chain))} convolutions on four phases")
@@ -81,12 +81,12 @@ class PolyphaseDilated:
             queue += fresh
         return seen
 
-    def _phase_of(self, node: fx.Node, program: fx.GraphModule) -> fx.Node:
+    def _on_phases(self, node: fx.Node, program: fx.GraphModule) -> fx.Node:
         """The same operator on the phases."""
         if is_conv(node):
-            return _dense(program, Conv(node), self._split(program, Conv(node).input))
+            return _dense(program, Conv(node), self._phases_of(program, Conv(node).input))
         if is_call(node, aten.cat.default):
-            parts = [self._split(program, part) for part in arguments(node)["tensors"]]
+            parts = [self._phases_of(program, part) for part in arguments(node)["tensors"]]
             return emit(program, aten.cat.default, parts, 1)
         size = shape(node)
         args, kwargs = fx.map_arg(
@@ -97,12 +97,12 @@ class PolyphaseDilated:
     def _operand(self, program: fx.GraphModule, node: fx.Node, size: tuple[int, ...]) -> fx.Node:
         """Phases of an image; a value per channel is repeated for each of the phases."""
         if shape(node)[-2:] == size[-2:]:
-            return self._split(program, node)
+            return self._phases_of(program, node)
         if len(shape(node)) < 4 or shape(node)[0] == 1:
             return node
         return emit(program, aten.cat.default, [node] * len(_PHASES), 0)
 
-    def _split(self, program: fx.GraphModule, node: fx.Node) -> fx.Node:
+    def _phases_of(self, program: fx.GraphModule, node: fx.Node) -> fx.Node:
         if node not in self._phases:
             self._phases[node] = _split(program, node)
         return self._phases[node]

@@ -18,7 +18,8 @@ from collections.abc import Iterable
 from torch import Tensor, fx
 
 from pockethdr.export.aten import Conv, aten, convs, emit, emit_conv, shape
-from pockethdr.export.rewrite import Replacement, constant_of
+from pockethdr.export.program import constant_of
+from pockethdr.export.rewrite import Replacement
 
 
 class UnshuffleStridedConv:

@@ -17,7 +17,8 @@ from math import ceil
 from torch import Tensor, fx
 
 from pockethdr.export.aten import Conv, aten, by_group, convs, emit, emit_conv
-from pockethdr.export.rewrite import Replacement, constant_of
+from pockethdr.export.program import constant_of
+from pockethdr.export.rewrite import Replacement
 
 
 class ShuffleTransposedConv:

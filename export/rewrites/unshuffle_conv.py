@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from torch import Tensor, fx
 
 from pockethdr.export.aten import Conv, convs, emit_conv, is_conv
-from pockethdr.export.rewrite import Replacement, constant_of
+from pockethdr.export.program import constant_of
+from pockethdr.export.rewrite import Replacement
 from pockethdr.export.rewrites.shuffles import unshuffle_of
 
 

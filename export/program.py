@@ -1,0 +1,112 @@
+"""What every pass asks of a program: what a node is and where it comes from, and the constants.
+
+A program is a `torch.fx.GraphModule` of ATen operators; its constants are parameters and buffers,
+which `get_attr` nodes read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import Tensor, fx
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.passes.fake_tensor_prop import FakeTensorProp
+
+#: Begins the names of the constants that follow from the size of the frames alone.
+_OF_SIZE = "size_"
+
+
+def op_name(node: fx.Node) -> str:
+    """`aten.conv2d` for a call of `torch.ops.aten.conv2d.default`."""
+    return str(node.target).removesuffix(".default")
+
+
+def kind_of(node: fx.Node) -> str:
+    """`aten.add` for any overload of `torch.ops.aten.add`; an empty string for a non-operation."""
+    if node.op != "call_function":
+        return ""
+    return ".".join(str(node.target).split(".")[:2])
+
+
+def shape_of(node: fx.Node) -> tuple[int, ...]:
+    """The static shape of a value, or an empty tuple for a non-tensor."""
+    value = node.meta.get("val")
+    return tuple(int(n) for n in value.shape) if isinstance(value, Tensor) else ()
+
+
+def source_of(node: fx.Node) -> str:
+    """`file.py:12` of the line in the user's network that made this node, or an empty string."""
+    trace = node.meta.get("stack_trace") or ""
+    lines = [line.strip() for line in trace.splitlines() if line.strip().startswith("File ")]
+    if not lines:
+        return ""
+    path, number = lines[-1].split(",")[:2]
+    return f"{path.removeprefix('File ').strip(chr(34)).rsplit('/', 1)[-1]}:{number.split()[-1]}"
+
+
+def module_of(node: fx.Node) -> str:
+    """The innermost module that made this node, as in `named_modules`, or an empty string."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path = next((entry[0] for entry in reversed(list(stack.values()))), "")
+    return str(path).removeprefix("L['self'].")
+
+
+def with_ancestors(nodes: Iterable[fx.Node]) -> set[fx.Node]:
+    """`nodes`, and all that they are computed from."""
+    queue = list(nodes)
+    found = set(queue)
+    while queue:
+        fresh = [source for source in queue.pop().all_input_nodes if source not in found]
+        found.update(fresh)
+        queue += fresh
+    return found
+
+
+def refresh_meta(program: fx.GraphModule, frames: Sequence[Tensor]) -> None:
+    """Recompute `node.meta["val"]` (shapes and dtypes) of every node."""
+    mode = FakeTensorMode(allow_non_fake_inputs=True)  # the weights are real
+    FakeTensorProp(program, mode).propagate(*frames)
+
+
+def add_constant(
+    program: fx.GraphModule, hint: str, value: Tensor, *, of_size: bool = False
+) -> fx.Node:
+    """A buffer of `program` holding `value`, as a node at the current insertion point.
+
+    Args:
+        of_size: it follows from the size of the frames alone, see `constants_of_size`.
+    """
+    stem, count = f"{_OF_SIZE if of_size else 'const_'}{hint}", 0
+    name = stem
+    while hasattr(program, name):
+        count += 1
+        name = f"{stem}_{count}"
+    program.register_buffer(name, value.detach().clone().contiguous())
+    node = program.graph.get_attr(name)
+    node.meta["val"] = value.detach()
+    return node
+
+
+def constant_of(node: Any, program: fx.GraphModule) -> Tensor | None:
+    """The tensor behind a `get_attr` node, or None."""
+    if isinstance(node, fx.Node) and node.op == "get_attr":
+        value: Any = program
+        for part in str(node.target).split("."):
+            value = getattr(value, part)
+        return value if isinstance(value, Tensor) else None
+    return None
+
+
+def constants_of_size(program: fx.GraphModule) -> set[str]:
+    """Names of the constants that another size of frames has not, or has other values of."""
+    return {name for name, _ in program.named_buffers() if name.startswith(_OF_SIZE)}
+
+
+def drop_unused_constants(program: fx.GraphModule) -> None:
+    """Delete parameters and buffers that no node reads."""
+    used = {str(node.target) for node in program.graph.nodes if node.op == "get_attr"}
+    for path, owner in program.named_modules():
+        for table in (owner._parameters, owner._buffers):
+            for name in [n for n in table if f"{path}.{n}".removeprefix(".") not in used]:
+                del table[name]
