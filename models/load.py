@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from pockethdr.brackets.bracket import CHANNELS, OUTPUT_CHANNELS
-from pockethdr.errors import ModelError, WeightsError, first_line
+from pockethdr.errors import ModelError, WeightsError, first_line, own_line
 from pockethdr.models import zoo
 from pockethdr.models.network import Network
 from pockethdr.models.weights import load_weights, read_header
@@ -215,14 +215,9 @@ def _check_contract(spec: str, module: nn.Module, domain: str) -> None:
 
 def _broken(spec: str, what: str, error: Exception, expected: str = _SPECS) -> ModelError:
     """The user's own code failed: its last line stands in for a traceback."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    code = trace.tb_frame.f_code.co_filename if trace else "?"
-    line = trace.tb_lineno if trace else 0
     said = first_line(error, otherwise="no message")
     return ModelError(
-        f"{spec}: {what}: {type(error).__name__}: {said} ({Path(code).name}:{line})",
+        f"{spec}: {what}: {type(error).__name__}: {said}{own_line(error)}",
         expected=expected,
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pockethdr.errors import ModelError, first_line
+from pockethdr.errors import ModelError, first_line, own_line
 from pockethdr.models.network import Network
 
 # Outputs are asked for in whole aligned blocks, as tiles are cut: with space-to-depth inside, an
@@ -154,9 +154,10 @@ def _output(module: nn.Module, frames: Sequence[Tensor]) -> Tensor:
         result: Tensor = module(*frames)
     except Exception as error:  # the user's own code
         height, width = frames[0].shape[2:]
+        said = f"{type(error).__name__}: {first_line(error, otherwise='no message')}"
         raise ModelError(
             f"the network does not take frames of {height}x{width}, on which its halo is measured:"
-            f" {type(error).__name__}: {first_line(error, otherwise='no message')}",
+            f" {said}{own_line(error)}",
             expected="a network that takes frames of any shape whose sides are multiples of 64",
         ) from error
     return result

@@ -43,6 +43,7 @@ def small(): return Net(stride=2)
 def raw_as_rgb(): return Net(out=3)
 def double(): return Net().double()
 def nothing(): return None
+def wants(width): return Net()
 def fails(): raise ValueError("no config found")
 number = 3
 """
@@ -109,13 +110,14 @@ def test_own_networks_load_by_file_and_by_module(spec: str, own: Path) -> None:
     [
         ("my_own_net.py:small", r"returned \(1, 4, 32, 32\)"),
         ("my_own_net.py:raw_as_rgb", r"returned \(1, 3, 64, 64\)"),
-        ("my_own_net.py:rgb", "RuntimeError"),
+        ("my_own_net.py:rgb", r"RuntimeError: .* \(my_own_net.py:10\)\n"),
         ("my_own_net.py:double", "RuntimeError"),
         ("my_own_net.py:Broken", r"no kernel for this \(my_own_net.py:14\)"),
         ("my_own_net.py:NotFinite", "NaN or infinity"),
         ("my_own_net.py:Pair", "returned tuple"),
         ("my_own_net.py:nothing", "returned NoneType"),
         ("my_own_net.py:fails", "no config found"),
+        ("my_own_net.py:wants", "argument: 'width'\n"),
         ("my_own_net.py:number", "no callable 'number'"),
         ("my_own_net.py:absent", "no callable 'absent'"),
         ("absent.py:good", "no such file"),
