@@ -141,11 +141,15 @@ def _from_factory(spec: str) -> nn.Module:
 
 
 def _imported(spec: str, where: str) -> ModuleType:
+    if where.endswith(".py") and not Path(where).is_file():
+        raise ModelError(
+            f"{where}: no such file in {Path.cwd()}",
+            expected=_SPECS,
+            fix="run from the folder that it is named from, or give its whole path",
+        )
     try:
         with _working_folder_importable():
             return _from_file(where) if where.endswith(".py") else importlib.import_module(where)
-    except FileNotFoundError:
-        raise ModelError(f"{where}: no such file", expected=_SPECS) from None
     except ModuleNotFoundError as error:
         raise ModelError(
             f"{spec}: no module named {error.name!r}",
@@ -157,7 +161,7 @@ def _imported(spec: str, where: str) -> ModuleType:
 
 
 def _from_file(where: str) -> ModuleType:
-    path = Path(where).resolve(strict=True)
+    path = Path(where).resolve()
     found = importlib.util.spec_from_file_location(path.stem, path)
     if found is None or found.loader is None:
         raise ModelError(f"{where}: cannot be imported", expected=_SPECS)

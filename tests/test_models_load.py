@@ -120,7 +120,7 @@ def test_own_networks_load_by_file_and_by_module(spec: str, own: Path) -> None:
         ("my_own_net.py:wants", "argument: 'width'\n"),
         ("my_own_net.py:number", "no callable 'number'"),
         ("my_own_net.py:absent", "no callable 'absent'"),
-        ("absent.py:good", "no such file"),
+        ("absent.py:good", "no such file in /"),
         ("absent_package.net:good", "no module named"),
         ("dsan-m33", "no network is called"),
     ],
@@ -129,6 +129,12 @@ def test_what_breaks_the_contract_is_said(spec: str, says: str, own: Path) -> No
     with pytest.raises(ModelError, match=says) as caught:
         load_model(spec, domain="raw")
     assert caught.value.expected
+
+
+def test_a_file_that_own_code_misses_is_not_said_to_be_the_code(own: Path) -> None:
+    own.write_text("open('checkpoint.pt')")
+    with pytest.raises(ModelError, match=r"'checkpoint\.pt' \(my_own_net\.py:1\)"):
+        load_model("my_own_net.py:good", domain="raw")
 
 
 def test_syntax_errors_in_own_files_are_reported(own: Path) -> None:
