@@ -144,7 +144,7 @@ class Materials:
 
     def _calibrated(self) -> Calibration:
         s = self.settings
-        self.say(f"calibrating on {len(s.brackets)} brackets")
+        self.say(f"calibrating on {len(s.brackets)} bracket{'s' * (len(s.brackets) != 1)}")
         found = calibrator(s.ray)(
             self.integer,
             s.brackets,

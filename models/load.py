@@ -227,4 +227,7 @@ def _broken(spec: str, what: str, error: Exception, expected: str = _SPECS) -> M
 
 
 def _name(spec: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", spec.rpartition(":")[2]).strip("-")
+    """`nets/unet.py:build` → unet-build: every other file has a `build` of its own."""
+    where, _, name = spec.rpartition(":")
+    module = Path(where).stem if where.endswith(".py") else where.rpartition(".")[2]
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", f"{module}-{name}").strip("-")

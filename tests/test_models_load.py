@@ -100,7 +100,7 @@ def test_shipped_weights_are_found_by_themselves(name: str) -> None:
 @pytest.mark.parametrize("spec", ["my_own_net.py:good", "my_own_net:good", "{path}:good"])
 def test_own_networks_load_by_file_and_by_module(spec: str, own: Path) -> None:
     loaded = load_model(spec.format(path=own), domain="raw")
-    assert loaded.name == "good"
+    assert loaded.name == "my_own_net-good"
     assert loaded.module(*example_frames("raw", 8, 8)).shape == (1, 4, 8, 8)
     assert load_model("my_own_net.py:rgb", domain="rgb").domain == "rgb"
 

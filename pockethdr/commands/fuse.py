@@ -128,7 +128,7 @@ def _one(
     click.echo(f"{out}: {save_hdr(image, out, **save)}")
     if preview:
         click.echo(f"{preview}: {save_preview(image, preview, **save)}")
-    for note in (f"{image.runner}, {image.tiles} tiles", *image.notes):
+    for note in (f"{image.runner}, {image.tiles} tile{'s' * (image.tiles != 1)}", *image.notes):
         click.echo(note)
 
 
