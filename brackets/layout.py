@@ -46,10 +46,13 @@ def search(root: Path, *, domain: str | None = None) -> Found:
             notes.append(f"{path}: a {found} bracket, left out of {domain}")
     if not kept:
         listed = "".join(f"\n  {note}" for note in notes)
+        there = others.pop() if others else None
         raise BracketError(
             f"{root}: no {domain + ' ' if domain else ''}bracket in it{listed}",
-            expected=f"{domain} brackets" if others else _EXPECTED,
-            fix=f"add --domain {others.pop()}" if others else f"check `ls {root}`",
+            expected=f"{domain} brackets" if there else _EXPECTED,
+            fix=f"use a model of the {there} domain (--domain {there}), or another folder"
+            if there
+            else f"check `ls {root}`",
         )
     return Found(tuple(kept), tuple(notes))
 

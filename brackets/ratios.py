@@ -57,7 +57,18 @@ def checked(bracket: Bracket, *, assumed_response: bool) -> Bracket:
                 fix="take the frame of another scene out of the folder",
             )
     claimed = [b / a for a, b in pairwise(bracket.ratios)]
-    if not any(map(_contradicts, pairs, claimed, [assumed_response] * 2)):
+    wrong = [*map(_contradicts, pairs, claimed, [assumed_response] * 2)]
+    for pair, claim, amiss, (a, b) in zip(
+        pairs, claimed, wrong, pairwise(bracket.frames), strict=True
+    ):
+        if amiss and pair.ratio < 1:
+            raise BracketError(
+                f"{bracket.name}: {_name(b)} should be {claim:.3g} times as bright as {_name(a)} "
+                f"({bracket.exposure_source}), and is {pair.ratio:.2g} times as bright",
+                expected="the exposure times of these very frames",
+                fix="correct them, or remove them: then the pixels are measured",
+            )
+    if not any(wrong):
         return bracket
     if any(pair.likeness is None or pair.ratio < 1.1 for pair in pairs):
         return bracket

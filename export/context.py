@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx
+from torch.utils._pytree import tree_leaves
 
 from pockethdr.errors import PocketError
 from pockethdr.export.aten import aten
@@ -133,9 +134,14 @@ def _read_by_the_rest(small: fx.GraphModule, large: fx.GraphModule) -> list[fx.N
                 f"the graph changes with the size of the frames ({node.name})",
                 fix=f"write it so that it does the same at {_SMALL}×{_SMALL} and {_LARGE}×{_LARGE}",
             )
-        if shape_of(node) == shape_of(others[node.name]):
+        if _shapes(node) == _shapes(others[node.name]):
             whole.append(node)
     return [n for n in whole if any(user not in whole for user in n.users)]
+
+
+def _shapes(node: fx.Node) -> list[torch.Size]:
+    """Of a tensor, or of each that an operator with several results returns (split, topk)."""
+    return [value.shape for value in tree_leaves(node.meta.get("val"))]
 
 
 def _record(values: Sequence[fx.Node]) -> ContextRecord:
@@ -280,6 +286,7 @@ def _halo(tile: fx.GraphModule, domain: str) -> int:
         raise ContextError(
             "cut where its values of the whole image are read, the network still sees all of it",
             expected=f"a halo of less than {start - _BLOCK} pixels",
+            fix="replace GroupNorm and InstanceNorm, whose statistics stay inside one operator",
         )
     with torch.no_grad():
         moved = [torch.roll(frame, (_BLOCK, _BLOCK), (2, 3)) for frame in frames]

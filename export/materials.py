@@ -143,7 +143,7 @@ class Materials:
 
     def _calibrated(self) -> Calibration:
         s = self.settings
-        self.say(f"calibrating on {len(s.brackets)} brackets")
+        self.say(f"calibrating on {len(s.brackets)} bracket{'s' * (len(s.brackets) != 1)}")
         found = calibrator(s.ray)(
             self.prepared,
             s.brackets,

@@ -241,10 +241,17 @@ def undelegated(data: bytes) -> dict[str, int]:
     """Operators that XNNPACK leaves to the reference kernels, by name."""
     from ai_edge_litert.interpreter import Interpreter
 
-    with quiet():
-        interpreter = Interpreter(model_content=data, num_threads=1)
-        interpreter.allocate_tensors()
-        details = interpreter._get_ops_details()
+    try:
+        with quiet():
+            interpreter = Interpreter(model_content=data, num_threads=1)
+            interpreter.allocate_tensors()
+            details = interpreter._get_ops_details()
+    except (ValueError, RuntimeError) as error:
+        raise TargetError(
+            f"LiteRT does not run what its converter made of this program: {first_line(error)}",
+            expected="operators that LiteRT has kernels for",
+            fix="write this part otherwise, or leave tflite out of --targets",
+        ) from error
     taken = _delegated(details)
     return _counted(
         op["op_name"]

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.graph import CodeGen
 
-from pockethdr.errors import ModelError, first_line
+from pockethdr.errors import ModelError, first_line, own_line
 from pockethdr.export.program import drop_unused_constants
+from pockethdr.export.quiet import VERBOSE, quiet
 from pockethdr.export.targets import INPUT_NAMES
 
 
@@ -31,14 +32,14 @@ def traced(module: nn.Module, frames: Sequence[Tensor]) -> fx.GraphModule:
         ModelError: the network cannot be exported, or does not return one tensor.
     """
     try:
-        with torch.no_grad():
+        with quiet(), torch.no_grad():
             exported = torch.export.export(module.eval(), tuple(frames), strict=False)
             program = exported.run_decompositions({}).module(check_guards=False)
     except Exception as error:  # torch.export raises many types; all mean the same to a user
         raise ModelError(
-            f"torch.export cannot trace the network: {first_line(error)}",
-            expected="a forward without data-dependent control flow or shapes",
-            fix="run torch.export.export(module, frames) alone to see the full message",
+            f"torch.export cannot trace the network: {first_line(error)}{own_line(error)}",
+            expected="a forward without control flow or shapes that depend on values",
+            fix=f"write what branches with torch.where; {VERBOSE}=1 shows PyTorch's own words",
         ) from error
     assert isinstance(program, fx.GraphModule)
     _flatten_signature(program)

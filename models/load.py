@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pockethdr.brackets.bracket import CHANNELS, OUTPUT_CHANNELS
-from pockethdr.errors import ModelError, WeightsError, first_line
+from pockethdr.errors import ModelError, WeightsError, first_line, own_line
 from pockethdr.files import sha256_of
 from pockethdr.models import zoo
 from pockethdr.models.network import Network
@@ -141,11 +141,15 @@ def _from_factory(spec: str) -> nn.Module:
 
 
 def _imported(spec: str, where: str) -> ModuleType:
+    if where.endswith(".py") and not Path(where).is_file():
+        raise ModelError(
+            f"{where}: no such file in {Path.cwd()}",
+            expected=_SPECS,
+            fix="run from the folder that it is named from, or give its whole path",
+        )
     try:
         with _working_folder_importable():
             return _from_file(where) if where.endswith(".py") else importlib.import_module(where)
-    except FileNotFoundError:
-        raise ModelError(f"{where}: no such file", expected=_SPECS) from None
     except ModuleNotFoundError as error:
         raise ModelError(
             f"{spec}: no module named {error.name!r}",
@@ -157,7 +161,7 @@ def _imported(spec: str, where: str) -> ModuleType:
 
 
 def _from_file(where: str) -> ModuleType:
-    path = Path(where).resolve(strict=True)
+    path = Path(where).resolve()
     found = importlib.util.spec_from_file_location(path.stem, path)
     if found is None or found.loader is None:
         raise ModelError(f"{where}: cannot be imported", expected=_SPECS)
@@ -215,17 +219,15 @@ def _check_contract(spec: str, module: nn.Module, domain: str) -> None:
 
 def _broken(spec: str, what: str, error: Exception, expected: str = _SPECS) -> ModelError:
     """The user's own code failed: its last line stands in for a traceback."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    code = trace.tb_frame.f_code.co_filename if trace else "?"
-    line = trace.tb_lineno if trace else 0
     said = first_line(error, otherwise="no message")
     return ModelError(
-        f"{spec}: {what}: {type(error).__name__}: {said} ({Path(code).name}:{line})",
+        f"{spec}: {what}: {type(error).__name__}: {said}{own_line(error)}",
         expected=expected,
     )
 
 
 def _name(spec: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", spec.rpartition(":")[2]).strip("-")
+    """`nets/unet.py:build` → unet-build: every other file has a `build` of its own."""
+    where, _, name = spec.rpartition(":")
+    module = Path(where).stem if where.endswith(".py") else where.rpartition(".")[2]
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", f"{module}-{name}").strip("-")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pockethdr.errors import ModelError, first_line
+from pockethdr.errors import ModelError, first_line, own_line
 from pockethdr.models.network import Network
 
 # Outputs are asked for in whole aligned blocks, as tiles are cut: with space-to-depth inside, an
@@ -17,6 +17,8 @@ from pockethdr.models.network import Network
 _BLOCK = 16
 # Height and width are measured apart, on strips: a quarter of the work of a square, and less.
 _WIDTH = 64
+# How far a strip is moved to see whether its place matters: a multiple of what networks stride.
+_MOVED = 64
 _LENGTHS = (64, 128, 256, 512)
 # Levels for `_holds`, whose ranges differ in their least, mean and largest value and in contrast.
 _NEAR, _DARK, _BRIGHT = (0.4, 0.6), (0.0, 0.1), (0.5, 1.0)
@@ -38,10 +40,10 @@ def receptive_radius(module: nn.Module, frames: Sequence[Tensor]) -> int | None:
     Returns:
         The largest distance from the block, along height or width, at which an input of any frame
         still has influence; None when 512 pixels do not show its end (a global mean or maximum,
-        attention).
+        attention), or when what becomes of a pixel depends on where it lies or on the frame's size.
 
     Raises:
-        ModelError: the network takes no frames that are longer than wide.
+        ModelError: the network takes no frames that are longer than wide, or has no gradient.
     """
     channels = [frame.shape[1] for frame in frames]
     rows, columns = (_radius_along(module, channels, axis) for axis in (2, 3))
@@ -52,9 +54,10 @@ def _radius_along(module: nn.Module, channels: Sequence[int], axis: int) -> int 
     for length in _LENGTHS:
         with _in_float64(module):
             reach = _support(module, channels, length, axis)
+            ends = bool(reach[0]) or bool(reach[-1])
+            local = not ends and _moves_along(module, channels, length, axis)
         radius = _radius(reach)
-        ends = bool(reach[0]) or bool(reach[-1])
-        if not ends and _holds(module, channels, radius, axis):
+        if local and _holds(module, channels, radius, axis):
             return radius
     return None
 
@@ -85,12 +88,40 @@ def _support(module: nn.Module, channels: Sequence[int], length: int, axis: int)
     block = _output(module, frames).narrow(axis, _block(length)[0], _BLOCK)
     # Unequal weights: gradients of a plain sum can cancel exactly.
     weights = torch.rand(block.shape, generator=torch.Generator().manual_seed(0)).double() + 0.5
-    seen = torch.autograd.grad((block * weights).sum(), frames, allow_unused=True)
     reach = torch.zeros(length, dtype=torch.bool)
-    for gradient in seen:
+    for gradient in _gradients((block * weights).sum(), frames):
         if gradient is not None:
             reach |= (gradient != 0).movedim(axis, 0).flatten(1).any(1)
     return reach
+
+
+def _gradients(value: Tensor, frames: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    if not value.requires_grad:  # no frame is looked at
+        return []
+    try:
+        return torch.autograd.grad(value, frames, allow_unused=True)
+    except RuntimeError as error:
+        raise ModelError(
+            "the network has no gradient, by which its halo is measured: "
+            + first_line(error, otherwise="no message"),
+            expected="a network that could be trained",
+            fix="write operations in place as new values (x = x * 2 instead of x *= 2)",
+        ) from error
+
+
+def _moves_along(module: nn.Module, channels: Sequence[int], length: int, axis: int) -> bool:
+    """Whether the block stays the same, moved with all around it into a longer strip.
+
+    Coordinates among the features, and offsets in parts of the frame, change with place and size.
+    """
+    strips = _strips(channels, length, axis, seed=0)
+    ahead = [strip.narrow(axis, 0, _MOVED) for strip in _strips(channels, length, axis, seed=3)]
+    moved = [torch.cat(pair, axis) for pair in zip(ahead, strips, strict=True)]
+    start = _block(length)[0]
+    with torch.no_grad():
+        here = _output(module, strips).narrow(axis, start, _BLOCK)
+        there = _output(module, moved).narrow(axis, start + _MOVED, _BLOCK)
+    return torch.allclose(here, there, rtol=1e-9, atol=1e-12)
 
 
 def _holds(module: nn.Module, channels: Sequence[int], radius: int, axis: int) -> bool:
@@ -123,9 +154,10 @@ def _output(module: nn.Module, frames: Sequence[Tensor]) -> Tensor:
         result: Tensor = module(*frames)
     except Exception as error:  # the user's own code
         height, width = frames[0].shape[2:]
+        said = f"{type(error).__name__}: {first_line(error, otherwise='no message')}"
         raise ModelError(
             f"the network does not take frames of {height}x{width}, on which its halo is measured:"
-            f" {type(error).__name__}: {first_line(error, otherwise='no message')}",
+            f" {said}{own_line(error)}",
             expected="a network that takes frames of any shape whose sides are multiples of 64",
         ) from error
     return result

@@ -52,7 +52,7 @@ def load_weights(path: Path, module: nn.Module, *, besides: Collection[str] = ()
     state, header = _read(path)
     own = _state(module, besides)
     _check_names(path, state, own, type(module).__name__)
-    _check_shapes(path, state, own, type(module).__name__)
+    _check_values(path, state, own, type(module).__name__)
     _check_finite(path, state)
     module.load_state_dict(state, strict=False)
     return header
@@ -141,13 +141,26 @@ def _check_names(
             f"{path}: weights of another network; missing: {_first(missing)}; "
             f"unexpected: {_first(unexpected)}",
             expected=f"the {len(expected)} tensors of {kind}",
-            fix="name the network that these weights were trained for",
+            fix="name the network that these weights were trained for"
+            if {name.partition(".")[2] for name in state} != expected
+            else f"save them without {next(iter(state)).partition('.')[0]}. before each name",
         )
 
 
-def _check_shapes(
+def _check_values(
     path: Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor], kind: str
 ) -> None:
+    other = [
+        f"{name} is {_kind(state[name])}, not {_kind(tensor)}"
+        for name, tensor in own.items()
+        if state[name].is_floating_point() != tensor.is_floating_point()
+    ]
+    if other:
+        raise WeightsError(
+            f"{path}: values of another kind: {_first(other)}",
+            expected="the values that the network was trained to, not quantised ones",
+            fix="save the network's own state_dict()",
+        )
     wrong = [
         f"{name} is {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
         for name, tensor in own.items()
@@ -159,6 +172,10 @@ def _check_shapes(
             expected=f"the sizes of this {kind}",
             fix="name the variant that these weights were trained for",
         )
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:

@@ -34,6 +34,7 @@ USER_ERROR, INTERRUPTED = 2, 130
 _MENDABLE = {
     errno.ENOSPC: "free some space, then run the same command again",
     errno.EDQUOT: "free some space, then run the same command again",
+    errno.EFBIG: "choose a file system, or a limit (ulimit -f), that takes larger files",
     errno.EACCES: "check the permissions, or choose another place",
     errno.EPERM: "check the permissions, or choose another place",
     errno.EROFS: "choose a place that can be written to",

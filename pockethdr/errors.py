@@ -7,7 +7,11 @@ with 2. Anything else is a bug and keeps its traceback.
 from __future__ import annotations
 
 import copyreg
+import sys
+from pathlib import Path
 from typing import Any
+
+_NOT_OWN = {"pockethdr", "torch", *sys.stdlib_module_names}
 
 
 class PocketError(Exception):
@@ -67,6 +71,21 @@ class Unavailable(PocketError):
     def __init__(self, reason: str, *, install: str) -> None:
         self.reason, self.install = reason, install
         super().__init__(reason, fix=install)
+
+
+def own_line(error: BaseException) -> str:
+    """` (file.py:12)`, the deepest line of the user's own code on the way to an error, or nothing.
+
+    Where PyTorch gave up says less than who called it.
+    """
+    found, trace = "", error.__traceback__
+    while trace is not None:
+        frame, line, trace = trace.tb_frame, trace.tb_lineno, trace.tb_next
+        file, module = Path(frame.f_code.co_filename), frame.f_globals.get("__name__", "")
+        installed = "site-packages" in file.parts or module.split(".")[0] in _NOT_OWN
+        if file.is_absolute() and not installed:
+            found = f" ({file.name}:{line})"
+    return found
 
 
 def first_line(error: BaseException, *, otherwise: str = "") -> str:

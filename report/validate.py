@@ -247,6 +247,8 @@ class _Trial:
             notes.append("no ground truth")
         if self.details and all(detail.identical for detail in self.details):
             notes.append("identical to the reference (written as 200 dB)")
+        if self.details and self.manifest.halo is None:
+            notes.append("judged tile by tile: run whole, this network is another")
         return _joined(*notes)
 
 

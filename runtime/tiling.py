@@ -75,8 +75,9 @@ def planned(manifest: Manifest, size: tuple[int, int]) -> tuple[list[Tile], tupl
     if manifest.halo is not None or len(plan) == 1:
         return plan, ()
     note = (
-        f"{manifest.model} looks at its whole input at once: each {tile[0]}×{tile[1]} tile "
-        "decides for itself, and the image differs from one that is run whole"
+        f"what {manifest.model} makes of a pixel depends on all of its input, or on where in it "
+        f"the pixel lies: each {tile[0]}×{tile[1]} tile decides for itself, and the image differs "
+        "from one that is run whole"
     )
     return plan, (note,)
 

@@ -66,6 +66,12 @@ def test_a_frame_of_another_scene_is_refused():
     assert "another scene" in caught.value.fix
 
 
+def test_exposure_times_of_each_others_frames_are_refused():
+    swapped = bracket((16, 4, 1), (1.0, 4.0, 16.0))
+    with pytest.raises(BracketError, match=r"should be 4 times as bright .* and is 0\.2"):
+        checked(swapped, assumed_response=True)
+
+
 def _photographs(folder, frames, exif=None):
     folder.mkdir(exist_ok=True)
     for index, frame in enumerate(frames):

@@ -240,7 +240,7 @@ def test_brackets_of_the_other_domain_only(tmp_path: Path) -> None:
         with pytest.raises(BracketError, match=f"no {wanted} bracket in it") as caught:
             find_brackets(tmp_path / root, domain=wanted)
         assert caught.value.expected == f"{wanted} brackets"
-        assert caught.value.fix == f"add --domain {other}"
+        assert f"a model of the {other} domain (--domain {other})" in caught.value.fix
 
 
 def test_wrong_domain(tmp_path: Path) -> None:

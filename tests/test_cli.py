@@ -236,7 +236,7 @@ def test_pocket_errors_have_no_traceback(failing: Any) -> None:
     refused(failing(PocketError("w", expected="e", fix="f")), "error: w", "expected: e", "fix: f")
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EROFS])
 def test_the_disk_s_faults_are_messages(failing: Any, code: int) -> None:
     refused(failing(OSError(code, os.strerror(code), "out/x")), "out/x", "fix:")
 

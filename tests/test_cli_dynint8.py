@@ -39,6 +39,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--out", folder, "--targets", "tflite,onnx,coreml", "--precisions", "dynint8",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
+    assert "net-factory_raw_dynint8.onnx" in result.output
+    assert result.output.count("100% of its multiplications integer") == 2
     return folder
 
 

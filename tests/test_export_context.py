@@ -67,6 +67,17 @@ class NonLocal(Net):
         return F.interpolate(half, scale_factor=2, mode="nearest")
 
 
+class Channelwise(Net):
+    """Attention between channels, whose pixels and gates are pieces of one value each."""
+
+    def middle(self, x: Tensor) -> Tensor:
+        first, second = x.chunk(2, 1)
+        seen = torch.softmax(first.flatten(2) @ second.flatten(2).transpose(1, 2) / SIZE, -1)
+        gain, more = self.mix(x.mean((2, 3), keepdim=True)).chunk(2, 1)
+        mixed = (seen @ first.flatten(2)).view(first.shape)
+        return torch.cat([mixed * gain, second * more], 1)
+
+
 class Changing(Gated):
     """Has another value of the whole image at one size, which takes the name of the first."""
 
@@ -103,6 +114,12 @@ def found_cut(net: type[Net], size: tuple[int, int] = (SIZE, SIZE)):
 
 def test_a_local_network_is_not_cut():
     assert found_cut(Net) is None
+
+
+def test_operators_with_several_results_are_cut_at_those_of_the_whole_image():
+    found = found_cut(Channelwise)
+    assert found.record.channels == C // 2 * (C // 2) + 2 * (C // 2)
+    assert found.proof.holds()
 
 
 @pytest.mark.parametrize(

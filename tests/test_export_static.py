@@ -35,6 +35,7 @@ def build():
 ASSERTS = "assert height % 8 == 0 and width % 8 == 0"
 RAISES = """if height % 8 or width % 8:
             raise ValueError(f"{height} is no multiple of eight")"""
+BRANCHES = "if short.mean() > 0.5: return mid[:, :4]"
 SQUARE = "assert height == width, 'squares only'"
 NEVER_LARGER = "assert height <= 64"
 
@@ -58,11 +59,19 @@ def test_a_size_that_the_network_refuses_is_named(on: str, said: str, tmp_path: 
     assert "a multiple of 8" in str(refused.value)
 
 
+def test_a_branch_on_values_is_refused_with_its_line_and_nothing_else(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ModelError, match=r"data-dependent .* \(insists.py:13\)\n"):
+        static_program(insisting(BRANCHES, tmp_path), size=(64, 64))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_network_that_takes_hardly_any_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no frames of 65 to 128 pixels"):
         size_multiple(insisting(NEVER_LARGER, tmp_path).module, "raw")
 
 
 def test_a_network_whose_halo_cannot_be_measured_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"frames of 512x64, on which .* squares only"):
+    with pytest.raises(ModelError, match=r"frames of 128x64, on which .* squares only"):
         halo_of(insisting(SQUARE, tmp_path).module, example_frames("raw", 64, 64))

@@ -5,11 +5,13 @@ from pathlib import Path
 import export_toy as nets
 import numpy as np
 import pytest
+import torch
 
 from pockethdr.export.quantize import quantized
 from pockethdr.export.read_back import stored_in
 from pockethdr.export.recipe import RECIPES
-from pockethdr.export.targets import TARGETS
+from pockethdr.export.targets import TARGETS, TargetError
+from pockethdr.export.trace import traced
 
 pytest.importorskip("litert_torch")
 
@@ -85,3 +87,14 @@ def test_what_falls_to_float_is_in_the_checks(tmp_path: Path) -> None:
     assert found["int8_mac_share"] == pytest.approx(done.summary.int8_mac_share)
     expected = nets.run(nets.toy(end="transposed", phi="global", slope=0.1), nets.frames())
     assert nets.psnr(_run(tmp_path / "a.tflite"), expected) >= 40
+
+
+def test_what_the_runtime_has_no_kernel_for_is_refused(tmp_path: Path) -> None:
+    class Sorted(torch.nn.Module):
+        def forward(self, short, mid, long):
+            return torch.sort(short + mid + long, 1)[0]
+
+    program = traced(Sorted(), nets.frames())
+    with pytest.raises(TargetError, match=r"LiteRT does not run .*STABLEHLO_SORT"):
+        TARGET.build(program, nets.frames(), "fp32", tmp_path / "a.tflite")
+    assert not list(tmp_path.iterdir())

@@ -43,6 +43,7 @@ def small(): return Net(stride=2)
 def raw_as_rgb(): return Net(out=3)
 def double(): return Net().double()
 def nothing(): return None
+def wants(width): return Net()
 def fails(): raise ValueError("no config found")
 number = 3
 """
@@ -99,7 +100,7 @@ def test_shipped_weights_are_found_by_themselves(name: str) -> None:
 @pytest.mark.parametrize("spec", ["my_own_net.py:good", "my_own_net:good", "{path}:good"])
 def test_own_networks_load_by_file_and_by_module(spec: str, own: Path) -> None:
     loaded = load_model(spec.format(path=own), domain="raw")
-    assert loaded.name == "good"
+    assert loaded.name == "my_own_net-good"
     assert loaded.module(*example_frames("raw", 8, 8)).shape == (1, 4, 8, 8)
     assert load_model("my_own_net.py:rgb", domain="rgb").domain == "rgb"
 
@@ -109,16 +110,17 @@ def test_own_networks_load_by_file_and_by_module(spec: str, own: Path) -> None:
     [
         ("my_own_net.py:small", r"returned \(1, 4, 32, 32\)"),
         ("my_own_net.py:raw_as_rgb", r"returned \(1, 3, 64, 64\)"),
-        ("my_own_net.py:rgb", "RuntimeError"),
+        ("my_own_net.py:rgb", r"RuntimeError: .* \(my_own_net.py:10\)\n"),
         ("my_own_net.py:double", "RuntimeError"),
         ("my_own_net.py:Broken", r"no kernel for this \(my_own_net.py:14\)"),
         ("my_own_net.py:NotFinite", "NaN or infinity"),
         ("my_own_net.py:Pair", "returned tuple"),
         ("my_own_net.py:nothing", "returned NoneType"),
         ("my_own_net.py:fails", "no config found"),
+        ("my_own_net.py:wants", "argument: 'width'\n"),
         ("my_own_net.py:number", "no callable 'number'"),
         ("my_own_net.py:absent", "no callable 'absent'"),
-        ("absent.py:good", "no such file"),
+        ("absent.py:good", "no such file in /"),
         ("absent_package.net:good", "no module named"),
         ("dsan-m33", "no network is called"),
     ],
@@ -127,6 +129,12 @@ def test_what_breaks_the_contract_is_said(spec: str, says: str, own: Path) -> No
     with pytest.raises(ModelError, match=says) as caught:
         load_model(spec, domain="raw")
     assert caught.value.expected
+
+
+def test_a_file_that_own_code_misses_is_not_said_to_be_the_code(own: Path) -> None:
+    own.write_text("open('checkpoint.pt')")
+    with pytest.raises(ModelError, match=r"'checkpoint\.pt' \(my_own_net\.py:1\)"):
+        load_model("my_own_net.py:good", domain="raw")
 
 
 def test_syntax_errors_in_own_files_are_reported(own: Path) -> None:

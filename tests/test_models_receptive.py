@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pockethdr.errors import ModelError
 from pockethdr.models import zoo
 from pockethdr.models.blocks import DenseBlock
 from pockethdr.models.dsan import Dsan
@@ -86,6 +87,53 @@ def test_a_halo_beyond_what_is_looked_at_is_none() -> None:
     torch.manual_seed(0)
     far = _Wrapped(nn.Conv2d(8, 4, 3, padding=250, dilation=250))
     assert receptive_radius(far, _FRAMES) is None
+
+
+class _Placed(nn.Module):
+    """Warps by a share of the frame's size, or knows where in the frame a pixel lies."""
+
+    def __init__(self, warps: bool) -> None:
+        super().__init__()
+        self.conv, self.warps = nn.Conv2d(8, 4, 3, padding=1), warps
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        height, width = mid.shape[-2:]
+        sides = (torch.linspace(-1, 1, n, dtype=mid.dtype) for n in (height, width))
+        rows, columns = torch.meshgrid(*sides, indexing="ij")
+        if not self.warps:
+            return self.conv(mid) * rows * columns
+        shifted = torch.stack((columns + 0.02, rows + 0.02), -1)[None]
+        return nn.functional.grid_sample(self.conv(mid), shifted, align_corners=True)
+
+
+@pytest.mark.parametrize("warps", [True, False], ids=["warp", "coordinates"])
+def test_what_depends_on_place_or_size_has_no_halo(warps: bool) -> None:
+    """Each tile would be warped by its own size, and tell its own coordinates."""
+    torch.manual_seed(0)
+    assert receptive_radius(_Placed(warps), _FRAMES) is None
+
+
+class _Of(nn.Module):
+    def __init__(self, forward: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.of_mid = forward
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        return self.of_mid(mid)
+
+
+def test_a_network_that_looks_at_no_frame_has_a_halo_of_nothing() -> None:
+    assert receptive_radius(_Of(lambda mid: torch.ones_like(mid[:, :4])), _FRAMES) == 0
+
+
+def test_a_network_without_a_gradient_is_refused() -> None:
+    def doubled(mid: Tensor) -> Tensor:
+        bright = torch.sigmoid(mid[:, :4])
+        bright *= 2
+        return bright
+
+    with pytest.raises(ModelError, match=r"no gradient, by which .* inplace"):
+        receptive_radius(_Of(doubled), _FRAMES)
 
 
 def test_the_mobile_network_needs_26_and_the_grid_more() -> None:

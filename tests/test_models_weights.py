@@ -100,6 +100,20 @@ def test_another_size_is_named_and_nothing_is_loaded(saved: Path) -> None:
     assert all(torch.equal(value, before[name]) for name, value in wide.state_dict().items())
 
 
+def test_quantised_values_are_not_taken_for_weights(saved: Path) -> None:
+    state = load_file(saved)
+    name = next(iter(state))
+    save_file({**state, name: (state[name] * 127).to(torch.int8)}, saved)
+    with pytest.raises(WeightsError, match=f"{name} is int8, not float32"):
+        load_weights(saved, _network(1))
+
+
+def test_the_prefix_of_a_wrapper_is_named(saved: Path) -> None:
+    save_file({f"module.{name}": value for name, value in load_file(saved).items()}, saved)
+    with pytest.raises(WeightsError, match=r"without module\. before each name"):
+        load_weights(saved, _network(1))
+
+
 @pytest.mark.parametrize("cut", [0, 4, 100, -10])
 def test_damaged_files_are_refused(cut: int, saved: Path) -> None:
     saved.write_bytes(saved.read_bytes()[:cut])

@@ -219,6 +219,14 @@ def test_weights_that_are_not_of_the_export_stop_it(
         validate(tmp_path / "nowhere", scenes)
 
 
+def test_tiles_of_a_network_without_a_halo_are_said_to_be_another_picture(
+    exported: Exported, scenes: list[Path], untimed: None
+) -> None:
+    write_manifest(replace(exported.manifest(), halo=None), exported.out, overwrite=True)
+    good, *_ = validate(exported.out, scenes, threads=1)
+    assert "judged tile by tile" in good.reason
+
+
 def test_no_bracket_is_an_error(exported: Exported) -> None:
     with pytest.raises(BracketError, match="no bracket"):
         validate(exported.out, [])

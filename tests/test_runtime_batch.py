@@ -68,6 +68,7 @@ def test_a_second_run_goes_on(artifact, folders, tmp_path):
     assert done.returncode == 1, done.stderr
     assert "2 fused, 1 failed" in done.stdout
     assert "Traceback" not in done.stderr
+    assert f"failed: {folders[1] / 'mid.png'}: truncated" in done.stderr
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.jpg", "c.jpg"}
     before = (tmp_path / "out" / "a.jpg").stat().st_mtime_ns
     (folders[1] / "mid.png").write_bytes((SAMPLE / "mid.png").read_bytes())

@@ -25,8 +25,9 @@ def print_manifest(manifest: Manifest, out: Path) -> None:
         click.echo(f"{artifact.target:9s} {artifact.precision:7s} {_outcome(artifact)}")
     if manifest.tuned:
         click.echo(f"int8 from {manifest.tuned['file']}, tuned for `{manifest.tuned['recipe']}`")
-    dynamic = f", {len(manifest.refusals)} places refused" if manifest.refusals else ""
-    click.echo(f"{len(manifest.rewrites)} rewrites, each proved{dynamic}; {out / 'manifest.json'}")
+    many, kept = len(manifest.rewrites), len(manifest.refusals)
+    left = f", {kept} place{'s' * (kept != 1)} left as written" if kept else ""
+    click.echo(f"{many} rewrite{'s' * (many != 1)}, proved{left}; {out / 'manifest.json'}")
 
 
 def write_found(found: Found, out: Path) -> None:
@@ -88,4 +89,6 @@ def _outcome(artifact: Artifact) -> str:
     ranges = artifact.checks.get("ranges", {})
     amiss = {"NOT as imposed": ranges.get("foreign"), "MISSING": ranges.get("missing")}
     wrong = "".join(f"; {what}: {found[0]}, …" for what, found in amiss.items() if found)
-    return f"{artifact.file} ({(artifact.size_bytes or 0) / 1024:.0f} KiB){wrong}"
+    share = artifact.checks.get("int8_mac_share")
+    integer = f", {share:.0%} of its multiplications integer" if share is not None else ""
+    return f"{artifact.file} ({(artifact.size_bytes or 0) / 1024:.0f} KiB{integer}){wrong}"

@@ -128,7 +128,7 @@ def _one(
     click.echo(f"{out}: {save_hdr(image, out, **save)}")
     if preview:
         click.echo(f"{preview}: {save_preview(image, preview, **save)}")
-    for note in (f"{image.runner}, {image.tiles} tiles", *image.notes):
+    for note in (f"{image.runner}, {image.tiles} tile{'s' * (image.tiles != 1)}", *image.notes):
         click.echo(note)
 
 
@@ -149,7 +149,8 @@ def _many(fuser: Fuser, root: Path, out: Path, suffix: str, save: dict[str, Any]
     for folder, result in fuse_many(fuser, left, saved):
         failed += isinstance(result, PocketError)
         if isinstance(result, PocketError):
-            click.echo(f"failed: {folder}: {result}", err=True)
+            where = "" if str(result).startswith(str(folder)) else f"{folder}: "
+            click.echo(f"failed: {where}{result}", err=True)
         else:
             click.echo(f"{places[folder]}: {result}")
     click.echo(f"{len(left) - failed} fused, {failed} failed")
