@@ -120,7 +120,7 @@ def _resemblance(a: np.ndarray, b: np.ndarray) -> float:
     """
     step = max(1, a.size // _SAMPLE) | 1  # odd: even steps would see some channels only
     first, second = (np.ravel(x)[::step].astype(np.float64) for x in (a, b))
-    apart = np.square(first.mean() - second.mean())
+    apart = float(first.mean() - second.mean()) ** 2
     first, second = first - first.mean(), second - second.mean()
     product, powers = float(first @ second), (float(first @ first), float(second @ second))
     norm = float(np.sqrt(powers[0] * powers[1]))
