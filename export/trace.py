@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, fx, nn
+from torch._decomp import get_decompositions
 from torch.fx.graph import CodeGen
 
 from pockethdr.errors import ModelError, first_line, own_line
 from pockethdr.export.program import drop_unused_constants
 from pockethdr.export.quiet import VERBOSE, quiet
 from pockethdr.export.targets import INPUT_NAMES
+
+_UNKNOWN_TO_CONVERTERS = [torch.ops.aten.channel_shuffle.default, torch.ops.aten.celu.default]
 
 
 def traced(module: nn.Module, frames: Sequence[Tensor]) -> fx.GraphModule:
@@ -34,7 +37,8 @@ def traced(module: nn.Module, frames: Sequence[Tensor]) -> fx.GraphModule:
     try:
         with quiet(), torch.no_grad():
             exported = torch.export.export(module.eval(), tuple(frames), strict=False)
-            program = exported.run_decompositions({}).module(check_guards=False)
+            table = get_decompositions(_UNKNOWN_TO_CONVERTERS)
+            program = exported.run_decompositions(table).module(check_guards=False)
     except Exception as error:  # torch.export raises many types; all mean the same to a user
         raise ModelError(
             f"torch.export cannot trace the network: {first_line(error)}{own_line(error)}",
@@ -44,6 +48,7 @@ def traced(module: nn.Module, frames: Sequence[Tensor]) -> fx.GraphModule:
     assert isinstance(program, fx.GraphModule)
     _flatten_signature(program)
     _views_to_reshapes(program)
+    _strides_to_pools(program)
     program.graph.eliminate_dead_code()
     drop_unused_constants(program)
     program.recompile()
@@ -72,3 +77,11 @@ def _views_to_reshapes(program: fx.GraphModule) -> None:
     for node in program.graph.nodes:
         if node.target in (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default):
             node.target = torch.ops.aten.reshape.default
+
+
+def _strides_to_pools(program: fx.GraphModule) -> None:
+    """A pool without a stride strides by its kernel; coremltools takes none without."""
+    pools = (torch.ops.aten.max_pool2d.default, torch.ops.aten.avg_pool2d.default)
+    for node in program.graph.nodes:
+        if node.target in pools and len(node.args) == 2 and "stride" not in node.kwargs:
+            node.args = (*node.args, node.args[1])

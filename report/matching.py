@@ -15,7 +15,7 @@ import numpy as np
 
 #: Elements that two tensors are compared on.
 _SAMPLE = 4096
-#: Squared correlation from which a pair needs no other evidence.
+#: Likeness from which a pair needs no other evidence.
 _ALIKE = 0.8
 #: What a pair counts whose values have nothing in common; a perfect pair counts 1.
 _SHAPE_ALONE = 0.05
@@ -100,24 +100,31 @@ def _in_order(taps: Sequence[int], nodes: Sequence[int], pairs: _Pairs) -> dict[
 
 
 def _likeness(tap: np.ndarray, node: np.ndarray, channels_last: bool) -> tuple[float, bool] | None:
-    """Squared correlation of two tensors, and whether that is of the first one turned."""
+    """How alike two tensors are, and whether that is of the first one turned."""
     views = [(tap, False)]
     if channels_last and tap.ndim == 4:
         views.insert(0, (tap.transpose(0, 3, 1, 2), True))
     alike = [
-        (_SHAPE_ALONE + (1 - _SHAPE_ALONE) * _correlation(view, node) ** 2, turned)
+        (_SHAPE_ALONE + (1 - _SHAPE_ALONE) * _resemblance(view, node), turned)
         for view, turned in views
         if view.shape == node.shape
     ]
     return max(alike, default=None)
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Cosine of the deviations from the mean, over a sample; 0 where they are not alike at all."""
+def _resemblance(a: np.ndarray, b: np.ndarray) -> float:
+    """Squared correlation over a sample, less a tenth of it where level or contrast differ.
+
+    x and x / 10 correlate as a layer and its rounded copy do. Lin's concordance tells them apart,
+    while a layer whose scale is wrong is still most like the right one.
+    """
     step = max(1, a.size // _SAMPLE) | 1  # odd: even steps would see some channels only
     first, second = (np.ravel(x)[::step].astype(np.float64) for x in (a, b))
+    apart = float(first.mean() - second.mean()) ** 2
     first, second = first - first.mean(), second - second.mean()
-    norm = float(np.linalg.norm(first) * np.linalg.norm(second))
-    if not np.isfinite(norm) or norm == 0:
+    product, powers = float(first @ second), (float(first @ first), float(second @ second))
+    norm = float(np.sqrt(powers[0] * powers[1]))
+    if not np.isfinite(norm) or norm == 0 or product <= 0:
         return 0.0
-    return max(0.0, float(first @ second) / norm)
+    concordance = 2 * product / (sum(powers) + first.size * apart)
+    return (product / norm) ** 2 * (0.9 + 0.1 * concordance)

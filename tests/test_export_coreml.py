@@ -1,15 +1,20 @@
 """Core ML packages: reloaded, executed by our evaluator of the saved program."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import export_toy as nets
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import RECIPES
 from pockethdr.export.targets import TARGETS
+from pockethdr.export.trace import traced
 from pockethdr.files import sha256_of
 
 ct = pytest.importorskip("coremltools")
@@ -67,3 +72,22 @@ def test_a_wrong_scale_fails(tmp_path: Path) -> None:
     expected = nets.run(nets.toy(), nets.frames())
     right = nets.psnr(nets.run(_int8().program, nets.frames()), expected)
     assert nets.psnr(_run(tmp_path / "wrong.mlpackage"), expected) < right - 5
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda x: F.interpolate(F.max_pool2d(x, 2), scale_factor=2),
+        lambda x: F.channel_shuffle(x, 2),
+        F.celu,
+    ],
+    ids=["pool", "shuffle", "celu"],
+)
+def test_layers_of_own_networks(layer: Callable[[Tensor], Tensor], tmp_path: Path) -> None:
+    class Own(torch.nn.Module):
+        def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+            return layer(short - mid + long)
+
+    frames, path = nets.frames(), tmp_path / "a.mlpackage"
+    TARGET.build(traced(Own(), frames), frames, "fp32", path)
+    np.testing.assert_allclose(_run(path), Own()(*frames).numpy(), atol=1e-5)

@@ -99,3 +99,13 @@ def test_a_layer_that_is_all_wrong_is_still_found() -> None:
     assert [(p.tap, p.node, p.channels_last) for p in pairs] == [
         (2, 0, True), (0, 1, True), (3, 2, True), (4, 3, True),
     ]  # fmt: skip
+
+
+def test_a_multiple_of_a_value_is_not_taken_for_it():
+    """As in `y = base + 0.1 * tanh(x)`: every layer correlates with its neighbours."""
+    random = np.random.default_rng(0)
+    value = random.normal(size=(1, 4, 16, 16))
+    nodes = [value, value / 10, value + 3]
+    rounded = [node + random.normal(scale=0.003, size=value.shape) * node.std() for node in nodes]
+    pairs = matched([rounded[2], rounded[1], rounded[0]], nodes, channels_last=False)
+    assert [(pair.tap, pair.node) for pair in pairs] == [(2, 0), (1, 1), (0, 2)]
