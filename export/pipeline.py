@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from pockethdr.calibration.calibration import Calibration
-from pockethdr.errors import ArtifactError, PocketError, Unavailable
+from pockethdr.errors import ArtifactError, PocketError, Unavailable, first_line
 from pockethdr.export.context import context_example, split
 from pockethdr.export.imposed import given_of, imposed, is_readable
 from pockethdr.export.journal import Journal, is_intact
@@ -32,7 +32,7 @@ from pockethdr.export.materials import CALIBRATION_NAME, Materials
 from pockethdr.export.provenance import versions
 from pockethdr.export.recipe import Recipe
 from pockethdr.export.settings import Settings
-from pockethdr.export.targets import Target, target_of
+from pockethdr.export.targets import Target, TargetError, target_of
 from pockethdr.export.tuned import Tuned
 from pockethdr.files import sha256_of, size_of
 from pockethdr.models.load import Loaded
@@ -80,6 +80,8 @@ def export_model(
         progress: called with a sentence before each stage.
 
     Raises:
+        TargetError: a converter does not take the network. Artifacts of the others are written and
+            in the manifest, where the refused ones have the reason.
         PocketError: the network, a bracket or the folder cannot be used; nothing half-written.
     """
     settings = Settings(
@@ -106,6 +108,7 @@ class _Export:
         self, loaded: Loaded, settings: Settings, out: Path, say: Callable[[str], None]
     ) -> None:
         self.loaded, self.settings, self.out, self.say = loaded, settings, out, say
+        self._refused = dict[str, TargetError]()
 
     @cached_property
     def journal(self) -> Journal:
@@ -122,8 +125,12 @@ class _Export:
             return before
         _ = self.materials.halo  # a size that leaves no tile is refused before anything is built
         artifacts = tuple(self._cell(target, precision) for target, precision in cells)
+        if len(self._refused) == len(cells):
+            raise next(iter(self._refused.values()))
         manifest = self._manifest(artifacts, command)
         self.journal.keep(write_manifest(manifest, self.out, overwrite=True))
+        if self._refused:
+            raise _in_one(self._refused, self.out)
         return manifest
 
     def _cells(self) -> list[tuple[Target, str]]:
@@ -179,7 +186,11 @@ class _Export:
         before = self.journal.artifact(name)
         if before is not None:
             return before
-        artifact = self._built(target, precision, name)
+        try:
+            artifact = self._built(target, precision, name)
+        except TargetError as error:  # of this target: the others may well take the network
+            self._refused[f"{target.name} {precision}"] = error
+            return _unbuilt(target, precision, first_line(error))
         self.journal.keep_artifact(artifact)
         return artifact
 
@@ -195,10 +206,7 @@ class _Export:
             if integer and is_readable(target.name):
                 checks |= _read_back(target, parts)
         except Unavailable as missing:
-            return Artifact(
-                target.name, precision, None, layout=target.layout, scheme=scheme,
-                skipped=f"{missing.reason}; {missing.install}",
-            )  # fmt: skip
+            return _unbuilt(target, precision, f"{missing.reason}; {missing.install}")
         path = self.out / name
         return Artifact(
             target.name, precision, name, sha256_of(path), size_of(path),
@@ -270,6 +278,21 @@ class _Part:
     program: fx.GraphModule
     inputs: tuple[Tensor, ...]
     path: Path
+
+
+def _unbuilt(target: Target, precision: str, reason: str) -> Artifact:
+    scheme = target.scheme.to_json() if precision == "int8" else {}
+    return Artifact(
+        target.name, precision, None, layout=target.layout, scheme=scheme, skipped=reason
+    )
+
+
+def _in_one(refused: dict[str, TargetError], out: Path) -> TargetError:
+    first = next(iter(refused.values()))
+    said = "\n".join(f"{cell}: {error.what}" for cell, error in refused.items())
+    return TargetError(
+        f"{said}\nwhat else was asked for is in {out}", expected=first.expected, fix=first.fix
+    )
 
 
 def _file(target: Target, part: _Part, precision: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from pockethdr.export.pipeline import export_model
 from pockethdr.export.recipe import named_recipe
 from pockethdr.export.rewrite import Proof
 from pockethdr.export.static import static_program
+from pockethdr.export.targets import TargetError
 from pockethdr.export.tile import check_tile, least_tile
 from pockethdr.files import sha256_of
 from pockethdr.models.load import Loaded, load_model
@@ -234,6 +235,28 @@ def test_what_cannot_be_built_here_is_skipped_with_its_install_line(
     assert artifact.file is None
     assert artifact.skipped
     assert "onnx is not installed; pip install" in artifact.skipped
+
+
+def test_a_target_that_refuses_the_network_does_not_stop_the_others(
+    loaded: Loaded, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any, **__: Any) -> dict[str, Any]:
+        raise TargetError("does not take this program", expected="another", fix="leave it out")
+
+    settings = {"targets": ("coreml", "onnx"), "precisions": ("fp16",)}
+    with monkeypatch.context() as patched:
+        patched.setattr("pockethdr.export.coreml.build", refused)
+        with pytest.raises(TargetError, match="coreml fp16: does not take this program") as error:
+            exported(loaded, sample, tmp_path / "o", **settings)
+        assert error.value.fix == "leave it out"
+        coreml, onnx = read_manifest(tmp_path / "o").artifacts
+        assert (coreml.file, coreml.skipped) == (None, "does not take this program")
+        assert onnx.file
+        with pytest.raises(TargetError):  # it is tried again, and where no other is left, said so
+            exported(loaded, sample, tmp_path / "p", **settings | {"targets": ("coreml",)})
+        assert not (tmp_path / "p" / "manifest.json").exists()
+    again = exported(loaded, sample, tmp_path / "o", **settings)
+    assert all(artifact.file for artifact in again.artifacts)
 
 
 def test_no_pair_of_target_and_precision(loaded: Loaded, sample: Path, tmp_path: Path) -> None:
