@@ -158,7 +158,8 @@ _LITERT, _ONNX = "pip install 'pockethdr[tflite-build]'", "pip install 'pockethd
 _COREML = "pip install 'pockethdr[coreml]'"
 _MODELOPT = (
     "in an environment of its own: pip install nvidia-modelopt==0.47.0 onnx onnxruntime polygraphy "
-    "onnx-graphsurgeon==0.6.1 onnxslim onnxconverter-common lief; then --modelopt ITS/bin/python"
+    "onnx-graphsurgeon==0.6.1 onnxscript onnxslim onnxconverter-common lief; then --modelopt "
+    "ITS/bin/python"
 )
 TOOLS = (
     Tool("litert_quantizer static", "tflite", "int8", "litert_quantizer", _LITERT, litert_static),
