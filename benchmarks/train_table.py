@@ -3,10 +3,10 @@
     python benchmarks/train_table.py --cache hdr_images --runs runs/table --steps 40000
 
 Same data, steps, schedule, batches and seed for each. What is finished is skipped, what was cut off
-is resumed. Each `--more` is a further leg with other batches, warmed up again to a lower rate; the
-weights that ship are of `--steps 4000 --more 3600 --more 12400`. The networks of the ablation
-follow at a budget of their own. `--publish` puts finished weights where the package, and for the
-ablation benchmarks/results.py, looks for them.
+is resumed. Each `--more` is a further leg with other batches, warmed up again to a lower rate. The
+weights that ship are of `--steps 4000 --more 3600`, those in benchmarks/longer of one leg more,
+`--more 12400`. The networks of the ablation follow at a budget of their own. `--publish` puts
+finished weights where the package, and for the ablation benchmarks/results.py, looks for them.
 """
 
 from __future__ import annotations
