@@ -48,6 +48,7 @@ class FinetuneConfig:
     Attributes:
         minutes: time budget; the learning rate's cosine spans it, or `steps` when that is given.
         patch: side in sensor pixels; None for 128 (raw) or 64 (rgb).
+        lr: peak of the learning rate. More undoes what a well trained network has learned.
         teacher: weight a of the float network's output as a second target.
         clip: bound on the norm of the gradient, since one dark image can have a steep one.
     """
@@ -56,7 +57,7 @@ class FinetuneConfig:
     steps: int | None = None
     batch: int = 4
     patch: int | None = None
-    lr: float = 1e-3
+    lr: float = 3e-4
     warmup: int = 50
     teacher: float = 0.3
     clip: float = 1.0

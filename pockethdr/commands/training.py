@@ -175,6 +175,13 @@ def train(name: str, domain: str, data: str, run: Path | None, resume: bool, **g
     "--minutes", type=Number(0, min_open=True), default=12.0, show_default=True, help="Time budget."
 )
 @click.option("--steps", type=click.IntRange(1), help="That many steps, whatever the time.")
+@click.option(
+    "--lr",
+    type=Number(0, min_open=True),
+    default=3e-4,
+    show_default=True,
+    help="Learning rate at its peak; a network of few steps takes 1e-3.",
+)
 @seed_option
 @threads_option(default=1, help="CPU threads of the network.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE where it exists.")
@@ -187,6 +194,7 @@ def finetune(
     recipe: str,
     minutes: float,
     steps: int | None,
+    lr: float,
     seed: int,
     threads: int,
     overwrite: bool,
@@ -207,6 +215,6 @@ def finetune(
 
     check_place(out, overwrite)
     loaded = load_model(model, domain=domain, weights=weights)
-    config = FinetuneConfig(minutes=minutes, steps=steps, seed=seed, threads=threads)
+    config = FinetuneConfig(minutes=minutes, steps=steps, lr=lr, seed=seed, threads=threads)
     finetuned(loaded, sources=sources, recipe=named_or_file(recipe), out=out, config=config)
     click.echo(out)
