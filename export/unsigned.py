@@ -44,7 +44,8 @@ def _shift_zero_points(graph: onnx.GraphProto) -> None:
     constants = {i.name: i for i in graph.initializer}
     shifted: dict[str, str] = {}
     for node in graph.node:
-        if node.op_type not in QUANTIZERS or node.input[0] in constants:
+        is_weight = node.op_type == "DequantizeLinear" and node.input[0] in constants
+        if node.op_type not in QUANTIZERS or is_weight:
             continue
         signed = node.input[2]
         if signed not in shifted:

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import export_toy as nets
 import numpy as np
@@ -102,6 +103,49 @@ def test_onnx_runtime_multiplies_integers_wherever_the_file_does(tmp_path: Path)
     integer = [node for node in convs if makers.get(node.input[1]) == "DequantizeLinear"]
     assert len(integer) == 8
     assert sum(node.op_type == "QLinearConv" for node in theirs.node) == len(integer)
+
+
+def test_constants_that_are_quantised_in_the_file_change_with_the_rest() -> None:
+    """Φ's mean over the image is added to one: ONNX keeps it float behind a pair of its own."""
+    import onnxruntime
+    from onnx import helper, numpy_helper
+
+    from pockethdr.export.unsigned import unsigned
+
+    nodes = [
+        node
+        for name in ("x", "c")
+        for node in (
+            helper.make_node("QuantizeLinear", [name, "scale", "zero"], [f"{name}_q"]),
+            helper.make_node("DequantizeLinear", [f"{name}_q", "scale", "zero"], [f"{name}_d"]),
+        )
+    ]
+    nodes.append(helper.make_node("Add", ["x_d", "c_d"], ["y"]))
+    constants = {
+        "scale": np.float32(0.1), "zero": np.int8(-28), "c": np.float32([0.52, -9, 3])
+    }  # fmt: skip
+    shape, kinds = [2, 3], onnx.TensorProto
+    graph = helper.make_graph(
+        nodes,
+        "sum",
+        [helper.make_tensor_value_info("x", kinds.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", kinds.FLOAT, shape)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+        value_info=[
+            helper.make_tensor_value_info("x_q", kinds.INT8, shape),
+            helper.make_tensor_value_info("c_q", kinds.INT8, [3]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+    def run(model: Any) -> np.ndarray:
+        session = onnxruntime.InferenceSession(model.SerializeToString())
+        return session.run(None, {"x": x})[0]
+
+    x = np.float32([[-11, -0.26, 0.31], [4, 15.4, 90]])
+    assert np.array_equal(run(unsigned(model)), run(model))
+    codes = {v.name: v.type.tensor_type.elem_type for v in unsigned(model).graph.value_info}
+    assert codes == {"x_q": kinds.UINT8, "c_q": kinds.UINT8}
 
 
 def test_a_maximum_of_codes_is_the_relu_of_what_they_stand_for(tmp_path: Path) -> None:
