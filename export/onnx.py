@@ -112,6 +112,9 @@ def dynamic_range(model: onnx.ModelProto) -> onnx.ModelProto:
         raise Unavailable(
             f"{missing.name} is not installed", install="pip install 'pockethdr[onnx]'"
         ) from missing
+    model = copy.deepcopy(model)
+    # The quantiser turns weights of linear layers over, and then trips over their noted shapes.
+    del model.graph.value_info[:]
     with quiet(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         quantize_dynamic(model, path, op_types_to_quantize=["Conv"], weight_type=QuantType.QUInt8)

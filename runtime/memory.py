@@ -32,7 +32,7 @@ from pockethdr.runtime.runner import open_runner
 _LOADED = ("pockethdr.runtime.fuse", "pockethdr.runtime.write")
 _UNITS = {"": 1.0, "k": 2**-10, "m": 1.0, "g": 2.0**10}
 # Memory that decoders gave back and the allocator kept, and strips on their way: of the peak.
-_MARGIN = 1.15
+_MARGIN = 1.2
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,14 @@ from typing import Any
 import export_toy as nets
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from pockethdr.errors import PocketError, Unavailable
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import RECIPES
 from pockethdr.export.targets import TARGETS, TargetError
+from pockethdr.export.trace import traced
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -61,6 +64,24 @@ def test_dynint8_multiplies_integers_of_the_kind_that_is_fast(tmp_path: Path) ->
     kinds = {constant.name: constant.data_type for constant in graph.initializer}
     weights = {kinds[n.input[1]] for n in graph.node if n.op_type == "ConvInteger"}
     assert weights == {onnx.TensorProto.UINT8}
+
+
+def test_dynint8_takes_linear_layers_too(tmp_path: Path) -> None:
+    class Gated(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(4, 4)
+            self.conv = torch.nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+            gate = torch.sigmoid(self.linear(mid.mean((2, 3))))
+            return torch.sigmoid(self.conv(short + long) * gate[:, :, None, None])
+
+    torch.manual_seed(0)
+    program = traced(Gated(), nets.frames())
+    found = TARGET.build(program, nets.frames(), "dynint8", tmp_path / "a.onnx")
+    assert found["ops"]["ConvInteger"] == 1
+    assert nets.psnr(_run(tmp_path / "a.onnx"), nets.run(program, nets.frames())) >= 35
 
 
 def test_dynint8_needs_the_quantiser_of_onnx_runtime(
