@@ -70,7 +70,7 @@ def test_dynint8_takes_linear_layers_too(tmp_path: Path) -> None:
     class Gated(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.linear = torch.nn.Linear(4, 4)
+            self.linear = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Linear(6, 4))
             self.conv = torch.nn.Conv2d(4, 4, 3, padding=1)
 
         def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
