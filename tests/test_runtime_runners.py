@@ -291,3 +291,15 @@ def test_a_tflite_artifact_runs_without_torch(artifacts):
         "assert 'torch' not in sys.modules and 'coremltools' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("vnni", "exact"), [(True, "0"), (False, "1")])
+def test_onnx_runtime_is_exact_at_a_price_only_where_it_would_saturate(
+    vnni: bool, exact: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    from pockethdr.runtime import ort
+
+    monkeypatch.setattr(ort, "has_vnni", lambda: vnni)
+    options = ort.session_options(1)
+    assert options.get_session_config_entry("session.x64quantprecision") == exact
