@@ -9,7 +9,7 @@ import torch
 
 from pockethdr.export.quantize import quantized
 from pockethdr.export.read_back import stored_in
-from pockethdr.export.recipe import RECIPES
+from pockethdr.export.recipe import RECIPES, Recipe
 from pockethdr.export.targets import TARGETS, TargetError
 from pockethdr.export.trace import traced
 
@@ -87,6 +87,32 @@ def test_what_falls_to_float_is_in_the_checks(tmp_path: Path) -> None:
     assert found["int8_mac_share"] == pytest.approx(done.summary.int8_mac_share)
     expected = nets.run(nets.toy(end="transposed", phi="global", slope=0.1), nets.frames())
     assert nets.psnr(_run(tmp_path / "a.tflite"), expected) >= 40
+
+
+class _ReluOfJoin(torch.nn.Module):
+    """A ReLU that no operation before it can take in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = torch.nn.Conv2d(4, 8, 3, padding=1), torch.nn.Conv2d(4, 8, 1)
+        self.last = torch.nn.Conv2d(16, 4, 3, padding=1)
+
+    def forward(self, short, mid, long):
+        joined = torch.relu(torch.cat([self.a(short - mid), self.b(long)], 1))
+        return torch.sigmoid(4 * self.last(joined))
+
+
+@pytest.mark.parametrize("low", [0.0, -0.5])
+def test_a_relu_of_its_own_is_one_that_xnnpack_takes(tmp_path: Path, low: float) -> None:
+    """Unless its codes begin below zero: quantising would not clamp what leaks."""
+    torch.manual_seed(3)
+    program = traced(_ReluOfJoin(), nets.frames())
+    ranges = nets.ranges_of(program)
+    ranges = {**ranges, "relu": (low, ranges["relu"][1])}
+    done = quantized(program, ranges, Recipe("wide", float_first=False), TARGET.scheme)
+    found = TARGET.build(done.program, nets.frames(), "int8", tmp_path / "a.tflite")
+    assert found["undelegated"] == ({} if low == 0 else {"RELU": 1})
+    assert nets.psnr(_run(tmp_path / "a.tflite"), nets.run(done.program, nets.frames())) >= 50
 
 
 def test_what_the_runtime_has_no_kernel_for_is_refused(tmp_path: Path) -> None:
