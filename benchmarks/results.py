@@ -54,8 +54,6 @@ COST_SIZE = (768, 1024)
 TILE = 256
 # Weights of a smaller budget than those that ship; `pixel` is here once more.
 ABLATION_WEIGHTS = Path(__file__).parent / "ablation"
-# Of the four at a larger budget: what ships has INT8 weights tuned beside it, these have not.
-LONGER_WEIGHTS = Path(__file__).parent / "longer"
 _BY_HAND = "<!-- From here on written by hand, and kept by the command. -->"
 
 Image = NDArray[np.float32]
@@ -107,12 +105,11 @@ def networks(weights_of: Iterable[tuple[str, Path | None]]) -> list[Network]:
 
 
 def compared(runs: Path | None) -> list[tuple[str, Path | None]]:
-    """Names and weights of the equal budgets, the largest last, and of the small network."""
+    """Names and weights of the four, of equal budgets, and before them of the small network."""
     names = (*SMALLER, *FOUR)
     if runs:
         return [(name, _newest(runs, name)) for name in names]
-    longer = [(name, LONGER_WEIGHTS / f"{name}.safetensors") for name in FOUR]
-    return [*((name, zoo.shipped_weights(name, RAW)) for name in names), *longer]
+    return [(name, zoo.shipped_weights(name, RAW)) for name in names]
 
 
 def _newest(runs: Path, name: str) -> Path:
@@ -186,7 +183,7 @@ def latency(module: nn.Module, runs: int = 7) -> float:
 
 
 def lead(rows: Sequence[Row]) -> dict[str, Any] | None:
-    """How far DSAN is ahead of the best other network, bracket by bracket, at the last budget."""
+    """How far DSAN is ahead of the best other network, bracket by bracket."""
     four = {r.model: r for r in rows if r.model in FOUR}
     if set(four) != set(FOUR):
         return None

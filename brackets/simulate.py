@@ -16,7 +16,6 @@ import math
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,11 +26,11 @@ from pockethdr.brackets.bracket import (
     Camera,
     Frame,
     flips_of,
-    linear_to_srgb,
     mosaic_of,
     pack,
 )
 from pockethdr.brackets.exr import read_exr
+from pockethdr.brackets.isp import balanced, processed
 from pockethdr.brackets.motion import Motion, views
 from pockethdr.brackets.noise import noise_of, noisy
 from pockethdr.brackets.save import write_bracket
@@ -160,33 +159,10 @@ def _shot(
     steps = np.float32(camera.white_level - camera.black_level)
     raw = np.rint(np.clip(mosaic, 0.0, 1.0) * steps) / steps
     raw = raw if gain is None else np.minimum(raw * gain, 1.0)
-    return raw if settings.domain == RAW else _processed(raw, settings, camera)
-
-
-def _processed(
-    raw: NDArray[np.float32], settings: Simulation, camera: Camera
-) -> NDArray[np.float32]:
-    """What a phone's image pipeline makes of a mosaic: H×W×3 encoded, 8 bits."""
-    codes = np.rint(raw * 65535).astype(np.uint16)
-    rgb = np.asarray(cv2.cvtColor(codes, cv2.COLOR_BayerRGGB2RGB), np.float32)
-    linear = _balanced(rgb / np.float32(65535), camera)
-    encoded = linear_to_srgb(linear**settings.curve)
-    encoded += settings.contrast * (encoded**2 * (3 - 2 * encoded) - encoded)
-    coded = np.rint(encoded * 255).astype(np.uint8)
-    if settings.jpeg_quality is not None:
-        coded = _through_jpeg(coded, settings.jpeg_quality)
-    return coded.astype(np.float32) / 255
-
-
-def _through_jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    file = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
-
-
-def _balanced(camera_rgb: NDArray[np.float32], camera: Camera) -> NDArray[np.float32]:
-    """Camera RGB to linear sRGB in [0, 1], clipped after the gains as a phone does."""
-    balanced = np.minimum(camera_rgb * np.asarray(camera.wb_gains, np.float32), 1.0)
-    return np.clip(balanced @ camera.ccm.T, 0.0, 1.0)
+    if settings.domain == RAW:
+        return raw
+    gains = np.exp(rng.normal(0.0, settings.drift, 3)).astype(np.float32)
+    return processed(raw, settings, camera, gains)
 
 
 def _ground_truth(
@@ -194,7 +170,7 @@ def _ground_truth(
 ) -> NDArray[np.float32]:
     if settings.domain == RAW:
         return pack(mosaic_of(truth))
-    return np.ascontiguousarray(_balanced(truth, camera).transpose(2, 0, 1))
+    return np.ascontiguousarray(balanced(truth, camera, settings.saturation).transpose(2, 0, 1))
 
 
 # The bundled sample: a hotel room with lamps and a bright window, by night in the corners.

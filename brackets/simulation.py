@@ -23,6 +23,10 @@ _LIMITS = {
     "short_s": ("exposure time in seconds", 1e-9, 1e6),
     "curve": ("curve exponent", 0.1, 10),
     "contrast": ("contrast", 0, 1),
+    "saturation": ("saturation", 0, 4),
+    "denoise": ("strength of noise reduction", 0, 1),
+    "sharpen": ("strength of sharpening", 0, 4),
+    "drift": ("drift of exposure and white balance", 0, 1),
 }
 _MOST_RATIO = 1000
 
@@ -47,6 +51,9 @@ class Simulation:
         margin: pixels cut from each edge, where shake would show made-up content.
         curve: exponent on the linear signal before sRGB coding; 1.0 is a true sRGB camera.
         contrast: strength in [0, 1) of an S-shaped tone curve of the rgb camera.
+        saturation: factor on the distance of linear colours from grey, of frames and truth alike.
+        denoise, sharpen: strengths of the rgb camera's noise reduction and sharpening, see `isp`.
+        drift: standard deviation of the logarithm of each frame's own red, green and blue gains.
         jpeg_quality: None leaves the 8-bit image uncompressed.
 
     Raises:
@@ -74,6 +81,10 @@ class Simulation:
     short_s: float = 1 / 480
     curve: float = 1.0
     contrast: float = 0.0
+    saturation: float = 1.0
+    denoise: float = 0.0
+    sharpen: float = 0.0
+    drift: float = 0.0
     jpeg_quality: int | None = None
 
     def __post_init__(self) -> None:

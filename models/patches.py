@@ -127,11 +127,15 @@ def _random_view(rng: np.random.Generator) -> tuple[float, float, float, float]:
 
 
 def _processed(settings: Simulation, rng: np.random.Generator) -> Simulation:
-    """Phone JPEGs: coded, and by a curve that is not quite sRGB."""
+    """Phone JPEGs: retouched, coded, and by a curve that is not quite sRGB."""
     return replace(
         settings,
         curve=math.exp(rng.normal(0.0, 0.12)),
-        contrast=rng.uniform(0.0, 0.3),
+        contrast=rng.uniform(0.0, 0.6),
+        saturation=rng.uniform(0.9, 1.5),
+        denoise=rng.uniform(0.1, 1.0) if rng.random() < 0.7 else 0.0,
+        sharpen=rng.uniform(0.0, 0.8) if rng.random() < 0.5 else 0.0,
+        drift=0.02,
         jpeg_quality=int(rng.integers(70, 98)) if rng.random() < 0.7 else None,
     )
 
