@@ -270,3 +270,12 @@ def test_no_traceback_from_a_real_process(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "manifest" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_locale_without_our_signs_is_no_traceback() -> None:
+    ascii_only = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    asked = [sys.executable, "-m", "pockethdr.cli", "models"]
+    done = subprocess.run(asked, capture_output=True, text=True, env=os.environ | ascii_only)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.isascii()
