@@ -74,8 +74,8 @@ def compared(
 
 def fused(module: nn.Module, bracket: Bracket, multiple: int | None = None) -> Image:
     """The network's HDR image C×H×W in [0, 1], in one piece, cut to sizes that it accepts."""
-    multiple = multiple or getattr(getattr(module, "config", None), "multiple", 1)
-    height, width = (size - size % multiple for size in bracket.size())
+    own: int = getattr(getattr(module, "config", None), "multiple", 1)
+    height, width = (size - size % (multiple or own) for size in bracket.size())
     return _run(module, [frame[..., :height, :width] for frame in bracket.inputs()])
 
 
