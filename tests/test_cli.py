@@ -218,6 +218,11 @@ def test_models_lists_the_named_networks() -> None:
     assert lines["nhdrrnet-mobile"].split()[3] == "all"
 
 
+def test_a_narrow_terminal_shows_the_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    assert "\n dsan-m32 " in run("models").output
+
+
 def test_models_counts_for_the_size_that_is_asked_for() -> None:
     output = run("models", "--size", "760x1024").output
     lines = {line.split()[0]: line.split() for line in output.splitlines() if line.strip()}
