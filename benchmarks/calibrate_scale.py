@@ -25,6 +25,7 @@ import cv2
 
 from pockethdr.brackets.invent import invented_scene
 from pockethdr.brackets.simulate import Simulation, simulate, write_bracket
+from pockethdr.files import write_bytes
 from pockethdr.report.host import host
 
 FRAME, MARGIN = (3024, 4032), 16
@@ -73,8 +74,8 @@ def main(work: Path | None, distinct: int, patches: int, limit: int, docs: Path)
     }
     docs.mkdir(exist_ok=True)
     text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    (docs / "calibration.json").write_text(text, encoding="utf-8")
-    (docs / "calibration.md").write_text(page(data), encoding="utf-8")
+    write_bytes(docs / "calibration.json", text.encode(), overwrite=True)
+    write_bytes(docs / "calibration.md", page(data).encode(), overwrite=True)
     click.echo(page(data))
 
 
@@ -100,7 +101,8 @@ def make_brackets(root: Path, distinct: int, count: int) -> None:
         described.pop("ground_truth", None)
         for name in described["files"]:
             os.link(original / name, copy / name)
-        (copy / "metadata.json").write_text(json.dumps({**described, "copy": number}))
+        text = json.dumps({**described, "copy": number})
+        write_bytes(copy / "metadata.json", text.encode(), overwrite=True)
 
 
 def fp32_artifact(folder: Path) -> Path:

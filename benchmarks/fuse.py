@@ -31,6 +31,7 @@ from dng import write_dng
 from pockethdr.brackets import formats
 from pockethdr.brackets.read import find_brackets
 from pockethdr.export.manifest import read_manifest
+from pockethdr.files import write_bytes
 from pockethdr.report.host import host
 
 MODEL, TILE, THREADS = "dsan-m32", "552x720", 2
@@ -85,8 +86,8 @@ def main(brackets: Path | None, work: Path | None, docs: Path, rounds: int, limi
         }
     docs.mkdir(exist_ok=True)
     text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    (docs / "performance.json").write_text(text)
-    (docs / "performance.md").write_text(page(found))
+    write_bytes(docs / "performance.json", text.encode(), overwrite=True)
+    write_bytes(docs / "performance.md", page(found).encode(), overwrite=True)
     click.echo(page(found))
 
 
@@ -123,7 +124,7 @@ def bracket_of(
         coded = np.clip(codes, 0, described["white_level"]).astype(np.uint16)
         (folder / file).write_bytes(imagecodecs.png_encode(coded, level=6))
     described.pop("ground_truth", None)
-    (folder / "metadata.json").write_text(json.dumps(described))
+    write_bytes(folder / "metadata.json", json.dumps(described).encode(), overwrite=True)
     return folder
 
 

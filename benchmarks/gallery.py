@@ -21,6 +21,7 @@ from pockethdr.brackets.align import aligned
 from pockethdr.brackets.bracket import RAW, Bracket, pack
 from pockethdr.brackets.merge import weighted_merge
 from pockethdr.brackets.read import find_brackets, read_bracket
+from pockethdr.files import write_bytes
 from pockethdr.runtime.fuse import Fuser
 from pockethdr.runtime.image import HDRImage, image_of
 
@@ -49,7 +50,7 @@ def main(brackets: Path, raw: Path, rgb: Path, out: Path) -> None:
                 if folder.is_dir():
                     lines += entry(fuser, folder, pictures)
                     click.echo(folder.name)
-    (out / "gallery.md").write_text("\n".join(lines) + "\n")
+    write_bytes(out / "gallery.md", ("\n".join(lines) + "\n").encode(), overwrite=True)
 
 
 def entry(fuser: Fuser, folder: Path, pictures: Path) -> list[str]:

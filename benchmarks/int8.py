@@ -28,6 +28,7 @@ from pockethdr.brackets.sources import TEST, scenes
 from pockethdr.brackets.testset import test_brackets
 from pockethdr.errors import Unavailable
 from pockethdr.export.manifest import Artifact, Manifest, read_manifest
+from pockethdr.files import write_bytes
 from pockethdr.report.reference import Reference, tiled
 from pockethdr.runtime.artifact import Deployed
 from pockethdr.runtime.context import context_of
@@ -177,7 +178,8 @@ def main(
     for row in rows:
         click.echo(_line(row))
     if json_file is not None:
-        json_file.write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps({"rows": rows}, indent=1) + "\n"
+        write_bytes(json_file, text.encode(), overwrite=True)
 
 
 def _line(row: dict[str, Any]) -> str:

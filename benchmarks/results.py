@@ -34,6 +34,7 @@ from pockethdr.brackets.gather import gather
 from pockethdr.brackets.merge import weighted_merge
 from pockethdr.brackets.sources import INDEX, TEST, scenes
 from pockethdr.brackets.testset import test_brackets
+from pockethdr.files import write_bytes
 from pockethdr.models import zoo
 from pockethdr.models.cost import macs, parameters
 from pockethdr.models.evaluate import Score, fused
@@ -293,9 +294,11 @@ def _write(
         "ablation": [asdict(r) for r in ablation],
         "lead": ahead,
     }
-    (out / "results.json").write_text(json.dumps(facts, indent=1) + "\n")
+    text = json.dumps(facts, indent=1) + "\n"
+    write_bytes(out / "results.json", text.encode(), overwrite=True)
     page = out / "results.md"
-    page.write_text(markdown(rows, ablation, ahead, count) + by_hand(page))
+    text = markdown(rows, ablation, ahead, count) + by_hand(page)
+    write_bytes(page, text.encode(), overwrite=True)
 
 
 def by_hand(page: Path) -> str:

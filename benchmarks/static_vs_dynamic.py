@@ -30,6 +30,7 @@ from pockethdr.export.rewrite import apply_rewrites
 from pockethdr.export.static import standard_rewrites
 from pockethdr.export.tflite import tflite_from_program, undelegated
 from pockethdr.export.trace import traced
+from pockethdr.files import write_bytes
 from pockethdr.models.dynamic_conv import GLOBAL, PIXEL, STATIC, DynamicConv, DynamicSpec
 from pockethdr.models.reference import PerPixelKernels
 from pockethdr.report.host import host
@@ -189,7 +190,8 @@ def main(path: Path | None, runs: int) -> None:
     click.echo(table(results))
     if path:
         rows: list[dict[str, Any]] = [asdict(replace(result)) for result in results]
-        path.write_text(json.dumps({"host": host(), "rows": rows}, indent=1) + "\n")
+        text = json.dumps({"host": host(), "rows": rows}, indent=1) + "\n"
+        write_bytes(path, text.encode(), overwrite=True)
 
 
 def table(results: list[Result]) -> str:

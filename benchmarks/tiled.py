@@ -33,6 +33,7 @@ from pockethdr.export.manifest import Manifest
 from pockethdr.export.materials import CALIBRATION_NAME
 from pockethdr.export.pipeline import export_model
 from pockethdr.export.tuned import chosen_recipe
+from pockethdr.files import write_bytes
 from pockethdr.models.load import load_model
 from pockethdr.report.host import host
 from pockethdr.runtime.artifact import Deployed, deployed
@@ -92,9 +93,10 @@ def main(
     if docs:
         rows = [*kept(docs / "tiled.json", networks.split(",")), *rows]
         rows.sort(key=lambda row: [*NETWORKS, row.network].index(row.network))
-        (docs / "tiled.md").write_text(table(rows))
+        write_bytes(docs / "tiled.md", table(rows).encode(), overwrite=True)
         found = {"host": host(), "rows": [asdict(row) for row in rows]}
-        (docs / "tiled.json").write_text(json.dumps(found, indent=1) + "\n")
+        text = json.dumps(found, indent=1) + "\n"
+        write_bytes(docs / "tiled.json", text.encode(), overwrite=True)
     click.echo(table(rows))
     sys.exit(0 if all(row.passed for row in rows) else 1)
 

@@ -71,8 +71,9 @@ def read_index(cache: Path) -> list[Image]:
     try:
         return [Image(**row) for row in json.loads(path.read_text())]
     except (OSError, ValueError, TypeError) as error:
+        said = error.strerror if isinstance(error, OSError) else "damaged"
         raise BracketError(
-            f"{path}: cannot be read ({error})",
+            f"{path}: cannot be read ({said})",
             expected="a cache of HDR images",
             fix=f"gather it: pockethdr gather --cache {cache}",
         ) from error

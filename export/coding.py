@@ -73,7 +73,7 @@ def _apply_gain(
         raise RecipeError(
             f"input_gains: {', '.join(others)} reads the frame `{frame.name}`",
             expected="a network whose first operations are convolutions of one frame each",
-            fix="leave input_gains out, and keep the inputs float (float_first)",
+            fix="take a recipe without input_gains, such as --recipe all-but-last",
         )
     factors = torch.ones(1, shape(frame)[1], 1, 1, dtype=torch.float64)
     factors[:, factors.shape[1] // 2 :] = gain

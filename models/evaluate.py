@@ -47,13 +47,18 @@ class Compared:
 
 
 def compared(
-    module: nn.Module, brackets: Iterable[Bracket], *, official: bool = False
+    module: nn.Module,
+    brackets: Iterable[Bracket],
+    *,
+    official: bool = False,
+    multiple: int | None = None,
 ) -> Iterator[Compared]:
     """One comparison for each bracket that has a ground truth.
 
     Args:
         official: fuse and score as Mobile-HDR's own evaluation does: non-overlapping 256×256
             packed tiles, the remainder at the right and at the bottom dropped.
+        multiple: what H and W of whole frames are cut to; None for what the network says itself.
 
     Raises:
         BracketError: `official`, and the bracket does not hold one tile.
@@ -62,15 +67,15 @@ def compared(
         truth = bracket.ground_truth
         if truth is None:
             continue
-        image = _fused_in_tiles(module, bracket) if official else fused(module, bracket)
+        image = _fused_in_tiles(module, bracket) if official else fused(module, bracket, multiple)
         merged = weighted_merge(bracket)[:, : image.shape[1], : image.shape[2]]
         yield Compared(bracket.name, Score.of(image, truth), Score.of(merged, truth))
 
 
-def fused(module: nn.Module, bracket: Bracket) -> Image:
+def fused(module: nn.Module, bracket: Bracket, multiple: int | None = None) -> Image:
     """The network's HDR image C×H×W in [0, 1], in one piece, cut to sizes that it accepts."""
-    multiple = getattr(getattr(module, "config", None), "multiple", 1)
-    height, width = (size - size % multiple for size in bracket.size())
+    own: int = getattr(getattr(module, "config", None), "multiple", 1)
+    height, width = (size - size % (multiple or own) for size in bracket.size())
     return _run(module, [frame[..., :height, :width] for frame in bracket.inputs()])
 
 

@@ -8,7 +8,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
@@ -57,7 +57,8 @@ def load_model(spec: str, *, domain: str, weights: Path | None = None) -> Loaded
             and returns an nn.Module.
         domain: raw or rgb.
         weights: a safetensors file. None takes those that come with the package; a zoo network
-            without any starts from seeded random values, with a warning.
+            without any starts from seeded random values, with a warning; one is given too where
+            the factory's values are other ones at each call.
 
     Raises:
         ModelError: no such network, or one that breaks the contract.
@@ -72,6 +73,11 @@ def load_model(spec: str, *, domain: str, weights: Path | None = None) -> Loaded
     header = None if weights is None else _loaded_header(module, weights, domain)
     if weights is None and not own:
         warnings.warn(f"{spec} {domain}: no weights; its values are random", stacklevel=2)
+    if weights is None and own and _draws_values(spec, module):
+        warnings.warn(
+            f"{spec}: no weights given; its values are random, others at each call of the factory",
+            stacklevel=2,
+        )
     module.eval().requires_grad_(False)
     _check_contract(spec, module, domain)
     digest = None if weights is None else sha256_of(weights)
@@ -138,6 +144,18 @@ def _from_factory(spec: str) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise ModelError(f"{spec} returned {type(module).__name__}", expected="a torch.nn.Module")
     return module
+
+
+def _draws_values(spec: str, module: nn.Module) -> bool:
+    """Whether the factory makes other values the next time: nobody has trained those."""
+    with torch.random.fork_rng(devices=[]), suppress(ModelError):
+        other = _from_factory(spec).state_dict()
+        return any(
+            tensor.shape == other[name].shape and not torch.equal(tensor, other[name])
+            for name, tensor in module.state_dict().items()
+            if name in other
+        )
+    return False
 
 
 def _imported(spec: str, where: str) -> ModuleType:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import sys
 import warnings
 from collections.abc import Sequence
@@ -56,6 +57,7 @@ class _Commands(click.Group):
     ) -> NoReturn:
         arguments = list(sys.argv[1:] if args is None else args)
         extra |= {"obj": {ARGUMENTS: arguments}, "standalone_mode": False}
+        _print_what_can_be_printed()
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning
@@ -70,6 +72,12 @@ class _Commands(click.Group):
             click.echo(f"error: {_explained(error)}", err=True)
             sys.exit(USER_ERROR)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _print_what_can_be_printed() -> None:
+    """A `?` for signs that the locale lacks, instead of a traceback; stderr escapes them itself."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _show_warning(

@@ -90,9 +90,9 @@ def check_place(path: Path, overwrite: bool) -> None:
     Raises:
         PocketError: `path` is a folder, exists and may not be overwritten, or cannot be written.
     """
-    refuse_existing(path, overwrite)
     _check_name(path)
-    _check_no_folder(path)
+    _check_no_folder(path)  # before --overwrite is named, which would not help
+    refuse_existing(path, overwrite)
     check_folder(path.parent)
 
 

@@ -8,11 +8,12 @@ one artifact's output are held, whatever their number.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -30,6 +31,7 @@ from pockethdr.runtime.artifact import Deployed
 from pockethdr.runtime.context import context_of
 from pockethdr.runtime.feed import Feed
 from pockethdr.runtime.runner import Array, Runner, open_runner
+from pockethdr.runtime.tiling import Progress
 
 TRUTH_METRICS = {"psnr_mu": psnr_mu, "psnr_l": psnr_l, "ssim_mu": ssim_mu, "ssim_l": ssim_l}
 
@@ -60,15 +62,22 @@ class Verdict:
     unavailable: str = ""
 
 
+class Done(Protocol):
+    """Called after each run of the reference or of an artifact; within one, with no name and the
+    share of its tiles that are done, below 1."""
+
+    def __call__(self, what: str, share: float = 1.0, /) -> None: ...
+
+
 def verdicts(
-    job: Job, folders: Sequence[Path], *, ray: str | None, done: Callable[[str], None]
+    job: Job, folders: Sequence[Path], *, ray: str | None, done: Done
 ) -> Iterator[list[Verdict]]:
     """A list for each bracket, in the order of `folders`: a verdict for each artifact.
 
     Args:
         ray: the address of a Ray cluster whose workers do it, see `pockethdr.cluster`; the same is
             found. They must be able to read `job.out` and the brackets.
-        done: called after each run of the reference or of an artifact.
+        done: see `Done`; workers tell it of whole runs alone.
 
     Raises:
         PocketError: a bracket, the export or its reference cannot be used.
@@ -88,7 +97,11 @@ def verdicts(
 
 def _judged_by_worker(job: Job, folder: Path) -> tuple[list[str], list[Verdict]]:
     steps: list[str] = []
-    return steps, _judge(job)(folder, steps.append)
+
+    def done(what: str, share: float = 1.0, /) -> None:
+        steps.extend([what] if what else [])
+
+    return steps, _judge(job)(folder, done)
 
 
 @lru_cache(maxsize=1)
@@ -104,17 +117,18 @@ class Judge:
         self.job, self.manifest = job, read_manifest(job.out)
         self.reference = Reference(job.out, self.manifest, threads=job.threads)
 
-    def __call__(self, folder: Path, done: Callable[[str], None]) -> list[Verdict]:
+    def __call__(self, folder: Path, done: Done) -> list[Verdict]:
         """Every artifact on one bracket."""
-        scene = _Scene(read_bracket(folder, domain=self.manifest.domain), self.reference)
+        bracket, progress = read_bracket(folder, domain=self.manifest.domain), _tile_by_tile(done)
+        scene = _Scene(bracket, self.reference, progress)
         done(f"reference on {scene.name}")
         found = []
         for artifact in self.manifest.artifacts:
-            found.append(self._verdict(artifact, scene))
+            found.append(self._verdict(artifact, scene, progress))
             done(f"{artifact.target} {artifact.precision} on {scene.name}")
         return found
 
-    def _verdict(self, artifact: Artifact, scene: _Scene) -> Verdict:
+    def _verdict(self, artifact: Artifact, scene: _Scene, progress: Progress) -> Verdict:
         if artifact.file is None:
             return Verdict(unavailable=artifact.skipped or "not built")
         runtime: str | None = None
@@ -122,7 +136,8 @@ class Judge:
             path = self.job.out / artifact.file
             with closing(open_runner(path, artifact.target, threads=self.job.threads)) as runner:
                 runtime = runner.name
-                output = self._output(runner, Deployed(path, self.manifest, artifact), scene)
+                deployed = Deployed(path, self.manifest, artifact)
+                output = self._output(runner, deployed, scene, progress)
         except Unavailable as error:
             return Verdict(runtime, unavailable=f"{error.reason}; {error.install}")
         except Exception as error:  # native runtimes share no narrower base
@@ -135,18 +150,25 @@ class Judge:
             crop = worst_crop(output, scene.reference, scene.bracket, *names)
         return Verdict(runtime, scene.detail(output, *names), crop)
 
-    def _output(self, runner: Runner, deployed: Deployed, scene: _Scene) -> Array:
+    def _output(
+        self, runner: Runner, deployed: Deployed, scene: _Scene, progress: Progress
+    ) -> Array:
         """C×H×W, of whole frames."""
         context = context_of(deployed, Feed(scene.bracket), threads=self.job.threads)
-        return tiled(runner.run, scene.bracket.inputs(), self.manifest, context=context)[0]
+        return tiled(runner.run, scene.bracket.inputs(), self.manifest, progress, context)[0]
+
+
+def _tile_by_tile(done: Done) -> Progress:
+    """Tells `done` of every tile but the last, with which the run is done."""
+    return lambda tile, tiles: done("", tile / tiles) if tile < tiles else None
 
 
 class _Scene:
     """A bracket, the reference's output on it, and what that scores against the ground truth."""
 
-    def __init__(self, bracket: Bracket, reference: Reference) -> None:
+    def __init__(self, bracket: Bracket, reference: Reference, progress: Progress) -> None:
         self.bracket, self.name, self.sha256 = bracket, bracket.name, _sha256(bracket)
-        self.reference = np.clip(reference.run(bracket)[0], 0.0, 1.0)
+        self.reference = np.clip(reference.run(bracket, progress)[0], 0.0, 1.0)
         if not np.isfinite(self.reference).all():
             raise PocketError(
                 f"the PyTorch reference returns NaN on {bracket.name}",

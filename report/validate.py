@@ -26,8 +26,8 @@ from pockethdr.report.thresholds import Thresholds, judge
 from pockethdr.runtime.latency import Latency, measure_artifact
 from pockethdr.runtime.phone.rows import DeviceRow, read_rows
 
-#: Called with (what was just done, steps done, steps in all).
-Progress = Callable[[str, int, int], None]
+#: Called with (what was just done, steps done, steps in all); within a step with no name.
+Progress = Callable[[str, float, int], None]
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def evaluate(
         arm: also run TFLite artifacts on emulated ARM code, on tiles of the first bracket.
         ray: judge brackets on this Ray cluster, see `judging.verdicts`; the figures are the same,
             and latency is measured here.
-        progress: called after each step.
+        progress: called after each step, and after each tile within one.
 
     Raises:
         ArtifactError: no manifest, or weights that are not those of the export.
@@ -148,10 +148,10 @@ class _Steps:
     def __init__(self, progress: Progress | None, total: int) -> None:
         self._progress, self._total, self._count = progress, total, 0
 
-    def done(self, what: str) -> None:
-        self._count += 1
+    def done(self, what: str, share: float = 1.0, /) -> None:
+        self._count += share == 1
         if self._progress:
-            self._progress(what, self._count, self._total)
+            self._progress(what, self._count + (share if share < 1 else 0), self._total)
 
 
 @dataclass

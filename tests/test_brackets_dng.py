@@ -6,6 +6,7 @@ No phone DNG may be bundled, so the test writes its own.
 from __future__ import annotations
 
 import builtins
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,34 @@ def test_dng_bracket(tmp_path: Path, radiance: np.ndarray, cfa: str) -> None:
     np.testing.assert_allclose(
         bracket.frames[0].pixels, flip(radiance, FLIPS[cfa]), atol=0.6 / (WHITE - BLACK)
     )
+
+
+READ = """
+import sys
+from pathlib import Path
+from pockethdr.brackets.read import read_bracket
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1])
+
+before = resident()
+bracket = read_bracket(Path(sys.argv[1]), stream=True)
+print((resident() - before) * 4096 / 24e6)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_decoders_took_is_given_back(tmp_path: Path) -> None:
+    """In frames of 24 MB: nine of them stayed, and the tiles came on top."""
+    pytest.importorskip("rawpy")
+    radiance = np.random.default_rng(2).uniform(0.005, 1.0, (48, 64))
+    for name, ratio in (("a", 1), ("b", 4), ("c", 16)):
+        numbers = np.round(np.clip(radiance * ratio, 0, 1) * (WHITE - BLACK) + BLACK)
+        large = np.tile(numbers, (63, 63))[:3000, :4000]
+        written(tmp_path / f"{name}.dng", large, "GBRG", 0.001 * ratio)
+    command = [sys.executable, "-c", READ, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 4
 
 
 def test_a_camera_that_cannot_be_is_refused_by_file(tmp_path: Path, monkeypatch: Any) -> None:

@@ -218,6 +218,11 @@ def test_models_lists_the_named_networks() -> None:
     assert lines["nhdrrnet-mobile"].split()[3] == "all"
 
 
+def test_a_narrow_terminal_shows_the_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    assert "\n dsan-m32 " in run("models").output
+
+
 def test_models_counts_for_the_size_that_is_asked_for() -> None:
     output = run("models", "--size", "760x1024").output
     lines = {line.split()[0]: line.split() for line in output.splitlines() if line.strip()}
@@ -270,3 +275,12 @@ def test_no_traceback_from_a_real_process(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "manifest" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_locale_without_our_signs_is_no_traceback() -> None:
+    ascii_only = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    asked = [sys.executable, "-m", "pockethdr.cli", "models"]
+    done = subprocess.run(asked, capture_output=True, text=True, env=os.environ | ascii_only)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.isascii()

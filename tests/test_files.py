@@ -127,7 +127,7 @@ def test_a_file_never_replaces_a_folder(tmp_path: Path) -> None:
     with pytest.raises(PocketError, match="is a folder"):
         write_bytes(folder, b"page", overwrite=True)
     with pytest.raises(PocketError, match="is a folder"):
-        check_place(folder, overwrite=True)
+        check_place(folder, overwrite=False)
     with pytest.raises(PocketError, match="no name"):
         write_bytes(Path(), b"page", overwrite=True)
     assert os.listdir(tmp_path) == ["precious.html"]

@@ -96,6 +96,26 @@ def test_the_command_scores_and_refuses(tmp_path: Path) -> None:
     assert "leave --official out" in refused.output
 
 
+_HALVES = """
+import torch
+
+class Halves(torch.nn.Module):
+    def forward(self, short, mid, long):
+        twice = torch.nn.functional.interpolate(mid[:, 4:, ::2, ::2], scale_factor=2.0)
+        return torch.sigmoid(mid[:, :4] + twice)
+"""
+
+
+def test_an_own_network_is_given_sizes_that_it_takes(tmp_path: Path) -> None:
+    scene = np.random.default_rng(0).uniform(0, 1, (94, 90, 3))
+    write_bracket(simulate(scene, Simulation(), seed=0), tmp_path / "odd")
+    (tmp_path / "halves.py").write_text(_HALVES)
+    model = f"{tmp_path / 'halves.py'}:Halves"
+    result = CliRunner().invoke(main, ["evaluate", model, "--brackets", str(tmp_path / "odd")])
+    assert result.exit_code == 0, result.output
+    assert "scoring: odd (1/1)" in result.output
+
+
 def test_scores_that_cannot_be_written_are_refused_before_the_work(tmp_path: Path) -> None:
     """The brackets do not exist: it is said before they are looked for."""
     (tmp_path / "file").write_text("mine")

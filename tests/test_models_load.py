@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 
@@ -55,6 +56,18 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.write_text(_OWN)
     monkeypatch.chdir(tmp_path)
     return path
+
+
+def test_values_that_a_factory_draws_are_named(own: Path, tmp_path: Path) -> None:
+    own.write_text(_OWN + "def seeded():\n    torch.manual_seed(1)\n    return Net()\n")
+    with pytest.warns(UserWarning, match="values are random, others at each call"):
+        loaded = load_model("my_own_net.py:good", domain="raw")
+    weights = tmp_path / "weights.safetensors"
+    save_weights(weights, loaded.module, {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_model("my_own_net.py:seeded", domain="raw")
+        load_model("my_own_net.py:good", domain="raw", weights=weights)
 
 
 @pytest.mark.filterwarnings("ignore:dsan-m16")

@@ -109,6 +109,12 @@ def test_a_phone_side_host_needs_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_benchmarks_write_whole_files() -> None:
+    """A killed run must leave the figures that were there before it."""
+    plain = [path.name for path in sources("benchmarks") if ".write_text(" in path.read_text()]
+    assert plain == []
+
+
 def test_import_is_light_and_every_public_name_exists() -> None:
     code = (
         "import sys, time; begin = time.process_time(); import pockethdr\n"

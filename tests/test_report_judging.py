@@ -55,7 +55,12 @@ def test_the_rows_are_those_of_one_process_though_a_worker_dies(
 
     def found(ray: str | None) -> Any:
         evaluation = evaluate(
-            out, [brackets], threads=1, crops=True, ray=ray, progress=lambda *s: told.append(s[0])
+            out,
+            [brackets],
+            threads=1,
+            crops=True,
+            ray=ray,
+            progress=lambda what, *_: told.extend([what] if what else []),
         )
         return evaluation, json.loads(evaluation.to_json())
 

@@ -227,6 +227,18 @@ def test_tiles_of_a_network_without_a_halo_are_said_to_be_another_picture(
     assert "judged tile by tile" in good.reason
 
 
+def test_every_tile_moves_the_bar(exported: Exported, scenes: list[Path], untimed: None) -> None:
+    told: list[tuple[str, float]] = []
+    evaluate(exported.out, scenes, progress=lambda what, done, _: told.append((what, done)))
+    steps = [done for _, done in told]
+    assert steps == sorted(steps)
+    until_the_reference = [what for what, _ in told].index("reference on one")
+    assert until_the_reference > 2
+    assert told[until_the_reference] == ("reference on one", 1)
+    assert told[0][0] == ""
+    assert 0 < told[0][1] < 1
+
+
 def test_no_bracket_is_an_error(exported: Exported) -> None:
     with pytest.raises(BracketError, match="no bracket"):
         validate(exported.out, [])

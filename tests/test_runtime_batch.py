@@ -78,6 +78,18 @@ def test_a_second_run_goes_on(artifact, folders, tmp_path):
     assert (tmp_path / "out" / "a.jpg").stat().st_mtime_ns == before
 
 
+def test_each_picture_has_its_notes(artifact, folders, tmp_path):
+    shutil.rmtree(folders[1])
+    described = json.loads((folders[2] / "metadata.json").read_text())
+    described["exposure_times_s"] = [1.0, 2.0, 4.0]
+    (folders[2] / "metadata.json").write_text(json.dumps(described))
+    done = cli(artifact, "--batch", tmp_path / "photos", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    of_a, of_c = done.stdout.split(str(tmp_path / "out" / "c.jpg"))
+    assert "\n  exposure ratios from exposure_times_s" in of_a
+    assert "\n  exposure ratios from the pixels: ×1, ×3.98" in of_c
+
+
 def test_names_that_differ_behind_a_dot_are_two(artifact, folders, tmp_path):
     photos = tmp_path / "photos"
     for old, new in (("a", "x.v1"), ("c", "x.v2")):

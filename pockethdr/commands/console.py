@@ -27,7 +27,7 @@ def stages(title: str) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def steps(title: str) -> Iterator[Callable[[str, int, int], None]]:
+def steps(title: str) -> Iterator[Callable[[str, float, int], None]]:
     """Show a bar; yields the function that takes (what was just done, steps done, steps in all).
 
     Without a terminal each named step is a line on stderr.
@@ -37,9 +37,9 @@ def steps(title: str) -> Iterator[Callable[[str, int, int], None]]:
         yield lambda what, done, total: write(f"{what} ({done}/{total})") if what else None
         return
     with _progress() as bar:
-        task = bar.add_task(title)
+        task = bar.add_task(title, total=None)  # it moves until the first step is done
         yield lambda what, done, total: bar.update(
-            task, description=f"{title}: {what}" if what else title, completed=done, total=total
+            task, description=f"{title}: {what}" if what else None, completed=done, total=total
         )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pockethdr.commands import brackets_option, channel_order_option, domain_option
+from pockethdr.commands.console import steps
 from pockethdr.files import check_place, write_bytes
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def evaluate(
     """
     from pockethdr.brackets.read import find_brackets, read_bracket
     from pockethdr.errors import BracketError
+    from pockethdr.export.static import size_multiple
     from pockethdr.models.evaluate import compared
     from pockethdr.models.load import load_model
 
@@ -52,7 +54,11 @@ def evaluate(
     module = load_model(model, domain=domain, weights=weights).module
     found = find_brackets(brackets, domain=domain)
     opened = (read_bracket(path, domain=domain, channel_order=channel_order) for path in found)
-    rows = list(compared(module, opened, official=official))
+    multiple, rows = size_multiple(module, domain), []
+    with steps("scoring") as step:
+        for row in compared(module, opened, official=official, multiple=multiple):
+            rows.append(row)
+            step(row.bracket, len(rows), len(found))
     if not rows:
         raise BracketError(f"{brackets}: no bracket has a ground truth to score against")
     _print(rows)

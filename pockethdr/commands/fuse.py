@@ -143,7 +143,8 @@ def _many(fuser: Fuser, root: Path, out: Path, suffix: str, save: dict[str, Any]
         click.echo(f"{len(places) - len(left)} of {len(places)} are there already")
 
     def saved(folder: Path, image: HDRImage) -> str:
-        return save_hdr(image, places[folder], **save)
+        what = save_hdr(image, places[folder], **save)
+        return "\n  ".join([what, *image.notes])
 
     failed = 0
     for folder, result in fuse_many(fuser, left, saved):

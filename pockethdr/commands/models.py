@@ -46,7 +46,9 @@ def models(size: tuple[int, int]) -> None:
         table.add_column(title)
     for row in zoo.rows():
         table.add_row(*_cells(row, size))
-    Console().print(table)
+    console = Console()
+    console.width = max(console.width, 80)  # narrower, the names would be cut away
+    console.print(table)
     click.echo(
         "* with weights, Apache-2.0, trained by PocketHDR on simulated brackets.\n"
         f"dsan-* also as NAME-{'|'.join(zoo.PHI_MODES)}: what the dynamic kernels vary over; "
