@@ -14,8 +14,10 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from rich.table import Table
 
 from pockethdr.cli import main
+from pockethdr.commands.console import print_table
 from pockethdr.errors import PocketError
 from pockethdr.export.targets import TARGETS
 
@@ -220,7 +222,15 @@ def test_models_lists_the_named_networks() -> None:
 
 def test_a_narrow_terminal_shows_the_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
     assert "\n dsan-m32 " in run("models").output
+
+
+def test_a_log_shows_whole_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("name", box=None)
+    table.add_row("x" * 150)
+    print_table(table)
+    assert "x" * 150 in capsys.readouterr().out
 
 
 def test_models_counts_for_the_size_that_is_asked_for() -> None:

@@ -9,6 +9,19 @@ from contextlib import contextmanager
 from typing import Any
 
 
+# Narrower, a table loses whole columns; a log has no width, and is searched, not looked at.
+_LEAST_WIDTH, _LOG_WIDTH = 80, 200
+
+
+def print_table(table: Any) -> None:
+    """Print a rich table on standard output, with all of its columns."""
+    from rich.console import Console
+
+    console = Console()
+    console.width = max(console.width, _LEAST_WIDTH) if console.is_terminal else _LOG_WIDTH
+    console.print(table)
+
+
 @contextmanager
 def stages(title: str) -> Iterator[Callable[[str], None]]:
     """Show one stage after another; yields the function that names the next.

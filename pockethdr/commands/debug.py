@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pockethdr.commands import brackets_option
-from pockethdr.commands.console import stages
+from pockethdr.commands.console import print_table, stages
 from pockethdr.files import write_bytes
 
 #: Those of `runtime.taps.TAPPED`, which takes its time to import.
@@ -59,8 +59,6 @@ def debug(
     """
     import json
 
-    from rich.console import Console
-
     from pockethdr.report.layer_table import layer_picture, layer_table
     from pockethdr.report.layers import debug as compared
 
@@ -74,5 +72,5 @@ def debug(
     if json_file is not None:
         text = json.dumps(found.to_json(), indent=1, allow_nan=False) + "\n"
         write_bytes(json_file, text.encode(), overwrite=True)
-    Console().print(layer_table(found, top=top))
+    print_table(layer_table(found, top=top))
     click.echo(f"picture: {picture}")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pockethdr.commands.console import print_table
+
 if TYPE_CHECKING:
     from pockethdr.doctor import Ability, Diagnosis
 
@@ -31,16 +33,14 @@ def doctor(as_json: bool) -> None:
 
 
 def _print(found: Diagnosis) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
     for name, value in found.machine.items():
         click.echo(f"{name:14s} {'unknown' if value is None else value}")
     table = Table("target", "precisions", "build", "run", box=None)
     for (target, build, run), lines in groupby(found.lines, lambda x: (x.target, x.build, x.run)):
         table.add_row(target, " ".join(x.precision for x in lines), _cell(build), _cell(run))
-    console.print(table)
+    print_table(table)
     for name, value in found.versions.items():
         click.echo(f"{name:28s} {value or 'not installed'}")
 

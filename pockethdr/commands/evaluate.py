@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pockethdr.commands import brackets_option, channel_order_option, domain_option
-from pockethdr.commands.console import steps
+from pockethdr.commands.console import print_table, steps
 from pockethdr.files import check_place, write_bytes
 
 if TYPE_CHECKING:
@@ -68,7 +68,6 @@ def evaluate(
 
 
 def _print(rows: Sequence[Compared]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None)
@@ -80,7 +79,7 @@ def _print(rows: Sequence[Compared]) -> None:
     count = len(rows)
     means = [sum(column) / count for column in zip(*map(_values, rows), strict=True)]
     table.add_row(f"mean of {count}", *map(_formatted, means))
-    Console().print(table)
+    print_table(table)
 
 
 def _values(row: Compared) -> tuple[float, ...]:

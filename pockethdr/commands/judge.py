@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pockethdr.commands import brackets_option, command_line, ray_option, threads_option
-from pockethdr.commands.console import steps
+from pockethdr.commands.console import print_table, steps
 from pockethdr.files import check_place
 
 if TYPE_CHECKING:
@@ -127,13 +127,9 @@ def compare(
 
 def print_rows(rows: Sequence[Row]) -> None:
     """The table of what was judged."""
-    from rich.console import Console
-
     from pockethdr.report.terminal import table
 
-    console = Console()
-    # A log has no width: a table cut to 80 columns would lose its last ones.
-    console.print(table(rows), width=None if console.is_terminal else 200)
+    print_table(table(rows))
 
 
 def exit_code(rows: Sequence[Row | DeviceRow]) -> int:

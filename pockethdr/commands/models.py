@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pockethdr.commands import Size
+from pockethdr.commands.console import print_table
 
 if TYPE_CHECKING:
     from pockethdr.models.zoo import Variant
@@ -34,7 +35,6 @@ def models(size: tuple[int, int]) -> None:
     a callable without arguments that returns an nn.Module whose forward(short, mid, long) returns
     the HDR image.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from pockethdr.models import zoo
@@ -46,9 +46,7 @@ def models(size: tuple[int, int]) -> None:
         table.add_column(title)
     for row in zoo.rows():
         table.add_row(*_cells(row, size))
-    console = Console()
-    console.width = max(console.width, 80)  # narrower, the names would be cut away
-    console.print(table)
+    print_table(table)
     click.echo(
         "* with weights, Apache-2.0, trained by PocketHDR on simulated brackets.\n"
         f"dsan-* also as NAME-{'|'.join(zoo.PHI_MODES)}: what the dynamic kernels vary over; "
