@@ -14,6 +14,7 @@ from pockethdr.export.rewrites.conv_shuffle import MergeConvShuffle
 from pockethdr.export.rewrites.explicit_padding import ExplicitPadding
 from pockethdr.export.rewrites.fold_constants import FoldConstants
 from pockethdr.export.rewrites.identities import RemoveIdentities
+from pockethdr.export.rewrites.image_norm import ExpandImageNorm
 from pockethdr.export.rewrites.leaky_relu import ExpandLeakyRelu
 from pockethdr.export.rewrites.merge_duplicates import MergeDuplicates
 from pockethdr.export.rewrites.merge_pointwise import MergePointwise
@@ -25,6 +26,7 @@ from pockethdr.export.rewrites.transposed import ShuffleTransposedConv
 from pockethdr.export.rewrites.unshuffle_conv import MergeUnshuffleConv
 
 __all__ = [
+    "ExpandImageNorm",
     "ExpandLeakyRelu",
     "ExpandReflectPad",
     "ExplicitPadding",
@@ -54,6 +56,7 @@ def default_rewrites() -> list[Rewrite]:
         ExplicitPadding(),
         RemoveIdentities(),
         ReduceRank(),
+        ExpandImageNorm(),
         FoldConstants(),
         FoldBatchNorm(),
         FixAdaptivePool(),
