@@ -13,6 +13,7 @@ from pockethdr.export.rewrites.batch_norm import FoldBatchNorm
 from pockethdr.export.rewrites.conv_shuffle import MergeConvShuffle
 from pockethdr.export.rewrites.explicit_padding import ExplicitPadding
 from pockethdr.export.rewrites.fold_constants import FoldConstants
+from pockethdr.export.rewrites.fused_arithmetic import WriteOutArithmetic
 from pockethdr.export.rewrites.identities import RemoveIdentities
 from pockethdr.export.rewrites.image_norm import ExpandImageNorm
 from pockethdr.export.rewrites.leaky_relu import ExpandLeakyRelu
@@ -42,6 +43,7 @@ __all__ = [
     "RemoveIdentities",
     "ShuffleTransposedConv",
     "UnshuffleStridedConv",
+    "WriteOutArithmetic",
     "default_rewrites",
 ]
 
