@@ -19,7 +19,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx
@@ -28,13 +28,27 @@ from torch.utils._pytree import tree_leaves
 from pockethdr.errors import PocketError
 from pockethdr.export.aten import aten
 from pockethdr.export.manifest import ContextRecord
-from pockethdr.export.program import drop_unused_constants, kind_of, op_name, refresh_meta, shape_of
+from pockethdr.export.program import (
+    drop_unused_constants,
+    kind_of,
+    op_name,
+    refresh_meta,
+    shape_of,
+    source_of,
+)
 from pockethdr.export.rewrite import Proof, prove_output
 from pockethdr.export.static import static_program
 from pockethdr.export.targets import CONTEXT_NAME
 from pockethdr.models.load import Loaded, example_frames
 
 _ENLARGING = "aten.upsample_nearest2d"
+_EXTREMES = frozenset(
+    f"aten.{name}"
+    for name in (
+        *("amax", "amin", "max", "min", "argmax", "argmin", "topk", "kthvalue", "quantile"),
+        *("max_pool2d", "max_pool2d_with_indices", "adaptive_max_pool2d"),
+    )
+)
 # The network is traced at these sizes to find the cut; the larger one has to hold its halo.
 _SMALL, _LARGE = 256, 384
 # The halo is measured around a block of this side, aligned as tiles are.
@@ -78,7 +92,7 @@ def find_cut(loaded: Loaded, program: fx.GraphModule) -> Cut | None:
     values = _read_by_the_rest(small, large)
     if not values:
         return None
-    record = _record(values)
+    record = replace(_record(values), extremes=_extremes(small, large))
     measured = split(large, record)[1]
     halo = _halo(measured, loaded.domain)
     if _wiring(split(program, record)[1]) != _wiring(measured):
@@ -137,6 +151,22 @@ def _read_by_the_rest(small: fx.GraphModule, large: fx.GraphModule) -> list[fx.N
         if _shapes(node) == _shapes(others[node.name]):
             whole.append(node)
     return [n for n in whole if any(user not in whole for user in n.users)]
+
+
+def _extremes(small: fx.GraphModule, large: fx.GraphModule) -> tuple[str, ...]:
+    """The lines that look for a largest or smallest value over an axis of the image."""
+    others = {node.name: node for node in large.graph.nodes}
+
+    def growth(node: fx.Node) -> float:
+        shape, larger = _shapes(node)[0], _shapes(others.get(node.name, node))[0]
+        return math.prod(larger) / math.prod(shape)
+
+    found = [
+        source_of(node) or op_name(node)
+        for node in small.graph.nodes
+        if kind_of(node) in _EXTREMES and growth(node) < growth(node.all_input_nodes[0])
+    ]
+    return tuple(dict.fromkeys(found))
 
 
 def _shapes(node: fx.Node) -> list[torch.Size]:
@@ -286,7 +316,7 @@ def _halo(tile: fx.GraphModule, domain: str) -> int:
         raise ContextError(
             "cut where its values of the whole image are read, the network still sees all of it",
             expected=f"a halo of less than {start - _BLOCK} pixels",
-            fix="replace GroupNorm and InstanceNorm, whose statistics stay inside one operator",
+            fix="replace what sees all pixels inside one operator, such as cumsum",
         )
     with torch.no_grad():
         moved = [torch.roll(frame, (_BLOCK, _BLOCK), (2, 3)) for frame in frames]

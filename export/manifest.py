@@ -37,6 +37,7 @@ class ContextRecord:
         stride: pixels of the frame for each pixel of the enlarged map that tiles read.
         values: nodes of the rewritten program that it is cut behind.
         enlarged: those that enlarge maps, which tiles read instead; empty for vectors.
+        extremes: lines of the network that look for a largest or smallest value of the image.
     """
 
     channels: int
@@ -44,6 +45,18 @@ class ContextRecord:
     enlarged: tuple[str, ...] = ()
     grid: tuple[int, int] | None = None
     stride: int = 1
+    extremes: tuple[str, ...] = ()
+
+    @property
+    def caveat(self) -> str:
+        """What its users have to know, in a sentence without a full stop; mostly nothing."""
+        if not self.extremes:
+            return ""
+        return (
+            f"extremes of the whole image ({', '.join(self.extremes)}) are taken from thumbnails, "
+            "where averaging flattens them: look for them on a coarse grid "
+            "(F.adaptive_avg_pool2d(x, 8)), or export at the --size of whole frames"
+        )
 
     def shape_at(self, size: tuple[int, int]) -> tuple[int, int]:
         """h, w of what a frame (or tile) of `size` reads."""
@@ -183,7 +196,8 @@ def artifact_from(raw: dict[str, Any]) -> Artifact:
 def _context(raw: dict[str, Any] | None) -> ContextRecord | None:
     if raw is None:
         return None
-    names = {key: tuple(raw[key]) for key in ("values", "enlarged")}
+    lists = ("values", "enlarged", "extremes")
+    names: dict[str, Any] = {key: tuple(raw.get(key, ())) for key in lists}
     return ContextRecord(**{**raw, **names, "grid": tuple(raw["grid"]) if raw["grid"] else None})
 
 

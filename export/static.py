@@ -21,7 +21,12 @@ from pockethdr.export.lowering import Form
 from pockethdr.export.lowrank import LowRank, dynamic_convolutions
 from pockethdr.export.program import op_name, source_of
 from pockethdr.export.rewrite import Proof, Refusal, Rewrite, Rewritten, apply_rewrites
-from pockethdr.export.rewrites import ExplicitPadding, RemoveIdentities, default_rewrites
+from pockethdr.export.rewrites import (
+    ExplicitPadding,
+    RemoveIdentities,
+    WriteOutArithmetic,
+    default_rewrites,
+)
 from pockethdr.export.trace import traced
 from pockethdr.models.load import Loaded, example_frames
 from pockethdr.models.network import Network
@@ -67,7 +72,13 @@ def standard_rewrites(form: Form = "concat") -> list[Rewrite]:
     What its layouts cost where a runtime would rather have others is in
     docs/decisions/004-layout-rewrites.md.
     """
-    return [ExplicitPadding(), RemoveIdentities(), LowRank(form), *default_rewrites()]
+    return [
+        ExplicitPadding(),
+        RemoveIdentities(),
+        WriteOutArithmetic(),
+        LowRank(form),
+        *default_rewrites(),
+    ]
 
 
 def _rewritten(

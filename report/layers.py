@@ -213,14 +213,14 @@ def _values(
     frames: Sequence[Array],
     replaced: Mapping[fx.Node, np.ndarray] | None = None,
 ) -> dict[fx.Node, np.ndarray]:
-    """The value of every operation, in order; readers of those `replaced` see that instead."""
+    """Every input and result, in order; readers of those `replaced` see that instead."""
     found: dict[fx.Node, np.ndarray] = {}
     instead = replaced or {}
 
     class Recorder(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
             value = super().run_node(n)
-            if n.op == "call_function" and isinstance(value, Tensor):
+            if n.op in ("placeholder", "call_function") and isinstance(value, Tensor):
                 found[n] = value.numpy()
             if n in instead:
                 return torch.from_numpy(np.ascontiguousarray(instead[n]))
@@ -232,9 +232,10 @@ def _values(
 
 
 def _scores(taps: Taps, ours: Sequence[Array], values: dict[fx.Node, np.ndarray]) -> list[_Score]:
-    # Moves change no value: a tensor that was only moved would be listed twice.
-    nodes = [node for node in values if not is_move(node)]
+    nodes = list(values)
     place = {node: index for index, node in enumerate(nodes)}
+    # Moves change no value: a tensor that was only moved would be listed twice.
+    moved = {place[node] for node in nodes if node.op == "placeholder" or is_move(node)}
     # What a kernel clamps at once is no tensor of the artifact.
     hidden_by = {
         place[node.all_input_nodes[0]]: place[node]
@@ -246,6 +247,7 @@ def _scores(taps: Taps, ours: Sequence[Array], values: dict[fx.Node, np.ndarray]
         [values[node] for node in nodes],
         channels_last=taps.channels_last,
         hidden_by=hidden_by,
+        moved=moved,
     )
     return [_Score(taps.taps[pair.tap], pair, nodes[pair.node]) for pair in pairs]
 

@@ -8,7 +8,7 @@ dynamic programming, where the shapes allow it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,14 +40,17 @@ def matched(
     *,
     channels_last: bool,
     hidden_by: Mapping[int, int] | None = None,
+    moved: Collection[int] = (),
 ) -> list[Match]:
-    """Pairs of a tensor and a value, in order of the values.
+    """Pairs of a tensor and a value that was computed, in order of the values.
 
     Args:
         taps: tensors of the artifact, in order of execution.
         nodes: values of the program, in order of execution.
         channels_last: tensors of rank 4 may be N×H×W×C.
         hidden_by: values that no artifact holds when it holds another one, by their places.
+        moved: places of values that are those of others, or of the input. Tensors that are like
+            them are nothing else: a residual is nearly its input.
     """
     pairs = {
         (i, j): likeness
@@ -60,11 +63,11 @@ def matched(
     seen_nodes |= {j for j, by in (hidden_by or {}).items() if by in seen_nodes}
     rest = _in_order(
         [i for i in range(len(taps)) if i not in seen_taps],
-        [j for j in range(len(nodes)) if j not in seen_nodes],
+        [j for j in range(len(nodes)) if j not in seen_nodes and j not in moved],
         pairs,
     )
     found = {**sure, **rest}
-    matches = [Match(i, j, pairs[i, j][1]) for i, j in found.items()]
+    matches = [Match(i, j, pairs[i, j][1]) for i, j in found.items() if j not in moved]
     return sorted(matches, key=lambda match: match.node)
 
 

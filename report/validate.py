@@ -247,9 +247,16 @@ class _Trial:
             notes.append("no ground truth")
         if self.details and all(detail.identical for detail in self.details):
             notes.append("identical to the reference (written as 200 dB)")
-        if self.details and self.manifest.halo is None:
-            notes.append("judged tile by tile: run whole, this network is another")
+        if self.details:
+            notes.append(_of_tiles(self.manifest))
         return _joined(*notes)
+
+
+def _of_tiles(manifest: Manifest) -> str:
+    """In what tiles may differ from the whole image."""
+    if manifest.halo is None:
+        return "judged tile by tile: run whole, this network is another"
+    return manifest.context.caveat if manifest.context else ""
 
 
 def _amiss(row: Row) -> list[str]:

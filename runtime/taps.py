@@ -25,6 +25,8 @@ from pockethdr.runtime.runner import Array, Frames, order_inputs
 
 _CLAMPS = frozenset({"Relu", "Clip", "relu", "relu6", "clip"})
 _SUMS = frozenset({"add", "sub"})
+_CODES = frozenset({"quantize", "dequantize"})
+_CASTS = frozenset({"Cast", "cast"})
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,10 @@ class Step:
 
 
 def chosen(steps: Sequence[Step]) -> list[Tap]:
-    """The tensors worth seeing: one for each operation, behind its rounding or clamp."""
+    """The tensors worth seeing: one for each operation, behind its rounding or clamp.
+
+    What is only cast is seen as it was before.
+    """
     readers: dict[str, list[Step]] = {}
     for step in steps:
         for name in step.reads:
@@ -217,7 +222,7 @@ def chosen(steps: Sequence[Step]) -> list[Tap]:
     for step in steps:
         by = readers.get(step.writes, [])
         hidden = len(by) == 1 and by[0].op in _CLAMPS
-        if hidden or step.op in ("quantize", "dequantize"):
+        if hidden or step.op in _CODES | _CASTS:
             continue
         rounded = _behind_rounding(step, by, readers, units)
         taps.append(rounded or Tap(step.writes, step.op, None, units.get(step.writes, 1.0)))

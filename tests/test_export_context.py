@@ -78,6 +78,21 @@ class Channelwise(Net):
         return torch.cat([mixed * gain, second * more], 1)
 
 
+class Brightest(Net):
+    """A factor for each channel, from its largest value in the image."""
+
+    def middle(self, x: Tensor) -> Tensor:
+        return x * self.mix(F.max_pool2d(x, x.shape[-2:]))
+
+
+class Normed(Net):
+    """Normalised by statistics of the image, beside a mean of it."""
+
+    def middle(self, x: Tensor) -> Tensor:
+        x = F.group_norm(x, 2) * self.mix(x.mean((2, 3), keepdim=True))
+        return F.instance_norm(F.relu(x))
+
+
 class Changing(Gated):
     """Has another value of the whole image at one size, which takes the name of the first."""
 
@@ -123,7 +138,8 @@ def test_operators_with_several_results_are_cut_at_those_of_the_whole_image():
 
 
 @pytest.mark.parametrize(
-    ("net", "channels", "grid", "stride"), [(Gated, 12, None, 1), (NonLocal, C, (4, 4), 2)]
+    ("net", "channels", "grid", "stride"),
+    [(Gated, 12, None, 1), (NonLocal, C, (4, 4), 2), (Normed, 5 * C, None, 1)],
 )
 def test_the_parts_are_the_network_and_tiles_equal_the_whole(net, channels, grid, stride):
     found = found_cut(net)
@@ -140,6 +156,13 @@ def test_the_parts_are_the_network_and_tiles_equal_the_whole(net, channels, grid
     np.testing.assert_allclose(tiled, whole, atol=2e-6)
     wrong = _run(net, found, bracket, (SIZE, SIZE), forget=True)
     assert np.abs(wrong - whole).max() > 1e-3, "the context matters"
+
+
+def test_extremes_of_the_whole_image_are_named():
+    record = found_cut(Brightest).record
+    assert record.extremes[0].startswith("test_export_context.py:")
+    assert "taken from thumbnails" in record.caveat
+    assert not found_cut(Gated).record.caveat
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,29 @@ from click.testing import CliRunner, Result
 from judged_toy import Exported
 
 from pockethdr.cli import main
+from pockethdr.export.pipeline import export_model
+from pockethdr.export.recipe import named_recipe
+from pockethdr.models.load import load_model
+from pockethdr.report.layers import debug
 
 SAMPLE = Path(str(files("pockethdr.brackets") / "sample"))
+RESIDUAL = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(24, 8, 3, padding=1)
+        self.last = nn.Conv2d(8, 4, 3, padding=1)
+    def forward(self, short, mid, long):
+        x = torch.relu(self.first(torch.cat([short, mid, long], 1)))
+        return torch.clamp(mid[:, 4:] + 0.1 * self.last(x) - 0.02, 0, 1)
+
+def build():
+    torch.manual_seed(0)
+    return Net()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +76,20 @@ def test_what_is_not_there_is_refused(exported: Exported) -> None:
     assert result.exit_code == 2
     assert "no tflite int8 artifact" in result.output
     assert "onnx int8" in result.output
+
+
+@pytest.mark.parametrize(("target", "precision"), [("onnx", "fp32"), ("coreml", "fp16")])
+def test_a_residual_is_not_taken_for_its_input(tmp_path: Path, target: str, precision: str) -> None:
+    (tmp_path / "net.py").write_text(RESIDUAL)
+    export_model(
+        load_model(f"{tmp_path / 'net.py'}:build", domain="raw"),
+        targets=(target,),
+        precisions=(precision,),
+        bracket_folders=[SAMPLE],
+        out=tmp_path / "out",
+        size=(64, 64),
+        recipe=named_recipe("hdr"),
+    )
+    found = debug(tmp_path / "out", [SAMPLE], target=target, precision=precision)
+    assert "clamp" in {layer.node for layer in found.layers}
+    assert min(layer.own_db for layer in found.layers) > 60

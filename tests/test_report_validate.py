@@ -10,8 +10,9 @@ import pytest
 import torch
 from judged_toy import Exported, bracket
 
+from pockethdr.commands.exported import print_manifest
 from pockethdr.errors import ArtifactError, BracketError, PocketError
-from pockethdr.export.manifest import Artifact, FileRecord, write_manifest
+from pockethdr.export.manifest import Artifact, ContextRecord, FileRecord, write_manifest
 from pockethdr.files import sha256_of
 from pockethdr.report import judging
 from pockethdr.report import validate as validate_module
@@ -19,7 +20,7 @@ from pockethdr.report.report import write_report
 from pockethdr.report.row import Detail, Row
 from pockethdr.report.terminal import table
 from pockethdr.report.thresholds import Thresholds, judge
-from pockethdr.report.validate import evaluate, validate
+from pockethdr.report.validate import _of_tiles, evaluate, validate
 from pockethdr.runtime.agreement import finite_db
 
 ISSUE_FIELDS = """
@@ -298,3 +299,14 @@ def a_row(**changes: object) -> Row:
     values |= {"executed": True, "reason": "", "brackets": ("one",), "passed": True, "threads": 1}
     values |= {"psnr_mu_vs_reference": 45.0}
     return Row(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_extremes_from_thumbnails_are_told_of(
+    exported: Exported, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = ContextRecord(4, ("amax",), extremes=("net.py:12",))
+    manifest = replace(exported.manifest(), context=record)
+    print_manifest(manifest, exported.out)
+    for said in (_of_tiles(manifest), capsys.readouterr().out):
+        assert "(net.py:12) are taken from thumbnails" in said
+    assert _of_tiles(replace(manifest, context=replace(record, extremes=()))) == ""

@@ -25,10 +25,11 @@ class Small(nn.Module):
             nn.ConvTranspose2d(8, 4, 5, 2, padding=2, output_padding=1),
         )
         self.same = nn.Conv2d(4, 4, 2, padding="same")
+        self.norm = nn.InstanceNorm2d(4)
         self.register_buffer("gain", torch.rand(4))
 
     def forward(self, frame: Tensor) -> Tensor:
-        x = self.body(frame)
+        x = self.norm(self.body(frame))
         x = self.same(x) * self.same(x).sigmoid()
         n, c, h, w = x.shape
         x = (x.reshape(n, 2, 2, h, w) * (self.gain * 2).reshape(1, 2, 2, 1, 1)).reshape(n, c, h, w)

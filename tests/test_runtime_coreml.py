@@ -198,8 +198,94 @@ def test_slices_and_depth_to_space_follow_their_definition(tmp_path):
     np.testing.assert_array_equal(out, expected)
 
 
+WEIGHT = np.arange(12, dtype=np.float32).reshape(2, 2, 3) - 5
+INDICES = torch.arange(120).reshape(1, 4, 5, 6) % 4
+GRID = torch.rand(1, 5, 4, 2, generator=torch.Generator().manual_seed(2)) * 2.4 - 1.2
+
+
+def _sampled(mb, x, align_corners, padding):
+    return mb.resample(
+        x=x,
+        coordinates=GRID.numpy(),
+        sampling_mode="bilinear",
+        padding_mode=padding,
+        padding_value=np.float32(0),
+        coordinates_mode="normalized_minus_one_to_one",
+        align_corners=align_corners,
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (
+            lambda mb, x: mb.crop(x=x, crop_height=[1, 0], crop_width=[2, 1]),
+            lambda x: x[:, :, 1:, 2:-1],
+        ),
+        (
+            lambda mb, x: mb.reduce_l2_norm(x=x, axes=[1, 2], keep_dims=True),
+            lambda x: torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True),
+        ),
+        (
+            lambda mb, x: mb.reduce_log_sum_exp(x=x, axes=[1]),
+            lambda x: torch.logsumexp(x, 1),
+        ),
+        (lambda mb, x: mb.atan(x=x), torch.atan),
+        (lambda mb, x: mb.cumsum(x=x, axis=2), lambda x: x.cumsum(2)),
+        (
+            lambda mb, x: mb.cumsum(x=x, axis=-1, exclusive=True, reverse=True),
+            lambda x: x.sum(-1, keepdim=True) - x.cumsum(-1),
+        ),
+        (lambda mb, x: mb.topk(x=x, k=2, axis=1)[0], lambda x: x.topk(2, 1).values),
+        (
+            lambda mb, x: mb.cast(x=mb.topk(x=x, k=2, axis=2, ascending=True)[1], dtype="fp32"),
+            lambda x: x.topk(2, 2, largest=False).indices.float(),
+        ),
+        (lambda mb, x: mb.reverse(x=x, axes=[1, 3]), lambda x: x.flip(1, 3)),
+        (
+            lambda mb, x: mb.cast(x=mb.reduce_argmax(x=x, axis=1, keep_dims=False), dtype="fp32"),
+            lambda x: x.argmax(1).float(),
+        ),
+        (
+            lambda mb, x: mb.cast(x=mb.argsort(x=x, axis=3, ascending=True), dtype="fp32"),
+            lambda x: x.argsort(3).float(),
+        ),
+        (
+            lambda mb, x: mb.conv(
+                x=mb.reshape(x=x, shape=[3, 2, 20]), weight=WEIGHT, pad_type="same", strides=[2]
+            ),
+            lambda x: F.conv1d(
+                F.pad(x.reshape(3, 2, 20), (0, 1)), torch.from_numpy(WEIGHT), stride=2
+            ),
+        ),
+        (
+            lambda mb, x: mb.scatter_along_axis(
+                data=x, indices=INDICES.numpy().astype(np.int32), updates=x, axis=1, mode="add"
+            ),
+            lambda x: x.scatter_add(1, INDICES, x),
+        ),
+        (lambda mb, x: mb.linear_activation(x=x, alpha=2.0, beta=0.5), lambda x: 2 * x + 0.5),
+        (
+            lambda mb, x: _sampled(mb, x, True, "constant"),
+            lambda x: F.grid_sample(x, GRID, align_corners=True),
+        ),
+        (
+            lambda mb, x: _sampled(mb, x, False, "border"),
+            lambda x: F.grid_sample(x, GRID, padding_mode="border", align_corners=False),
+        ),
+    ],
+)
+def test_operations_equal_those_of_torch(tmp_path, body, expected):
+    from coremltools.converters.mil import Builder as mb
+
+    program = _program(lambda x: body(mb, x), tmp_path / "one.mlpackage", shape=(1, 4, 5, 6))
+    x = torch.randn(1, 4, 5, 6, generator=torch.Generator().manual_seed(1))
+    (out,) = program.run({next(iter(program.input_shapes)): x.numpy()}).values()
+    np.testing.assert_allclose(out, expected(x).numpy(), atol=1e-5)
+
+
 def test_an_unknown_operation_is_named(tmp_path):
     from coremltools.converters.mil import Builder as mb
 
-    with pytest.raises(ArtifactError, match="does not know cumsum"):
-        _program(lambda x: mb.cumsum(x=x, axis=1), tmp_path / "cumsum.mlpackage")
+    with pytest.raises(ArtifactError, match="does not know band_part"):
+        _program(lambda x: mb.band_part(x=x, lower=0, upper=1), tmp_path / "band_part.mlpackage")

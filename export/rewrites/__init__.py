@@ -13,7 +13,9 @@ from pockethdr.export.rewrites.batch_norm import FoldBatchNorm
 from pockethdr.export.rewrites.conv_shuffle import MergeConvShuffle
 from pockethdr.export.rewrites.explicit_padding import ExplicitPadding
 from pockethdr.export.rewrites.fold_constants import FoldConstants
+from pockethdr.export.rewrites.fused_arithmetic import WriteOutArithmetic
 from pockethdr.export.rewrites.identities import RemoveIdentities
+from pockethdr.export.rewrites.image_norm import ExpandImageNorm
 from pockethdr.export.rewrites.leaky_relu import ExpandLeakyRelu
 from pockethdr.export.rewrites.merge_duplicates import MergeDuplicates
 from pockethdr.export.rewrites.merge_pointwise import MergePointwise
@@ -25,6 +27,7 @@ from pockethdr.export.rewrites.transposed import ShuffleTransposedConv
 from pockethdr.export.rewrites.unshuffle_conv import MergeUnshuffleConv
 
 __all__ = [
+    "ExpandImageNorm",
     "ExpandLeakyRelu",
     "ExpandReflectPad",
     "ExplicitPadding",
@@ -40,6 +43,7 @@ __all__ = [
     "RemoveIdentities",
     "ShuffleTransposedConv",
     "UnshuffleStridedConv",
+    "WriteOutArithmetic",
     "default_rewrites",
 ]
 
@@ -54,6 +58,7 @@ def default_rewrites() -> list[Rewrite]:
         ExplicitPadding(),
         RemoveIdentities(),
         ReduceRank(),
+        ExpandImageNorm(),
         FoldConstants(),
         FoldBatchNorm(),
         FixAdaptivePool(),

@@ -25,6 +25,8 @@ def print_manifest(manifest: Manifest, out: Path) -> None:
         click.echo(f"{artifact.target:9s} {artifact.precision:7s} {_outcome(artifact)}")
     if manifest.tuned:
         click.echo(f"int8 from {manifest.tuned['file']}, tuned for `{manifest.tuned['recipe']}`")
+    if manifest.context and manifest.context.caveat:
+        click.echo(f"note: {manifest.context.caveat}")
     many, kept = len(manifest.rewrites), len(manifest.refusals)
     left = f", {kept} place{'s' * (kept != 1)} left as written" if kept else ""
     click.echo(f"{many} rewrite{'s' * (many != 1)}, proved{left}; {out / 'manifest.json'}")

@@ -14,10 +14,12 @@ from pockethdr.runtime.mil.arguments import Arguments, last_axis_first, operator
 @operator("conv")
 def _conv(a: Arguments) -> Tensor:
     x, weight = a.tensor(), a.tensor("weight")
-    strides, dilations = a.ints("strides", [1, 1]), a.ints("dilations", [1, 1])
+    axes = x.dim() - 2
+    convolve = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
+    strides, dilations = a.ints("strides", [1] * axes), a.ints("dilations", [1] * axes)
     pad = _padding(a, x.shape[2:], weight.shape[2:], strides, dilations)
     x = F.pad(x, last_axis_first(pad))
-    return F.conv2d(x, weight, a.optional("bias"), strides, 0, dilations, a.integer("groups", 1))
+    return convolve(x, weight, a.optional("bias"), strides, 0, dilations, a.integer("groups", 1))
 
 
 @operator("conv_transpose")
@@ -92,12 +94,12 @@ def _padding(
     strides: Sequence[int],
     dilations: Sequence[int],
 ) -> list[int]:
-    """Pad amounts top, bottom, left, right, by MIL's `pad_type`."""
+    """Pad amounts before and after each axis (top, bottom, left, right), by MIL's `pad_type`."""
     kind = a.text("pad_type", "valid")
     if kind == "custom":
-        return a.ints("pad", [0, 0, 0, 0])
+        return a.ints("pad", [0, 0] * len(size))
     if kind == "valid":
-        return [0, 0, 0, 0]
+        return [0, 0] * len(size)
     pads: list[int] = []
     for n, k, stride, dilation in zip(size, kernel, strides, dilations, strict=True):
         total = max(0, (-(-n // stride) - 1) * stride + (k - 1) * dilation + 1 - n)

@@ -34,6 +34,7 @@ _UNARY: dict[str, Callable[..., Any]] = {
     "exp2": torch.exp2,
     "sin": torch.sin,
     "cos": torch.cos,
+    "atan": torch.atan,
     "erf": torch.erf,
     "floor": torch.floor,
     "ceil": torch.ceil,
@@ -63,6 +64,7 @@ _BINARY: dict[str, Callable[..., Any]] = {
     "not_equal": torch.ne,
     "logical_and": torch.logical_and,
     "logical_or": torch.logical_or,
+    "logical_xor": torch.logical_xor,
 }
 for _name, _binary in _BINARY.items():
     _enter_binary(_name, _binary)
@@ -97,6 +99,11 @@ def _gelu(a: Arguments) -> Tensor:
 @operator("sigmoid_hard")
 def _sigmoid_hard(a: Arguments) -> Tensor:
     return (a.number("alpha", 0.2) * a.tensor() + a.number("beta", 0.5)).clamp(0, 1)
+
+
+@operator("linear_activation")
+def _linear_activation(a: Arguments) -> Tensor:
+    return a.number("alpha") * a.tensor() + a.number("beta")
 
 
 @operator("thresholded_relu")

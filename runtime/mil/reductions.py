@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -26,6 +26,8 @@ _REDUCTIONS: dict[str, Callable[..., Any]] = {
     "reduce_sum": torch.sum,
     "reduce_max": torch.amax,
     "reduce_min": torch.amin,
+    "reduce_l2_norm": lambda x, axes, keepdim: torch.linalg.vector_norm(x, 2, axes, keepdim),
+    "reduce_log_sum_exp": torch.logsumexp,
 }
 for _name, _reduction in _REDUCTIONS.items():
     _enter_reduction(_name, _reduction)
@@ -35,6 +37,33 @@ for _name, _reduction in _REDUCTIONS.items():
 def _reduce_sum_square(a: Arguments) -> Tensor:
     x = a.tensor().square()
     return x.sum(a.ints("axes", list(range(x.dim()))), keepdim=a.flag("keep_dims"))
+
+
+@operator("reduce_argmax")
+def _reduce_argmax(a: Arguments) -> Tensor:
+    return a.tensor().argmax(a.integer("axis", -1), a.flag("keep_dims", True)).int()
+
+
+@operator("cumsum")
+def _cumsum(a: Arguments) -> Tensor:
+    x, axis = a.tensor(), a.integer("axis")
+    x = x.flip(axis) if a.flag("reverse") else x
+    total = x.cumsum(axis) - (x if a.flag("exclusive") else 0)
+    return total.flip(axis) if a.flag("reverse") else total
+
+
+@operator("topk")
+def _topk(a: Arguments) -> Sequence[Tensor]:
+    x, axis, largest = a.tensor(), a.integer("axis", -1), not a.flag("ascending")
+    count = a.integer("k", 1)
+    found = x.topk(x.shape[axis] if count < 0 else count, axis, largest)
+    return (found.values, found.indices.int())[: 1 + a.flag("return_indices", True)]
+
+
+@operator("argsort")
+def _argsort(a: Arguments) -> Tensor:
+    axis, largest = a.integer("axis", -1), not a.flag("ascending")
+    return a.tensor().argsort(dim=axis, descending=largest, stable=True).int()
 
 
 @operator("layer_norm")

@@ -112,6 +112,29 @@ def _gather(a: Arguments) -> Tensor:
     return taken.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
 
 
+@operator("scatter_along_axis")
+def _scatter_along_axis(a: Arguments) -> Tensor:
+    data, indices, updates = a.tensor("data"), a.tensor("indices").long(), a.tensor("updates")
+    axis, mode = a.integer("axis"), a.text("mode", "add")
+    if mode not in _SCATTERS:
+        raise NotImplementedError(f"scatter_along_axis of mode {mode}")
+    if mode == "update":
+        return data.scatter(axis, indices, updates)
+    return data.scatter_reduce(axis, indices, updates, _SCATTERS[mode])
+
+
+@operator("reverse")
+def _reverse(a: Arguments) -> Tensor:
+    x = a.tensor()
+    return x.flip(a.ints("axes", range(x.dim())))
+
+
+@operator("crop")
+def _crop(a: Arguments) -> Tensor:
+    (top, bottom), (left, right) = a.ints("crop_height"), a.ints("crop_width")
+    return F.pad(a.tensor(), (-left, -right, -top, -bottom))
+
+
 @operator("pad")
 def _pad(a: Arguments) -> Tensor:
     x, pads, mode = a.tensor(), last_axis_first(a.ints("pad")), a.text("mode", "constant")
@@ -151,6 +174,22 @@ def _space_to_depth(a: Arguments) -> Tensor:
     return x.reshape(n, c * block**2, h // block, w // block)
 
 
+@operator("resample")
+def _resample(a: Arguments) -> Tensor:
+    """Values at coordinates N×H×W×2, as x and y in [-1, 1] over the input."""
+    outside = {"constant": "zeros", "border": "border", "reflection": "reflection"}
+    padding, kind = a.text("padding_mode", "constant"), a.text("coordinates_mode", "")
+    if padding not in outside or a.number("padding_value") or kind != _FROM_MINUS_ONE:
+        raise NotImplementedError(f"resample with {kind} coordinates and {padding} padding")
+    return F.grid_sample(
+        a.tensor(),
+        a.tensor("coordinates"),
+        a.text("sampling_mode", "bilinear"),
+        outside[padding],
+        a.flag("align_corners"),
+    )
+
+
 @operator("upsample_bilinear")
 def _upsample_bilinear(a: Arguments) -> Tensor:
     corners = a.flag("align_corners", True)
@@ -188,6 +227,8 @@ def _target_size(a: Arguments) -> tuple[int, int]:
     return a.integer("target_size_height"), a.integer("target_size_width")
 
 
+_SCATTERS = {"update": "", "add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
+_FROM_MINUS_ONE = "normalized_minus_one_to_one"
 _ALIGN_CORNERS = {
     "STRICT_ALIGN_CORNERS": True,
     "ALIGN_CORNERS": True,
