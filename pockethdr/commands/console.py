@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-
 # Narrower, a table loses whole columns; a log has no width, and is searched, not looked at.
 _LEAST_WIDTH, _LOG_WIDTH = 80, 200
 
