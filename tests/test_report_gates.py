@@ -1,8 +1,8 @@
 """The INT8 gates let the shipped network through, and none of those that were broken on purpose.
 
 A factor of 1.01 on every weight's scale leaves 47.9 dB on this bracket, more than is asked for:
-such an artifact fails because its scales are read back (one of 1.02 by its picture, too). What else is seen by that, activations'
-scales among it, is in the tests of `imposed`.
+such an artifact fails because its scales are read back (one of 1.02 by its picture, too). What else
+is seen by that, activations' scales among it, is in the tests of `imposed`.
 """
 
 from __future__ import annotations
