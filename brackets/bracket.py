@@ -219,7 +219,9 @@ def mosaic_of(image: np.ndarray) -> np.ndarray:
 def srgb_to_linear(encoded: np.ndarray) -> np.ndarray:
     """IEC 61966-2-1, both in [0, 1]."""
     low = encoded / 12.92
-    high = ((np.maximum(encoded, 0.0) + 0.055) / 1.055) ** 2.4
+    # In double precision: a float32 power differs from CPU to CPU, and a phone's differs again.
+    base = (np.maximum(encoded, 0.0) + 0.055) / 1.055
+    high = np.power(base, np.float32(2.4), dtype=np.float64)
     return np.where(encoded <= 0.04045, low, high).astype(np.float32)
 
 
