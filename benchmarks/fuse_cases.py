@@ -27,6 +27,7 @@ from pockethdr.export.manifest import Manifest, read_manifest
 from pockethdr.runtime.demosaic import camera_to_srgb
 from pockethdr.runtime.fuse import Fuser
 from pockethdr.runtime.image import HDRImage, image_of
+from pockethdr.runtime.jpeg import StripJpeg
 from pockethdr.runtime.latency import peak_memory_mb
 from pockethdr.runtime.runner import open_runner
 from pockethdr.runtime.tiling import planned
@@ -90,7 +91,7 @@ def _codecs(bracket: Path, picture: Path) -> float | None:
 
     def work() -> None:
         list(pool.map(imagecodecs.png_decode, coded))
-        imagecodecs.jpeg8_encode(pixels, level=95, subsampling="420")
+        imagecodecs.jpeg8_encode(pixels, level=StripJpeg.quality, subsampling="420")
 
     with ThreadPoolExecutor(THREADS) as pool:
         return min(_seconds(work) for _ in range(3))
@@ -257,9 +258,14 @@ def _scored(make: Callable[[], np.ndarray], truth: np.ndarray, *, fitted: bool) 
     image = make()
     seconds = time.perf_counter() - begin
     if fitted:
-        image = image * (float((image * truth).sum()) / float((image * image).sum()))
+        image = scaled_to(truth, image)
     planes = [np.clip(x, 0, 1).transpose(2, 0, 1) for x in (image, truth)]
     return {"psnr_mu": float(psnr_mu(*planes)), "seconds": seconds}
+
+
+def scaled_to(wanted: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """`image` times the one factor with which it is nearest to `wanted`."""
+    return image * (float((image * wanted).sum()) / float((image * image).sum()))
 
 
 def _truth(bracket: Bracket, folder: Path) -> np.ndarray:

@@ -15,9 +15,11 @@ from pathlib import Path
 import click
 import cv2
 import numpy as np
+from fuse_cases import scaled_to
 from numpy.typing import NDArray
+from results import reference_frame
 
-from pockethdr.brackets.bracket import CHANNELS, OUTPUT_CHANNELS, RGB, Bracket
+from pockethdr.brackets.bracket import RGB, Bracket
 from pockethdr.brackets.exr import read_exr
 from pockethdr.brackets.merge import weighted_merge
 from pockethdr.brackets.metrics import psnr_l, psnr_mu
@@ -49,7 +51,7 @@ def main(brackets: Path, weights: tuple[Path, ...]) -> None:
 
 def images(bracket: Bracket, weights: tuple[Path, ...]) -> Iterator[tuple[str, Image]]:
     """The reference frame, the merge, and what each of the networks makes, 3×H×W."""
-    yield "reference frame", bracket.inputs()[1][0, CHANNELS[RGB] - OUTPUT_CHANNELS[RGB] :]
+    yield "reference frame", reference_frame(bracket)
     yield "weighted merge", weighted_merge(bracket)
     for path in (None, *weights):
         module = load_model(MODEL, domain=RGB, weights=path).module
@@ -60,9 +62,10 @@ def scores(image: Image, wanted: Image) -> tuple[float, float]:
     """PSNR-µ and PSNR-ℓ of 3×H×W, halved like the H×W×3 reference."""
     size = wanted.shape[1], wanted.shape[0]
     halved = cv2.resize(image.transpose(1, 2, 0), size, interpolation=cv2.INTER_AREA)
-    fitted = halved * float((halved * wanted).sum() / (halved * halved).sum())
     white = float(np.quantile(wanted, _WHITE))
-    planes = [np.clip(x / white, 0, 1).transpose(2, 0, 1) for x in (fitted, wanted)]
+    planes = [
+        np.clip(x / white, 0, 1).transpose(2, 0, 1) for x in (scaled_to(wanted, halved), wanted)
+    ]
     return float(psnr_mu(*planes)), float(psnr_l(*planes))
 
 

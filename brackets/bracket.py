@@ -24,6 +24,8 @@ SRGB_TO_XYZ = np.array(
     [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
      [0.0193339, 0.1191920, 0.9503041]]
 )  # fmt: skip
+#: Rec. 709 luminance of linear sRGB.
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 # White balance of real light stays within a factor of ten; beyond this, float32 pixels run over.
 _GAINS = (1e-3, 1e3)
 # (vertical, horizontal): the flips that bring the R site of each pattern to the top left.
@@ -216,12 +218,15 @@ def mosaic_of(image: np.ndarray) -> np.ndarray:
     return mosaic
 
 
+def power(base: np.ndarray, exponent: float) -> np.ndarray:
+    """In double precision: a float32 power differs from CPU to CPU, and a phone's differs again."""
+    return np.power(base, np.float32(exponent), dtype=np.float64)
+
+
 def srgb_to_linear(encoded: np.ndarray) -> np.ndarray:
     """IEC 61966-2-1, both in [0, 1]."""
     low = encoded / 12.92
-    # In double precision: a float32 power differs from CPU to CPU, and a phone's differs again.
-    base = (np.maximum(encoded, 0.0) + 0.055) / 1.055
-    high = np.power(base, np.float32(2.4), dtype=np.float64)
+    high = power((np.maximum(encoded, 0.0) + 0.055) / 1.055, 2.4)
     return np.where(encoded <= 0.04045, low, high).astype(np.float32)
 
 

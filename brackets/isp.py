@@ -11,11 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pockethdr.brackets.bracket import Camera, linear_to_srgb
+from pockethdr.brackets.bracket import LUMINANCE, Camera, linear_to_srgb
 from pockethdr.brackets.simulation import Simulation
 
-# BT.709: what of linear sRGB is light.
-_LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 # Encoded light below which the strongest noise reduction leaves no colour.
 _COLOURLESS = 0.12
 
@@ -53,7 +51,7 @@ def balanced(
     gained = np.minimum(camera_rgb * np.asarray(camera.wb_gains, np.float32), 1.0)
     matrix = camera.ccm
     if saturation != 1.0:
-        grey = np.broadcast_to(_LUMA, (3, 3))
+        grey = np.broadcast_to(LUMINANCE, (3, 3))
         matrix = ((1 - saturation) * grey + saturation * np.eye(3, dtype=np.float32)) @ matrix
     return np.clip(gained @ matrix.T, 0.0, 1.0)
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pockethdr.brackets.bracket import srgb_to_linear
+from pockethdr.brackets.bracket import power, srgb_to_linear
 from pockethdr.errors import BracketError
 
 Response = Callable[[np.ndarray], np.ndarray]
@@ -25,7 +25,7 @@ _FIT_SMOOTHNESS = 60.0
 
 def gamma22(encoded: np.ndarray) -> np.ndarray:
     """The plain power 2.2 of Kalantari's data."""
-    return np.power(np.clip(encoded, 0, 1), 2.2, dtype=np.float32)
+    return power(np.clip(encoded, 0, 1), 2.2).astype(np.float32)
 
 
 def linear(encoded: np.ndarray) -> np.ndarray:

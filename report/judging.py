@@ -99,7 +99,8 @@ def _judged_by_worker(job: Job, folder: Path) -> tuple[list[str], list[Verdict]]
     steps: list[str] = []
 
     def done(what: str, share: float = 1.0, /) -> None:
-        steps.extend([what] if what else [])
+        if what:
+            steps.append(what)
 
     return steps, _judge(job)(folder, done)
 

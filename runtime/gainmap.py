@@ -22,13 +22,12 @@ import cv2
 import imagecodecs
 import numpy as np
 
-from pockethdr.brackets.bracket import srgb_to_linear
+from pockethdr.brackets.bracket import LUMINANCE, srgb_to_linear
 from pockethdr.brackets.spool import Spool
 from pockethdr.runtime.image import STRIP
 from pockethdr.runtime.jpeg import EOI, SOI, StripJpeg, segment
 from pockethdr.runtime.parallel import in_order
 from pockethdr.runtime.runner import Array
-from pockethdr.runtime.tone import LUMINANCE
 
 _OFFSET, _GAMMA, _QUALITY = 1 / 64, 1 / 3, 95
 # A display that adds less than this adds nothing; readers divide by it.

@@ -17,13 +17,11 @@ from functools import cache
 import cv2
 import numpy as np
 
-from pockethdr.brackets.bracket import linear_to_srgb
+from pockethdr.brackets.bracket import LUMINANCE, linear_to_srgb
 from pockethdr.runtime.runner import Array
 
 #: The longest side of the thumbnail that a `Tone` is made of.
 THUMBNAIL = 512
-#: Rec. 709 luminance of linear sRGB.
-LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 # 2^-20 of the short frame's clip level is far below any phone's noise.
 _DARKEST = np.float32(2.0**-20)
 # Where the brightest half percent of the base goes, in stops below display white.

@@ -5,18 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pockethdr.brackets.bracket import LUMINANCE
 from pockethdr.brackets.simulate import Simulation, simulate
 
 _PLAIN = Simulation(
     domain="rgb", noise=(1e-6, 1e-9), shake_px=0, shake_deg=0, bit_depth=14, brightness=0.2
 )
-_LUMA = np.array([0.2126, 0.7152, 0.0722])
 
 
 def _patches(colour: tuple[float, float, float]) -> np.ndarray:
     """Left half grey, right half of `colour`; both of one luminance."""
     scene = np.ones((64, 64, 3), np.float32)
-    scene[:, 32:] = np.array(colour) / (np.array(colour) @ _LUMA)
+    scene[:, 32:] = np.array(colour) / (np.array(colour) @ LUMINANCE)
     return scene
 
 
@@ -32,7 +32,7 @@ def test_saturation_moves_colours_from_grey_in_frames_and_truth_alike() -> None:
     ):
         np.testing.assert_allclose(found.mean((1, 2)), wanted.mean((1, 2)), rtol=0.03)
     colours = [b.ground_truth[:, 8:-8, 40:56].mean((1, 2)) for b in (plain, vivid)]
-    greys = [c @ _LUMA for c in colours]
+    greys = [c @ LUMINANCE for c in colours]
     assert greys[0] == pytest.approx(greys[1], rel=1e-3)
     np.testing.assert_allclose(colours[1] - greys[1], 1.5 * (colours[0] - greys[0]), rtol=1e-2)
 
@@ -42,8 +42,8 @@ def test_noise_reduction_smooths_colour_more_than_light() -> None:
     before, after = (
         _mid(replace(noisy, denoise=d), _patches((1, 1, 1)))[8:-8, 8:-8] for d in (0.0, 0.8)
     )
-    light = [float((x @ _LUMA).std()) for x in (before, after)]
-    colour = [float((x[..., 0] - x @ _LUMA).std()) for x in (before, after)]
+    light = [float((x @ LUMINANCE).std()) for x in (before, after)]
+    colour = [float((x[..., 0] - x @ LUMINANCE).std()) for x in (before, after)]
     assert light[1] < 0.8 * light[0]
     assert colour[1] / colour[0] < light[1] / light[0]
 

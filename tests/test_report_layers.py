@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from judged_toy import Exported
+from judged_toy import NETWORK, Exported
 
 from pockethdr.cli import main
 from pockethdr.export.pipeline import export_model
@@ -17,19 +17,8 @@ from pockethdr.models.load import load_model
 from pockethdr.report.layers import debug
 
 SAMPLE = Path(str(files("pockethdr.brackets") / "sample"))
-RESIDUAL = """
-import torch
-from torch import nn
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Conv2d(24, 8, 3, padding=1)
-        self.last = nn.Conv2d(8, 4, 3, padding=1)
-    def forward(self, short, mid, long):
-        x = torch.relu(self.first(torch.cat([short, mid, long], 1)))
-        return torch.clamp(mid[:, 4:] + 0.1 * self.last(x) - 0.02, 0, 1)
-
+PLAIN, RESIDUAL = "torch.sigmoid(self.last(x))", "mid[:, 4:] + 0.1 * self.last(x) - 0.02"
+ADDING = f"""{NETWORK.replace(PLAIN, f"torch.clamp({RESIDUAL}, 0, 1)")}
 def build():
     torch.manual_seed(0)
     return Net()
@@ -80,7 +69,7 @@ def test_what_is_not_there_is_refused(exported: Exported) -> None:
 
 @pytest.mark.parametrize(("target", "precision"), [("onnx", "fp32"), ("coreml", "fp16")])
 def test_a_residual_is_not_taken_for_its_input(tmp_path: Path, target: str, precision: str) -> None:
-    (tmp_path / "net.py").write_text(RESIDUAL)
+    (tmp_path / "net.py").write_text(ADDING)
     export_model(
         load_model(f"{tmp_path / 'net.py'}:build", domain="raw"),
         targets=(target,),

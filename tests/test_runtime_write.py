@@ -15,14 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pockethdr.brackets.bracket import Camera, flips_of, srgb_to_linear
+from pockethdr.brackets.bracket import LUMINANCE, Camera, flips_of, srgb_to_linear
 from pockethdr.brackets.exr import read_exr
 from pockethdr.brackets.read import read_bracket
 from pockethdr.errors import PocketError
 from pockethdr.runtime.gainmap import luminance_of
 from pockethdr.runtime.image import InMemory, image_of, upright
 from pockethdr.runtime.jpeg import StripJpeg
-from pockethdr.runtime.tone import LUMINANCE
 from pockethdr.runtime.write import (
     HDR_FORMATS,
     PREVIEW_FORMATS,

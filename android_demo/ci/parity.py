@@ -21,7 +21,7 @@ from android_demo.ci.artifacts import DOMAIN, export_folder
 from android_demo.ci.build import host_bridge, run
 from android_demo.ci.goldens import Goldens, put_bracket, say_spec
 from android_demo.ci.paths import OUT, SHARED
-from pockethdr.brackets.bracket import srgb_to_linear
+from pockethdr.brackets.bracket import LUMINANCE, srgb_to_linear
 from pockethdr.brackets.read import read_bracket
 from pockethdr.errors import PocketError
 from pockethdr.export.manifest import read_manifest
@@ -29,7 +29,6 @@ from pockethdr.runtime.fuse import fuse
 from pockethdr.runtime.image import image_of
 
 BRACKET = SHARED / "note9_garden_left"
-_LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
 @dataclass(frozen=True)
@@ -106,9 +105,9 @@ def luminance_error(file: Path, hdr: np.ndarray, shown: np.ndarray) -> float:
     decoded = imagecodecs.ultrahdr_decode(
         file.read_bytes(), dtype="float16", transfer=imagecodecs.ULTRAHDR.CT.LINEAR
     )
-    found = decoded[..., :3].astype(np.float32) @ _LUMINANCE
-    light = srgb_to_linear(shown / np.float32(255)) @ _LUMINANCE
-    wanted = np.maximum(hdr @ _LUMINANCE, light)
+    found = decoded[..., :3].astype(np.float32) @ LUMINANCE
+    light = srgb_to_linear(shown / np.float32(255)) @ LUMINANCE
+    wanted = np.maximum(hdr @ LUMINANCE, light)
     return float(np.median(np.abs(found - wanted) / np.maximum(wanted, 1e-4)))
 
 

@@ -116,10 +116,10 @@ def _gather(a: Arguments) -> Tensor:
 def _scatter_along_axis(a: Arguments) -> Tensor:
     data, indices, updates = a.tensor("data"), a.tensor("indices").long(), a.tensor("updates")
     axis, mode = a.integer("axis"), a.text("mode", "add")
-    if mode not in _SCATTERS:
-        raise NotImplementedError(f"scatter_along_axis of mode {mode}")
     if mode == "update":
         return data.scatter(axis, indices, updates)
+    if mode not in _SCATTERS:
+        raise NotImplementedError(f"scatter_along_axis of mode {mode}")
     return data.scatter_reduce(axis, indices, updates, _SCATTERS[mode])
 
 
@@ -227,7 +227,7 @@ def _target_size(a: Arguments) -> tuple[int, int]:
     return a.integer("target_size_height"), a.integer("target_size_width")
 
 
-_SCATTERS = {"update": "", "add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
+_SCATTERS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 _FROM_MINUS_ONE = "normalized_minus_one_to_one"
 _ALIGN_CORNERS = {
     "STRICT_ALIGN_CORNERS": True,

@@ -3,8 +3,8 @@ package org.pockethdr.core
 /**
  * From 8-bit codes back to linear light in [0, 1], as `brackets/response.py` has it.
  *
- * The arithmetic follows NumPy's single precision step by step, so that the network sees what it sees on
- * the host, but for the last bit of a power: NumPy's differs from CPU to CPU.
+ * The arithmetic follows the host's step by step, single precision but for powers, so that the network
+ * sees the same bits here and there.
  */
 class CameraResponse(private val table: FloatArray) {
     init {
