@@ -30,7 +30,7 @@ from pockethdr.models.loader import Batch, Stages, batches
 from pockethdr.models.mobilehdr_patches import MobileHdrPatches, training_files
 from pockethdr.models.patches import Patches
 from pockethdr.models.progress import Progress
-from pockethdr.models.train_state import TrainState
+from pockethdr.models.train_state import TrainState, steps_done
 from pockethdr.models.weights import save_weights, trained_steps
 
 SIMULATED, MOBILE_HDR = "simulated", "mobile-hdr"
@@ -100,6 +100,8 @@ def train(
     cv2.setNumThreads(1)
     machine = Accelerator(mixed_precision=_precision())
     state = _state(config, machine.device, resume=resume)
+    if machine.device.type == "cuda" or machine.mixed_precision == "no":
+        state.channels_last()  # oneDNN's bfloat16 gradients of AHDRNet are NaN in that layout
     stages = _stages(config, machine.process_index)
     silent = not machine.is_main_process
     with Progress(config.run, config.steps, state.step, log, silent=silent) as progress:
@@ -154,7 +156,9 @@ class _Run:
         loss = difference.abs().mean() + 0.1 * (predicted - truth).abs().mean()
         self.optimiser.zero_grad(set_to_none=True)
         self.machine.backward(loss)
-        self.machine.clip_grad_norm_(state.network.parameters(), 1.0)
+        norm = self.machine.clip_grad_norm_(state.network.parameters(), 1.0)
+        if norm is not None and not norm.isfinite():
+            raise _diverged(self.config, state.step)
         self.optimiser.step()
         state.step += 1
         state.average_in(min(self.config.ema, (1 + state.step) / (10 + state.step)))
@@ -184,6 +188,16 @@ class _Run:
         self.progress.held(state.step, score)
 
 
+def _diverged(config: TrainConfig, step: int) -> PocketError:
+    kept = steps_done(config.run)
+    left = f"; {config.run} keeps the {kept:,} steps of its last checkpoint" if kept else ""
+    return PocketError(
+        f"the gradient of step {step + 1:,} is infinite or no number{left}",
+        expected="a loss that falls",
+        fix="begin a new run with a lower --lr, and with --init where there is a checkpoint",
+    )
+
+
 def learning_rate(config: TrainConfig, step: int, elapsed: float) -> float:
     """Warm-up, then a cosine down to 0.5 % of `config.lr`."""
     done = elapsed / (60 * config.minutes) if config.minutes else step / (config.steps or 1)
@@ -192,8 +206,11 @@ def learning_rate(config: TrainConfig, step: int, elapsed: float) -> float:
 
 
 def _precision() -> str:
-    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return "bf16" if bf16 else "no"
+    """bfloat16 where the hardware multiplies it; weights, loss and optimiser stay in float32."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "no"
+    cpu = torch.cpu.get_capabilities()
+    return "bf16" if cpu.get("avx512_bf16") or cpu.get("amx_bf16") else "no"
 
 
 def _state(config: TrainConfig, device: torch.device, *, resume: bool) -> TrainState:
@@ -259,6 +276,7 @@ def _header(config: TrainConfig, state: TrainState, score: float) -> dict[str, A
             **_data_facts(config),
             **_init_facts(config.init),
             "loss": "L1 of µ-law + 0.1 L1 of linear",
+            "mixed_precision": _precision(),
         },
         "metrics": {"psnr_mu_fixed_patches": round(score, 3)},
     }

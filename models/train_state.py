@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pockethdr.errors import PocketError, WeightsError
 from pockethdr.files import atomic_path, write_bytes
@@ -79,15 +79,29 @@ class TrainState:
         state.network.load_state_dict(saved["network"])
         state.average.load_state_dict(saved["average"])
         state.optimiser.load_state_dict(saved["optimiser"])
+        state._lay_out_moments()
         state.step, state.elapsed = saved["step"], saved["elapsed"]
         return state
 
     @classmethod
     def _of(cls, network: Network, device: torch.device) -> TrainState:
         network.to(device).train()
-        _channels_last(network)
         optimiser = torch.optim.AdamW(network.parameters(), weight_decay=0.0, fused=True)
         return cls(network, copy.deepcopy(network).eval(), optimiser)
+
+    def channels_last(self) -> None:
+        """The layout that float32 convolutions are fastest in; no number changes its meaning."""
+        for network in (self.network, self.average):
+            for value in network.parameters():
+                if value.dim() == 4:
+                    value.data = value.data.contiguous(memory_format=torch.channels_last)
+        self._lay_out_moments()
+
+    def _lay_out_moments(self) -> None:
+        """Give the moments their parameters' layout: the fused AdamW reads both in one order."""
+        for parameter, moments in self.optimiser.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                moments[name] = torch.empty_like(parameter).copy_(moments[name])
 
     def write(self, name: str, domain: str, run: Path) -> None:
         """The checkpoint, whole or not at all: a kill leaves the old or the new one."""
@@ -123,10 +137,3 @@ def steps_done(run: Path) -> int:
     except (OSError, ValueError):
         return 0
     return int(record["step"])
-
-
-def _channels_last(network: nn.Module) -> None:
-    """The layout that convolutions are fastest in; the numbers do not change their meaning."""
-    for value in network.parameters():
-        if value.dim() == 4:
-            value.data = value.data.contiguous(memory_format=torch.channels_last)

@@ -7,17 +7,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from sources_cache import filled
 
 from pockethdr.brackets.sources import HELD_OUT
 from pockethdr.errors import PocketError, WeightsError
+from pockethdr.models import train as training
 from pockethdr.models.train import TrainConfig, learning_rate, train
 from pockethdr.models.train_state import steps_done
 from pockethdr.models.weights import read_header, trained_steps
@@ -132,6 +134,58 @@ def test_it_learns(config: TrainConfig) -> None:
     train(replace(longer, run=config.run / "long"), log=lines.append)
     held = [float(line.split()[-2]) for line in lines if "fixed patches" in line]
     assert held[-1] > held[0] + 2
+
+
+def test_a_run_that_diverges_says_so_and_keeps_its_checkpoint(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(replace(config, steps=2), log=quiet)
+    before = saved(config.run)["network"]
+    monkeypatch.setattr(training, "mu_law", lambda x: x * torch.inf)
+    with pytest.raises(PocketError, match=r"gradient of step 3 .* keeps the 2 steps"):
+        train(config, resume=True, log=quiet)
+    assert all(torch.equal(value, before[name]) for name, value in before.items())
+    assert all(value.isfinite().all() for value in saved(config.run)["network"].values())
+
+
+@pytest.fixture
+def precise(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Sets the precision of the next run; accelerate keeps one for its process otherwise."""
+
+    def choose(precision: str) -> None:
+        AcceleratorState._reset_state(True)
+        monkeypatch.setattr(training, "_precision", lambda: precision)
+
+    yield choose
+    AcceleratorState._reset_state(True)
+
+
+@pytest.mark.parametrize(("first", "then"), [("no", "bf16"), ("bf16", "no")])
+def test_a_run_goes_on_in_the_other_layout(
+    config: TrainConfig, precise: Callable[[str], None], first: str, then: str
+) -> None:
+    """A machine with bfloat16 takes over from one without: AdamW's moments follow the weights."""
+    precise(first)
+    train(replace(config, steps=2), log=quiet)
+    precise(then)
+    state = training._state(config, torch.device("cpu"), resume=True)
+    if then == "no":
+        state.channels_last()
+    for parameter, moments in state.optimiser.state.items():
+        assert moments["exp_avg"].stride() == parameter.stride()
+    train(replace(config, steps=3), resume=True, log=quiet)
+    assert steps_done(config.run) == 3
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.parametrize("name", ["ahdrnet-mobile", "dsan-m32"])
+def test_every_precision_has_finite_gradients(
+    config: TrainConfig, precise: Callable[[str], None], name: str, precision: str
+) -> None:
+    precise(precision)
+    header = read_header(train(replace(config, name=name, steps=2), log=quiet))
+    assert header["training"]["mixed_precision"] == precision
+    assert np.isfinite(header["metrics"]["psnr_mu_fixed_patches"])
 
 
 def test_it_starts_from_given_weights(config: TrainConfig, tmp_path: Path) -> None:
