@@ -40,6 +40,7 @@ from pockethdr.export.rewrite import Proof, prove_output
 from pockethdr.export.static import static_program
 from pockethdr.export.targets import CONTEXT_NAME
 from pockethdr.models.load import Loaded, example_frames
+from pockethdr.models.precision import InFloat64
 
 _ENLARGING = "aten.upsample_nearest2d"
 _EXTREMES = frozenset(
@@ -307,7 +308,8 @@ def _halo(tile: fx.GraphModule, domain: str) -> int:
     constant = values.double()[..., None, None].expand(size)
     frames = [f.double().requires_grad_() for f in example_frames(domain, _LARGE, _LARGE, seed=3)]
     start = _LARGE // 2 - _BLOCK // 2
-    block = tile(*frames, constant)[..., start : start + _BLOCK, start : start + _BLOCK]
+    with InFloat64():
+        block = tile(*frames, constant)[..., start : start + _BLOCK, start : start + _BLOCK]
     seen = torch.autograd.grad((block * torch.rand_like(block)).sum(), frames, allow_unused=True)
     touched = [(g != 0).any(1)[0] for g in seen if g is not None]
     at = torch.stack(touched).any(0).nonzero()
@@ -318,7 +320,7 @@ def _halo(tile: fx.GraphModule, domain: str) -> int:
             expected=f"a halo of less than {start - _BLOCK} pixels",
             fix="replace what sees all pixels inside one operator, such as cumsum",
         )
-    with torch.no_grad():
+    with torch.no_grad(), InFloat64():
         moved = [torch.roll(frame, (_BLOCK, _BLOCK), (2, 3)) for frame in frames]
         end = start + 2 * _BLOCK
         other = tile(*moved, constant)[..., start + _BLOCK : end, start + _BLOCK : end]

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx
 
 from pockethdr.errors import Unavailable, first_line
+from pockethdr.export.program import in_half
 from pockethdr.export.qdq_lint import CONVOLUTIONS, QUANTIZERS, lint
 from pockethdr.export.quiet import quiet
 from pockethdr.export.targets import OUTPUT_NAME, TargetError, input_names
@@ -88,7 +89,7 @@ class Half(torch.nn.Module):
 
     def __init__(self, program: fx.GraphModule) -> None:
         super().__init__()
-        self.program = copy.deepcopy(program).half()
+        self.program = in_half(program)
 
     def forward(self, *frames: Tensor) -> Tensor:
         hdr: Tensor = self.program(*(frame.half() for frame in frames))

@@ -6,11 +6,14 @@ which `get_attr` nodes read.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.node import map_aggregate
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
 #: Begins the names of the constants that follow from the size of the frames alone.
@@ -86,6 +89,19 @@ def add_constant(
     node = program.graph.get_attr(name)
     node.meta["val"] = value.detach()
     return node
+
+
+def in_half(program: fx.GraphModule) -> fx.GraphModule:
+    """A copy that computes in float16: its constants, and what it converts to float32."""
+    halved = copy.deepcopy(program).half()
+    for node in halved.graph.nodes:
+        node.args, node.kwargs = map_aggregate((node.args, node.kwargs), _halved)
+    halved.recompile()
+    return halved
+
+
+def _halved(argument: Any) -> Any:
+    return torch.float16 if argument is torch.float32 else argument
 
 
 def constant_of(node: Any, program: fx.GraphModule) -> Tensor | None:

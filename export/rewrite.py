@@ -25,6 +25,7 @@ from pockethdr.export.program import (
     source_of,
     with_ancestors,
 )
+from pockethdr.models.precision import InFloat64
 
 #: A proof holds when the largest difference over the largest magnitude at its place is below this.
 PROOF_TOLERANCE = 1e-10
@@ -124,18 +125,12 @@ def apply_rewrites(
     """
     untouched = copy.deepcopy(program).double()
     done = Rewritten(copy.deepcopy(untouched))
-    precise = [tuple(frame.double() for frame in inputs) for inputs in frames]
-    refresh_meta(done.program, precise[0])
-    for rewrite in rewrites:
-        before = copy.deepcopy(done.program)
-        places = _apply_one(rewrite, done)
-        if places:
-            refresh_meta(done.program, precise[0])
-            tried = precise if each_place else []
-            done.proofs += place_proofs(rewrite.name, before, done.program, places, tried)
-    if done.proofs:
-        require_proved(done.proofs)
-        done.proofs.append(prove_output("all", untouched, done.program, frames))
+    with InFloat64():
+        precise = [tuple(frame.double() for frame in inputs) for inputs in frames]
+        _apply_all(rewrites, done, precise, each_place=each_place)
+        if done.proofs:
+            require_proved(done.proofs)
+            done.proofs.append(prove_output("all", untouched, done.program, frames))
     done.program.float()
     refresh_meta(done.program, frames[0])
     return done
@@ -154,7 +149,7 @@ def prove_output(
         ProofError: they differ by more than `PROOF_TOLERANCE`.
     """
     precise = [tuple(frame.double() for frame in inputs) for inputs in frames]
-    with torch.no_grad():
+    with torch.no_grad(), InFloat64():
         error = max(relative_error(after(*inputs), before(*inputs)) for inputs in precise)
     proof = Proof(name, "output", "", "", error, detail)
     require_proved([proof])
@@ -175,6 +170,23 @@ def require_proved(proofs: Sequence[Proof]) -> None:
             expected=f"at most {PROOF_TOLERANCE:.0e} of its largest magnitude, in float64",
             fix="this is a defect of PocketHDR: please report the network that shows it",
         )
+
+
+def _apply_all(
+    rewrites: Sequence[Rewrite],
+    done: Rewritten,
+    frames: Sequence[Sequence[Tensor]],
+    *,
+    each_place: bool,
+) -> None:
+    refresh_meta(done.program, frames[0])
+    for rewrite in rewrites:
+        before = copy.deepcopy(done.program)
+        places = _apply_one(rewrite, done)
+        if places:
+            refresh_meta(done.program, frames[0])
+            tried = frames if each_place else []
+            done.proofs += place_proofs(rewrite.name, before, done.program, places, tried)
 
 
 def _apply_one(rewrite: Rewrite, done: Rewritten) -> dict[str, tuple[fx.Node, Replacement]]:
@@ -219,8 +231,9 @@ def place_proofs(
     pairs = {old: new.node.name for old, (_, new) in places.items() if new.node.name in alive}
     errors = dict.fromkeys(pairs, 0.0 if frames else math.nan)
     for inputs in frames:
-        old = captured(before, inputs, set(pairs))
-        new = captured(after, inputs, set(pairs.values()))
+        with InFloat64():
+            old = captured(before, inputs, set(pairs))
+            new = captured(after, inputs, set(pairs.values()))
         for place, replacement in pairs.items():
             errors[place] = max(errors[place], relative_error(new[replacement], old[place]))
     return [

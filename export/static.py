@@ -22,8 +22,10 @@ from pockethdr.export.lowrank import LowRank, dynamic_convolutions
 from pockethdr.export.program import op_name, source_of
 from pockethdr.export.rewrite import Proof, Refusal, Rewrite, Rewritten, apply_rewrites
 from pockethdr.export.rewrites import (
+    ConcatWrittenSlices,
     ExplicitPadding,
     RemoveIdentities,
+    ShrinkFilled,
     WriteOutArithmetic,
     default_rewrites,
 )
@@ -76,6 +78,8 @@ def standard_rewrites(form: Form = "concat") -> list[Rewrite]:
         ExplicitPadding(),
         RemoveIdentities(),
         WriteOutArithmetic(),
+        ConcatWrittenSlices(),
+        ShrinkFilled(),
         LowRank(form),
         *default_rewrites(),
     ]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pockethdr.errors import ModelError, first_line, own_line
 from pockethdr.models.network import Network
+from pockethdr.models.precision import InFloat64
 
 # Outputs are asked for in whole aligned blocks, as tiles are cut: with space-to-depth inside, an
 # odd pixel sees one further to the right than its even neighbour, but never past its block's halo.
@@ -177,7 +178,7 @@ def _in_float64(module: nn.Module) -> Iterator[None]:
     buffers = dict(module.named_buffers())
     module.double()
     try:
-        with _evaluating(module):
+        with _evaluating(module), InFloat64():
             yield
     finally:
         for name, parameter in kept.items():

@@ -8,7 +8,7 @@ import export_toy as nets
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pockethdr.errors import PocketError, Unavailable
 from pockethdr.export.quantize import quantized
@@ -17,7 +17,7 @@ from pockethdr.export.targets import TARGETS, TargetError
 from pockethdr.export.trace import traced
 
 onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+onnxruntime = pytest.importorskip("onnxruntime")
 
 
 TARGET = TARGETS["onnx"]
@@ -53,6 +53,26 @@ def test_fp16_keeps_float32_ends(tmp_path: Path) -> None:
     assert {end.type.tensor_type.elem_type for end in ends} == {onnx.TensorProto.FLOAT}
     assert {i.data_type for i in model.graph.initializer} >= {onnx.TensorProto.FLOAT16}
     assert b"export_toy.py" not in path.read_bytes()
+
+
+class Masked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 4, 3, padding=1)
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        return torch.sigmoid(self.conv((mid > 0.52).float()) + self.conv(short * long))
+
+
+def test_fp16_converts_to_its_own_precision(tmp_path: Path) -> None:
+    frames = [torch.randint(64, (1, 8, 16, 16)) / 64 for _ in range(3)]
+    network = Masked().eval()
+    TARGET.build(traced(network, frames), frames, "fp16", tmp_path / "masked.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "masked.onnx")
+    feeds = {n.name: f.numpy() for n, f in zip(session.get_inputs(), frames, strict=True)}
+    with torch.no_grad():
+        expected = network(*frames)
+    np.testing.assert_allclose(session.run(None, feeds)[0], expected, atol=2e-3)
 
 
 def test_dynint8_multiplies_integers_of_the_kind_that_is_fast(tmp_path: Path) -> None:

@@ -181,3 +181,24 @@ def test_the_module_comes_back_unchanged() -> None:
         assert value.dtype == torch.float32
         assert torch.equal(value, before[name])
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+class _Makes(nn.Module):
+    """Makes constants and converts masks on its way, and holds a tensor that is no buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 4, 3, padding=1)
+        self.box = torch.ones(4, 1, 5, 5) / 25
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        seen = self.conv((mid > 0.5).float()) + self.conv(mid)
+        seen = nn.functional.conv2d(seen, self.box, padding=2, groups=4)
+        written = torch.zeros(1, 8, *mid.shape[2:])
+        written[:, :4] = seen
+        return nn.functional.conv2d(written, torch.ones(4, 8, 3, 3), padding=1)
+
+
+def test_constants_made_on_the_way_are_of_double_precision_too() -> None:
+    torch.manual_seed(0)
+    assert receptive_radius(_Makes(), _FRAMES) == 1 + 2 + 1

@@ -10,6 +10,7 @@ from pockethdr.export.aten import Conv, convs, emit_conv
 from pockethdr.export.program import constant_of
 from pockethdr.export.rewrite import ProofError, Replacement
 from pockethdr.export.rewrites import polyphase, strided, unshuffle_conv
+from pockethdr.export.rewrites.fold_constants import FoldConstants
 from pockethdr.export.rewrites.polyphase import PolyphaseDilated
 from pockethdr.export.rewrites.strided import UnshuffleStridedConv
 from pockethdr.export.rewrites.unshuffle_conv import MergeUnshuffleConv
@@ -84,3 +85,19 @@ def test_the_error_is_the_largest_of_all_inputs(prove) -> None:
     done = prove(nn.Conv2d(4, 4, 3), ScaledWeights(1 + 1e-12))
     assert 0 < done.proofs[0].max_relative_error < 1e-10
     assert torch.is_tensor(done.program.const_weight)
+
+
+class Masked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        box = torch.full((4, 4, 3, 3), 0.1)
+        return self.conv((x > 0).float()) + nn.functional.conv2d(x, box)
+
+
+def test_conversions_to_float32_are_proved_in_float64(prove) -> None:
+    done = prove(Masked(), FoldConstants())
+    assert max(proof.max_relative_error for proof in done.proofs) == 0
+    assert done.program(torch.rand(1, 4, 8, 8)).dtype == torch.float32

@@ -12,6 +12,7 @@ from pockethdr.export.rewrites.adaptive_pool import FixAdaptivePool
 from pockethdr.export.rewrites.batch_norm import FoldBatchNorm
 from pockethdr.export.rewrites.conv_shuffle import MergeConvShuffle
 from pockethdr.export.rewrites.explicit_padding import ExplicitPadding
+from pockethdr.export.rewrites.filled import ShrinkFilled
 from pockethdr.export.rewrites.fold_constants import FoldConstants
 from pockethdr.export.rewrites.fused_arithmetic import WriteOutArithmetic
 from pockethdr.export.rewrites.identities import RemoveIdentities
@@ -25,8 +26,10 @@ from pockethdr.export.rewrites.reflect_pad import ExpandReflectPad
 from pockethdr.export.rewrites.strided import UnshuffleStridedConv
 from pockethdr.export.rewrites.transposed import ShuffleTransposedConv
 from pockethdr.export.rewrites.unshuffle_conv import MergeUnshuffleConv
+from pockethdr.export.rewrites.written_slices import ConcatWrittenSlices
 
 __all__ = [
+    "ConcatWrittenSlices",
     "ExpandImageNorm",
     "ExpandLeakyRelu",
     "ExpandReflectPad",
@@ -41,6 +44,7 @@ __all__ = [
     "PolyphaseDilated",
     "ReduceRank",
     "RemoveIdentities",
+    "ShrinkFilled",
     "ShuffleTransposedConv",
     "UnshuffleStridedConv",
     "WriteOutArithmetic",

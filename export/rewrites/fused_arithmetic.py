@@ -3,6 +3,7 @@
 lerp(a, b, w) = a + w (b - a)
 addcmul(a, b, c, v) = a + v b c            addcdiv(a, b, c, v) = a + v b / c
 p & q, p | q, p ^ q = logical and, or, xor                               of truth values
+copy(x, y) = y, spread to the shape of x
 median(x₀, x₁, x₂) = max(min(x₀, x₁), min(max(x₀, x₁), x₂))              along an axis of three
 """
 
@@ -39,18 +40,25 @@ class WriteOutArithmetic:
     name = "fused_arithmetic"
 
     def pattern(self, program: fx.GraphModule) -> Iterable[fx.Node]:
-        yield from calls(program, *_LERP, *_SCALED, *_LOGICAL)
+        yield from calls(program, *_LERP, *_SCALED, *_LOGICAL, aten.copy.default)
         yield from (node for node in program.graph.nodes if _is_median(node))
 
     def check(self, node: fx.Node, program: fx.GraphModule) -> str | None:
         if node.target in _LOGICAL and node.meta["val"].dtype is not torch.bool:
             return "it is of integers, not of truth values"
+        if is_call(node, aten.copy.default):
+            written = arguments(node)["src"].meta["val"].dtype
+            return None if written == node.meta["val"].dtype else "it converts what it writes"
         return None
 
     def rewrite(self, node: fx.Node, program: fx.GraphModule) -> Replacement:
         if node.target is operator.getitem:
             return Replacement(_median(program, node.all_input_nodes[0]), "median of three")
         a = arguments(node)
+        if is_call(node, aten.copy.default):
+            same = shape(a["src"]) == shape(node)
+            spread = None if same else emit(program, aten.expand.default, a["src"], shape(node))
+            return Replacement(spread or a["src"])
         if is_call(node, *_LERP):
             apart = emit(program, aten.sub.Tensor, a["end"], a["self"])
             more = emit(program, aten.mul.Tensor, apart, a["weight"])
