@@ -9,12 +9,14 @@ with the ground truth H* and the float network's output, each mean over one imag
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import torch
@@ -25,8 +27,11 @@ from pockethdr.brackets.sources import HELD_OUT, TRAIN, digest, scenes
 from pockethdr.calibration.histogram import Histogram
 from pockethdr.calibration.observe import Observer
 from pockethdr.calibration.ranges import range_of
+from pockethdr.errors import PocketError
 from pockethdr.export.coding import with_input_gains
 from pockethdr.export.fake_quant import learned_constants, learned_ranges, trainable
+from pockethdr.export.finetune_state import Checkpoint, restored
+from pockethdr.export.identity import state_sha256
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import Recipe
 from pockethdr.export.static import static_program
@@ -72,37 +77,56 @@ def finetune(
     recipe: Recipe,
     out: Path,
     config: FinetuneConfig | None = None,
+    resume: bool = False,
     log: Callable[[str], None] | None = None,
 ) -> Tuned:
     """Tune the rewritten program of `loaded` for `recipe`, and write it to `out`.
 
+    Every three minutes `out`.checkpoint says how far it is; the end takes that away.
+
     Args:
         sources: cache of HDR images, from `pockethdr gather`.
+        resume: go on from `out`.checkpoint, to the same result as without the break.
         log: receives a line every hundred steps; standard error when None.
 
     Raises:
-        PocketError: no images, or a network that the recipe does not fit.
+        PocketError: no images, a network that the recipe does not fit, a gradient that is no
+            number, or a checkpoint that is there, is not there, or is of another run.
     """
     config, say = config or FinetuneConfig(), log or _to_stderr
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(1)
     patches = _patches(loaded.domain, sources, config)
+    data = digest(sources, TRAIN)
+    checkpoint = Checkpoint(
+        out.with_name(f"{out.name}.checkpoint"),
+        {
+            "settings": json.dumps({**asdict(config), "threads": None}),
+            "weights": state_sha256(loaded),
+            "recipe": json.dumps(recipe.to_json()),
+            "images": data,
+        },
+    )
+    saved = checkpoint.read(resume=resume)
     prepared = _prepared(loaded, recipe, patches)
     ranges = _starting_ranges(prepared, patches, recipe)
     placed = quantized(prepared, ranges, recipe, LITERT_INT8)
     say(f"{placed.summary.int8_mac_share:.0%} of the multiplications are integer")
     network = trainable(placed.program, weights=recipe.weights)
     at_once = config.batch if _takes_batches(prepared, patches) else 1
-    steps = _train(network, loaded.module, patches, at_once, config, say)
+    run = _Run(network, loaded.module, patches, at_once, config, checkpoint, say)
+    steps = run.go(saved)
     _copy_constants(network, prepared)
     training = {
         **asdict(config),
         "steps_done": steps,
         "held_out": list(HELD_OUT),
-        "data_sha256": digest(sources, TRAIN),
+        "data_sha256": data,
     }
     found = {**ranges, **learned_ranges(network)}
-    return write_tuned(out, prepared, found, loaded=loaded, recipe=recipe, training=training)
+    tuned = write_tuned(out, prepared, found, loaded=loaded, recipe=recipe, training=training)
+    checkpoint.remove()
+    return tuned
 
 
 def _patches(domain: str, sources: Path, config: FinetuneConfig) -> Patches:
@@ -154,36 +178,66 @@ def _starting_ranges(
     }
 
 
-def _train(
-    network: fx.GraphModule,
-    teacher: nn.Module,
-    patches: Patches,
-    at_once: int,
-    config: FinetuneConfig,
-    say: Callable[[str], None],
-) -> int:
-    """Train `network`, which takes `at_once` images, in place; return the number of steps."""
-    optimiser = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=0.0)
-    started, step, running = time.monotonic(), 0, math.nan
-    while (done := _share_done(config, step, time.monotonic() - started)) < 1:
-        rate = config.lr * min(1.0, (step + 1) / config.warmup) * _cosine(done)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        *frames, truth = patches.get(step)
+@dataclass
+class _Run:
+    """The loop, and what it needs.
+
+    Attributes:
+        network: trained in place; it takes `at_once` images.
+        teacher: the float network.
+    """
+
+    network: fx.GraphModule
+    teacher: nn.Module
+    patches: Patches
+    at_once: int
+    config: FinetuneConfig
+    checkpoint: Checkpoint
+    say: Callable[[str], None]
+
+    def go(self, saved: Mapping[str, Any] | None) -> int:
+        """Train from where a checkpoint was to the end of the budget; the number of steps."""
+        config = self.config
+        optimiser = torch.optim.AdamW(self.network.parameters(), config.lr, weight_decay=0.0)
+        at = restored(saved, self.network, optimiser)
+        started = time.monotonic() - at.seconds
+        while (done := _share_done(config, at.step, at.seconds)) < 1:
+            rate = config.lr * min(1.0, (at.step + 1) / config.warmup) * _cosine(done)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            lost = self._step(optimiser, at.step)
+            at.step += 1
+            at.seconds = time.monotonic() - started
+            at.running = lost if math.isnan(at.running) else 0.98 * at.running + 0.02 * lost
+            if at.step % _REPORT_EVERY == 0:
+                self.say(
+                    f"step {at.step:5d}  {done:4.0%}  PSNR-µ {at.running:+.2f} dB against float"
+                )
+            self.checkpoint.save_sometimes(self.network, optimiser, at)
+        return at.step
+
+    def _step(self, optimiser: torch.optim.Optimizer, step: int) -> float:
+        """One step; what the roundings cost on its batch before it, in dB."""
+        *frames, truth = self.patches.get(step)
         with torch.no_grad():
-            floats = teacher(*frames)
-        found = torch.cat([network(*part) for part in _parts(frames, at_once)])
-        loss = _distance(found, truth) + config.teacher * _distance(found, floats)
+            floats = self.teacher(*frames)
+        found = torch.cat([self.network(*part) for part in _parts(frames, self.at_once)])
+        loss = _distance(found, truth) + self.config.teacher * _distance(found, floats)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), config.clip)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        if not norm.isfinite():
+            raise PocketError(
+                f"the gradient of step {step + 1:,} is infinite or no number",
+                expected="a loss that falls",
+                fix="lower --lr",
+            )
         optimiser.step()
-        step += 1
-        lost = _lost_db(found.detach(), floats, truth)
-        running = lost if math.isnan(running) else 0.98 * running + 0.02 * lost
-        if step % _REPORT_EVERY == 0:
-            say(f"step {step:5d}  {done:4.0%}  PSNR-µ {running:+.2f} dB against float")
-    return step
+        return _lost_db(found.detach(), floats, truth)
+
+
+def _line(step: int, done: float, lost_db: float) -> str:
+    return f"step {step:5d}  {done:4.0%}  PSNR-µ {lost_db:+.2f} dB against float"
 
 
 def _share_done(config: FinetuneConfig, step: int, seconds: float) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import export_toy as nets
 import pytest
@@ -15,6 +16,8 @@ from sources_cache import filled
 from torch import fx
 
 from pockethdr.errors import PocketError, WeightsError
+from pockethdr.export import finetune as finetuning
+from pockethdr.export import finetune_state
 from pockethdr.export.finetune import FinetuneConfig, finetune
 from pockethdr.export.pipeline import export_model
 from pockethdr.export.program import constants_of_size
@@ -61,6 +64,48 @@ def test_a_run_is_the_same_each_time(
     again = tmp_path / "again.safetensors"
     _tuned(loaded, sources, again)
     assert again.read_bytes() == tuned.path.read_bytes()
+
+
+class _Cut(Exception):
+    pass
+
+
+def test_a_run_cut_off_ends_with_the_same_file(
+    loaded: Loaded, tuned: Tuned, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finetune_state, "_EVERY_SECONDS", 0)
+    step = finetuning._Run._step
+
+    def cut(run: Any, optimiser: Any, at: int) -> float:
+        if at == 4:
+            raise _Cut
+        return step(run, optimiser, at)
+
+    out = tmp_path / "cut.safetensors"
+    monkeypatch.setattr(finetuning._Run, "_step", cut)
+    with pytest.raises(_Cut):
+        _tuned(loaded, sources, out)
+    monkeypatch.setattr(finetuning._Run, "_step", step)
+    with pytest.raises(PocketError, match="cut off"):
+        _tuned(loaded, sources, out)
+    other = replace(CONFIG, lr=1e-4)
+    with pytest.raises(PocketError, match="a run with other settings"):
+        finetune(loaded, sources=sources, recipe=RECIPE, out=out, config=other, resume=True)
+    assert not out.exists()
+    finetune(loaded, sources=sources, recipe=RECIPE, out=out, config=CONFIG, resume=True)
+    assert out.read_bytes() == tuned.path.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+    with pytest.raises(PocketError, match="nothing to resume"):
+        finetune(loaded, sources=sources, recipe=RECIPE, out=out, config=CONFIG, resume=True)
+
+
+def test_a_run_that_diverges_says_so(
+    loaded: Loaded, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finetuning, "mu_law", lambda x: x * torch.inf)
+    with pytest.raises(PocketError, match="gradient of step 1 "):
+        _tuned(loaded, sources, tmp_path / "never.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_it_fits_the_program_of_any_size(loaded: Loaded, tuned: Tuned) -> None:

@@ -68,7 +68,7 @@ class ShrinkFilled:
             return Replacement(same, "arithmetic that changes nothing")
         filled = _spread(node)
         values = {each: _one_value(program, each) for each in filled}
-        args = tuple(values.get(each, each) for each in node.args)
+        args = fx.map_arg(node.args, lambda each: values.get(each, each))
         assert callable(node.target)
         return Replacement(emit(program, node.target, *args, **node.kwargs), "one value, spread")
 

@@ -184,6 +184,7 @@ def train(name: str, domain: str, data: str, run: Path | None, resume: bool, **g
 )
 @seed_option
 @threads_option(default=1, help="CPU threads of the network.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint, beside FILE.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE where it exists.")
 def finetune(
     model: str,
@@ -197,12 +198,14 @@ def finetune(
     lr: float,
     seed: int,
     threads: int,
+    resume: bool,
     overwrite: bool,
 ) -> None:
     """Tune MODEL for INT8: train its rewritten program with the roundings of the artifacts in it.
 
     The file holds the tuned weights and their ranges; `pockethdr export --tuned` makes INT8
-    artifacts of them. Float artifacts keep the weights of MODEL.
+    artifacts of them. Float artifacts keep the weights of MODEL. A killed run goes on with
+    --resume, to the result that it would have had.
 
     \b
     Example:
@@ -216,5 +219,6 @@ def finetune(
     check_place(out, overwrite)
     loaded = load_model(model, domain=domain, weights=weights)
     config = FinetuneConfig(minutes=minutes, steps=steps, lr=lr, seed=seed, threads=threads)
-    finetuned(loaded, sources=sources, recipe=named_or_file(recipe), out=out, config=config)
+    recipe_ = named_or_file(recipe)
+    finetuned(loaded, sources=sources, recipe=recipe_, out=out, config=config, resume=resume)
     click.echo(out)
