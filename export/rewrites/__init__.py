@@ -18,6 +18,7 @@ from pockethdr.export.rewrites.fused_arithmetic import WriteOutArithmetic
 from pockethdr.export.rewrites.identities import RemoveIdentities
 from pockethdr.export.rewrites.image_norm import ExpandImageNorm
 from pockethdr.export.rewrites.leaky_relu import ExpandLeakyRelu
+from pockethdr.export.rewrites.matrix_resize import ResizeByMatrix
 from pockethdr.export.rewrites.merge_duplicates import MergeDuplicates
 from pockethdr.export.rewrites.merge_pointwise import MergePointwise
 from pockethdr.export.rewrites.polyphase import PolyphaseDilated
@@ -44,6 +45,7 @@ __all__ = [
     "PolyphaseDilated",
     "ReduceRank",
     "RemoveIdentities",
+    "ResizeByMatrix",
     "ShrinkFilled",
     "ShuffleTransposedConv",
     "UnshuffleStridedConv",
@@ -66,6 +68,7 @@ def default_rewrites() -> list[Rewrite]:
         FoldConstants(),
         FoldBatchNorm(),
         FixAdaptivePool(),
+        ResizeByMatrix(),
         RemoveIdentities(),
         MergePointwise(),
         MergeUnshuffleConv(),
