@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -50,6 +50,8 @@ _EXTREMES = frozenset(
         *("max_pool2d", "max_pool2d_with_indices", "adaptive_max_pool2d"),
     )
 )
+_SPREADS = frozenset(f"aten.{name}" for name in ("var", "std", "var_mean", "std_mean"))
+_MEANS = frozenset(f"aten.{name}" for name in ("mean", "sum", "avg_pool2d"))
 # The network is traced at these sizes to find the cut; the larger one has to hold its halo.
 _SMALL, _LARGE = 256, 384
 # The halo is measured around a block of this side, aligned as tiles are.
@@ -93,7 +95,7 @@ def find_cut(loaded: Loaded, program: fx.GraphModule) -> Cut | None:
     values = _read_by_the_rest(small, large)
     if not values:
         return None
-    record = replace(_record(values), extremes=_extremes(small, large))
+    record = replace(_record(values), **_flattened(small, large))
     measured = split(large, record)[1]
     halo = _halo(measured, loaded.domain)
     if _wiring(split(program, record)[1]) != _wiring(measured):
@@ -154,20 +156,46 @@ def _read_by_the_rest(small: fx.GraphModule, large: fx.GraphModule) -> list[fx.N
     return [n for n in whole if any(user not in whole for user in n.users)]
 
 
-def _extremes(small: fx.GraphModule, large: fx.GraphModule) -> tuple[str, ...]:
-    """The lines that look for a largest or smallest value over an axis of the image."""
+def _flattened(small: fx.GraphModule, large: fx.GraphModule) -> dict[str, tuple[str, ...]]:
+    """The lines that look for extremes, or for spreads, over an axis of the image."""
     others = {node.name: node for node in large.graph.nodes}
 
     def growth(node: fx.Node) -> float:
         shape, larger = _shapes(node)[0], _shapes(others.get(node.name, node))[0]
         return math.prod(larger) / math.prod(shape)
 
-    found = [
-        source_of(node) or op_name(node)
+    reducing = [
+        node
         for node in small.graph.nodes
-        if kind_of(node) in _EXTREMES and growth(node) < growth(node.all_input_nodes[0])
+        if node.op == "call_function"
+        and node.all_input_nodes
+        and growth(node) < growth(node.all_input_nodes[0])
     ]
-    return tuple(dict.fromkeys(found))
+    return {
+        "extremes": _lines(node for node in reducing if kind_of(node) in _EXTREMES),
+        "spreads": _lines(node for node in reducing if _is_spread(node)),
+    }
+
+
+def _is_spread(node: fx.Node) -> bool:
+    """A variance, or a mean of squares."""
+    if kind_of(node) in _SPREADS:
+        return True
+    source = node.all_input_nodes[0]
+    squares = kind_of(source) == "aten.mul" and len(source.all_input_nodes) == 1
+    squares = squares or (kind_of(source) == "aten.pow" and source.args[1] == 2)
+    return squares and kind_of(node) in _MEANS
+
+
+def _lines(nodes: Iterable[fx.Node]) -> tuple[str, ...]:
+    """Where the network asks for these: what a rewrite put in says so behind itself."""
+    found = dict[str, None]()
+    for first in nodes:
+        node = first
+        while not source_of(node) and node.users:
+            node = next(iter(node.users))
+        found[source_of(node) or op_name(first)] = None
+    return tuple(found)
 
 
 def _shapes(node: fx.Node) -> list[torch.Size]:

@@ -38,6 +38,7 @@ class ContextRecord:
         values: nodes of the rewritten program that it is cut behind.
         enlarged: those that enlarge maps, which tiles read instead; empty for vectors.
         extremes: lines of the network that look for a largest or smallest value of the image.
+        spreads: those that take a variance or a mean of squares of it, as norms of images do.
     """
 
     channels: int
@@ -46,16 +47,19 @@ class ContextRecord:
     grid: tuple[int, int] | None = None
     stride: int = 1
     extremes: tuple[str, ...] = ()
+    spreads: tuple[str, ...] = ()
 
     @property
     def caveat(self) -> str:
         """What its users have to know, in a sentence without a full stop; mostly nothing."""
-        if not self.extremes:
+        asked = [("extremes", self.extremes), ("variances", self.spreads)]
+        parts = [f"{what} of the whole image ({', '.join(at)})" for what, at in asked if at]
+        if not parts:
             return ""
+        coarse = ": look for them on a coarse grid (F.adaptive_avg_pool2d(x, 8)), or"
         return (
-            f"extremes of the whole image ({', '.join(self.extremes)}) are taken from thumbnails, "
-            "where averaging flattens them: look for them on a coarse grid "
-            "(F.adaptive_avg_pool2d(x, 8)), or export at the --size of whole frames"
+            f"{' and '.join(parts)} are taken from thumbnails, where averaging flattens them"
+            f"{coarse if self.extremes else ':'} export at the --size of whole frames"
         )
 
     def shape_at(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -196,7 +200,7 @@ def artifact_from(raw: dict[str, Any]) -> Artifact:
 def _context(raw: dict[str, Any] | None) -> ContextRecord | None:
     if raw is None:
         return None
-    lists = ("values", "enlarged", "extremes")
+    lists = ("values", "enlarged", "extremes", "spreads")
     names: dict[str, Any] = {key: tuple(raw.get(key, ())) for key in lists}
     return ContextRecord(**{**raw, **names, "grid": tuple(raw["grid"]) if raw["grid"] else None})
 

@@ -165,6 +165,25 @@ def test_extremes_of_the_whole_image_are_named():
     assert not found_cut(Gated).record.caveat
 
 
+class Normed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(8, 8, 3, padding=1)
+        self.norm = nn.InstanceNorm2d(8)
+        self.last = nn.Conv2d(8, 4, 3, padding=1)
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        return torch.sigmoid(self.last(self.norm(self.first(short + mid + long))))
+
+
+def test_variances_of_the_whole_image_are_named():
+    record = found_cut(Normed).record
+    assert not record.extremes
+    (line,) = record.spreads
+    assert line.startswith("test_export_context.py:")
+    assert f"variances of the whole image ({line}) are taken from thumbnails" in record.caveat
+
+
 @pytest.mark.parametrize(
     ("net", "message"), [(Placed, "where the pixel lies"), (Global, "still sees all")]
 )
