@@ -95,7 +95,8 @@ def find_cut(loaded: Loaded, program: fx.GraphModule) -> Cut | None:
     values = _read_by_the_rest(small, large)
     if not values:
         return None
-    record = replace(_record(values), **_flattened(small, large))
+    extremes, spreads = _flattened(small, large)
+    record = replace(_record(values), extremes=extremes, spreads=spreads)
     measured = split(large, record)[1]
     halo = _halo(measured, loaded.domain)
     if _wiring(split(program, record)[1]) != _wiring(measured):
@@ -156,8 +157,10 @@ def _read_by_the_rest(small: fx.GraphModule, large: fx.GraphModule) -> list[fx.N
     return [n for n in whole if any(user not in whole for user in n.users)]
 
 
-def _flattened(small: fx.GraphModule, large: fx.GraphModule) -> dict[str, tuple[str, ...]]:
-    """The lines that look for extremes, or for spreads, over an axis of the image."""
+def _flattened(
+    small: fx.GraphModule, large: fx.GraphModule
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The lines that look for extremes over an axis of the image, and those for spreads."""
     others = {node.name: node for node in large.graph.nodes}
 
     def growth(node: fx.Node) -> float:
@@ -171,10 +174,8 @@ def _flattened(small: fx.GraphModule, large: fx.GraphModule) -> dict[str, tuple[
         and node.all_input_nodes
         and growth(node) < growth(node.all_input_nodes[0])
     ]
-    return {
-        "extremes": _lines(node for node in reducing if kind_of(node) in _EXTREMES),
-        "spreads": _lines(node for node in reducing if _is_spread(node)),
-    }
+    extremes = _lines(node for node in reducing if kind_of(node) in _EXTREMES)
+    return extremes, _lines(node for node in reducing if _is_spread(node))
 
 
 def _is_spread(node: fx.Node) -> bool:
@@ -182,9 +183,9 @@ def _is_spread(node: fx.Node) -> bool:
     if kind_of(node) in _SPREADS:
         return True
     source = node.all_input_nodes[0]
-    squares = kind_of(source) == "aten.mul" and len(source.all_input_nodes) == 1
-    squares = squares or (kind_of(source) == "aten.pow" and source.args[1] == 2)
-    return squares and kind_of(node) in _MEANS
+    is_product = kind_of(source) == "aten.mul" and source.args[0] is source.args[1]
+    is_power = kind_of(source) == "aten.pow" and source.args[1] in (2, 2.0)
+    return (is_product or is_power) and kind_of(node) in _MEANS
 
 
 def _lines(nodes: Iterable[fx.Node]) -> tuple[str, ...]:

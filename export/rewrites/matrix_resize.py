@@ -32,7 +32,7 @@ class ResizeByMatrix:
         return None
 
     def rewrite(self, node: fx.Node, program: fx.GraphModule) -> Replacement:
-        source = arguments(node).get("self", arguments(node).get("input"))
+        source = node.all_input_nodes[0]
         rows, columns = (_weights(node, source, axis) for axis in (0, 1))
         tall = add_constant(program, "resize", rows, of_size=True)
         wide = add_constant(program, "resize", columns.T, of_size=True)
