@@ -27,7 +27,6 @@ from pockethdr.brackets.sources import HELD_OUT, TRAIN, digest, scenes
 from pockethdr.calibration.histogram import Histogram
 from pockethdr.calibration.observe import Observer
 from pockethdr.calibration.ranges import range_of
-from pockethdr.errors import PocketError
 from pockethdr.export.coding import with_input_gains
 from pockethdr.export.fake_quant import learned_constants, learned_ranges, trainable
 from pockethdr.export.finetune_state import Checkpoint, restored
@@ -39,7 +38,7 @@ from pockethdr.export.targets import LITERT_INT8
 from pockethdr.export.tuned import Tuned, write_tuned
 from pockethdr.models.load import Loaded
 from pockethdr.models.patches import Patches
-from pockethdr.models.train import mu_law
+from pockethdr.models.train import diverged, mu_law
 
 _REPORT_EVERY = 100
 _CALIBRATION_BATCHES = 16
@@ -210,9 +209,7 @@ class _Run:
             at.seconds = time.monotonic() - started
             at.running = lost if math.isnan(at.running) else 0.98 * at.running + 0.02 * lost
             if at.step % _REPORT_EVERY == 0:
-                self.say(
-                    f"step {at.step:5d}  {done:4.0%}  PSNR-µ {at.running:+.2f} dB against float"
-                )
+                self.say(_line(at.step, done, at.running))
             self.checkpoint.save_sometimes(self.network, optimiser, at)
         return at.step
 
@@ -227,11 +224,7 @@ class _Run:
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         if not norm.isfinite():
-            raise PocketError(
-                f"the gradient of step {step + 1:,} is infinite or no number",
-                expected="a loss that falls",
-                fix="lower --lr",
-            )
+            raise diverged(step, fix="lower --lr")
         optimiser.step()
         return _lost_db(found.detach(), floats, truth)
 

@@ -42,9 +42,9 @@ def source_of(node: fx.Node) -> str:
     """`file.py:12` of the line in the user's network that made this node, or an empty string."""
     trace = node.meta.get("stack_trace") or ""
     lines = [line.strip() for line in trace.splitlines() if line.strip().startswith("File ")]
-    own = [line for line in lines if "/torch/nn/" not in line.replace("\\", "/")]
     if not lines:
         return ""
+    own = [line for line in lines if "/torch/nn/" not in line.replace("\\", "/")]
     path, number = (own or lines)[-1].split(",")[:2]
     return f"{path.removeprefix('File ').strip(chr(34)).rsplit('/', 1)[-1]}:{number.split()[-1]}"
 

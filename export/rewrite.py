@@ -125,12 +125,21 @@ def apply_rewrites(
     """
     untouched = copy.deepcopy(program).double()
     done = Rewritten(copy.deepcopy(untouched))
+    precise = [tuple(frame.double() for frame in inputs) for inputs in frames]
     with InFloat64():
-        precise = [tuple(frame.double() for frame in inputs) for inputs in frames]
-        _apply_all(rewrites, done, precise, each_place=each_place)
-        if done.proofs:
-            require_proved(done.proofs)
-            done.proofs.append(prove_output("all", untouched, done.program, frames))
+        refresh_meta(done.program, precise[0])
+    for rewrite in rewrites:
+        before = copy.deepcopy(done.program)
+        with InFloat64():
+            places = _apply_one(rewrite, done)
+            if places:
+                refresh_meta(done.program, precise[0])
+        if places:
+            tried = precise if each_place else []
+            done.proofs += place_proofs(rewrite.name, before, done.program, places, tried)
+    if done.proofs:
+        require_proved(done.proofs)
+        done.proofs.append(prove_output("all", untouched, done.program, frames))
     done.program.float()
     refresh_meta(done.program, frames[0])
     return done
@@ -170,23 +179,6 @@ def require_proved(proofs: Sequence[Proof]) -> None:
             expected=f"at most {PROOF_TOLERANCE:.0e} of its largest magnitude, in float64",
             fix="this is a defect of PocketHDR: please report the network that shows it",
         )
-
-
-def _apply_all(
-    rewrites: Sequence[Rewrite],
-    done: Rewritten,
-    frames: Sequence[Sequence[Tensor]],
-    *,
-    each_place: bool,
-) -> None:
-    refresh_meta(done.program, frames[0])
-    for rewrite in rewrites:
-        before = copy.deepcopy(done.program)
-        places = _apply_one(rewrite, done)
-        if places:
-            refresh_meta(done.program, frames[0])
-            tried = frames if each_place else []
-            done.proofs += place_proofs(rewrite.name, before, done.program, places, tried)
 
 
 def _apply_one(rewrite: Rewrite, done: Rewritten) -> dict[str, tuple[fx.Node, Replacement]]:

@@ -158,11 +158,19 @@ class _Run:
         self.machine.backward(loss)
         norm = self.machine.clip_grad_norm_(state.network.parameters(), 1.0)
         if norm is not None and not norm.isfinite():
-            raise _diverged(self.config, state.step)
+            raise self._diverged()
         self.optimiser.step()
         state.step += 1
         state.average_in(min(self.config.ema, (1 + state.step) / (10 + state.step)))
         return loss.item(), _psnr(difference.detach())
+
+    def _diverged(self) -> PocketError:
+        run, kept = self.config.run, steps_done(self.config.run)
+        return diverged(
+            self.state.step,
+            left=f"{run} keeps the {kept:,} steps of its last checkpoint" if kept else "",
+            fix="begin a new run with a lower --lr, and with --init where there is a checkpoint",
+        )
 
     def _agreed(self, elapsed: float) -> float:
         """The main process's time, where time rules: all must stop, and slow down, alike."""
@@ -188,13 +196,12 @@ class _Run:
         self.progress.held(state.step, score)
 
 
-def _diverged(config: TrainConfig, step: int) -> PocketError:
-    kept = steps_done(config.run)
-    left = f"; {config.run} keeps the {kept:,} steps of its last checkpoint" if kept else ""
+def diverged(step: int, *, fix: str, left: str = "") -> PocketError:
+    """That the gradient of the step after `step` cannot be followed; `left` says what is kept."""
     return PocketError(
-        f"the gradient of step {step + 1:,} is infinite or no number{left}",
+        f"the gradient of step {step + 1:,} is infinite or no number{left and f'; {left}'}",
         expected="a loss that falls",
-        fix="begin a new run with a lower --lr, and with --init where there is a checkpoint",
+        fix=fix,
     )
 
 

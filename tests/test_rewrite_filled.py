@@ -2,19 +2,10 @@
 
 import pytest
 import torch
-from torch import nn
+from of_function import Of
 
 from pockethdr.export.aten import op_counts
 from pockethdr.export.rewrites.filled import ShrinkFilled
-
-
-class Of(nn.Module):
-    def __init__(self, function) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
 
 
 def stored(done) -> int:

@@ -2,22 +2,13 @@
 
 import pytest
 import torch
-from torch import nn
+from of_function import Of
 
 from pockethdr.export.aten import op_counts
 from pockethdr.export.rewrites.fused_arithmetic import WriteOutArithmetic
 from pockethdr.export.static import standard_rewrites
 
 FUSED = {"lerp", "addcmul", "addcdiv", "__and__", "__or__", "__xor__", "bitwise_and", "median"}
-
-
-class Of(nn.Module):
-    def __init__(self, function) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
 
 
 @pytest.mark.parametrize(

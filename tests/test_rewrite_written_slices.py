@@ -2,20 +2,11 @@
 
 import pytest
 import torch
-from torch import nn
+from of_function import Of
 
 from pockethdr.export.aten import op_counts
 from pockethdr.export.rewrites.fused_arithmetic import WriteOutArithmetic
 from pockethdr.export.rewrites.written_slices import ConcatWrittenSlices
-
-
-class Of(nn.Module):
-    def __init__(self, function) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
 
 
 def halves(x):
@@ -75,3 +66,15 @@ def test_every_second_place_stays(prove) -> None:
     done = prove(Of(strided), ConcatWrittenSlices(), shape=(1, 4, 8, 8))
     assert "aten.slice_scatter" in op_counts(done.program)
     assert done.refusals[0].reason == "it writes every so many places, not a slice"
+
+
+def test_slices_below_every_second_place_are_concatenated(prove) -> None:
+    def both(x):
+        y = torch.zeros_like(x)
+        y[:, :2] = x[:, 2:]
+        y[:, ::2] = x[:, :2]
+        return y
+
+    done = prove(Of(both), WriteOutArithmetic(), ConcatWrittenSlices(), shape=(1, 4, 8, 8))
+    counts = op_counts(done.program)
+    assert (counts["aten.slice_scatter"], counts["aten.cat"]) == (1, 1)

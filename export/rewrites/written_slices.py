@@ -37,10 +37,7 @@ class ConcatWrittenSlices:
         yield from (node for node in calls(program, *_WRITES) if not _is_written_on(node))
 
     def check(self, node: fx.Node, program: fx.GraphModule) -> str | None:
-        if arguments(node).get("step", 1) != 1:
-            return "it writes every so many places, not a slice"
-        target, source = _target(node).meta["val"], arguments(node)["src"].meta["val"]
-        return None if target.dtype == source.dtype else "it converts what it writes"
+        return _obstacle(node)
 
     def rewrite(self, node: fx.Node, program: fx.GraphModule) -> Replacement:
         dim = _axis(node)
@@ -52,9 +49,9 @@ class ConcatWrittenSlices:
 def _is_written_on(node: fx.Node) -> bool:
     """Whether nothing but a further write along the same axis reads `node`."""
     user = only_user(node)
-    if user is None or not is_call(user, *_WRITES):
+    if user is None or not _is_write_along(user, _axis(node)):
         return False
-    return _target(user) is node and _axis(user) == _axis(node) and arguments(user)["src"] != node
+    return _target(user) is node and arguments(user)["src"] is not node
 
 
 def _pieces(program: fx.GraphModule, node: fx.Node, dim: int) -> list[_Piece]:
@@ -69,8 +66,15 @@ def _pieces(program: fx.GraphModule, node: fx.Node, dim: int) -> list[_Piece]:
 
 
 def _is_write_along(node: fx.Node, dim: int) -> bool:
-    is_write = is_call(node, *_WRITES) and arguments(node).get("step", 1) == 1
-    return is_write and _axis(node) == dim
+    return is_call(node, *_WRITES) and _obstacle(node) is None and _axis(node) == dim
+
+
+def _obstacle(node: fx.Node) -> str | None:
+    """Why what this writes is no part of a concatenation."""
+    if arguments(node).get("step", 1) != 1:
+        return "it writes every so many places, not a slice"
+    target, source = _target(node).meta["val"], arguments(node)["src"].meta["val"]
+    return None if target.dtype == source.dtype else "it converts what it writes"
 
 
 def _written(program: fx.GraphModule, node: fx.Node) -> tuple[int, int, fx.Node]:
