@@ -145,7 +145,9 @@ def manifest_path(folder: Path) -> Path:
 def write_manifest(manifest: Manifest, folder: Path, *, overwrite: bool = False) -> Path:
     """Write `manifest` into `folder`, atomically."""
     path = manifest_path(folder)
-    write_bytes(path, manifest.to_json().encode(), overwrite=overwrite)
+    # A path that is not UTF-8 has surrogates, and what these become is their escape in JSON.
+    content = manifest.to_json().encode(errors="backslashreplace")
+    write_bytes(path, content, overwrite=overwrite)
     return path
 
 

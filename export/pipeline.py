@@ -84,6 +84,12 @@ def export_model(
             in the manifest, where the refused ones have the reason.
         PocketError: the network, a bracket or the folder cannot be used; nothing half-written.
     """
+    if not bracket_folders:
+        raise PocketError(
+            "no bracket to calibrate and to prove on",
+            expected="at least one folder",
+            fix="find_brackets(ROOT) gives those under a folder",
+        )
     settings = Settings(
         targets=tuple(targets),
         precisions=tuple(precisions),

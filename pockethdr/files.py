@@ -67,8 +67,8 @@ def atomic_path(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     except OSError as error:
         raise _explained(error, path) from error
     except Exception as error:
-        # Native writers report a full disk as an error of their own.
-        if _disk_is_full(path.parent):
+        # Native writers report a full disk as an error of their own, some after making room again.
+        if os.strerror(errno.ENOSPC) in str(error) or _disk_is_full(path.parent):
             raise _explained(OSError(errno.ENOSPC, "no space left"), path) from error
         raise
     finally:

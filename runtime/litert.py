@@ -63,7 +63,7 @@ class LiteRunner(HostFrames):
         for detail, frame in zip(self._inputs, frames, strict=True):
             value = frame.transpose(0, 2, 3, 1) if self._nhwc else frame
             # The view must not outlive this line: the interpreter refuses to run while one is held.
-            np.copyto(self._interpreter.tensor(detail["index"])(), _coded(value, detail))
+            np.copyto(self._interpreter.tensor(detail["index"])(), coded(value, detail))
         self._interpreter.invoke()
         out = _decoded(self._interpreter.tensor(self._output["index"])(), self._output)
         return np.array(out.transpose(0, 3, 1, 2) if self._nhwc else out, np.float32, order="C")
@@ -111,7 +111,7 @@ def coded_inputs(artifact: Path, inputs: Frames) -> list[np.ndarray]:
     details = interpreter_of(artifact, 1, allocate=False).get_input_details()
     ordered = [details[i] for i in order_inputs([d["name"] for d in details], artifact)]
     return [
-        np.ascontiguousarray(_coded(value.transpose(0, 2, 3, 1), detail))
+        np.ascontiguousarray(coded(value.transpose(0, 2, 3, 1), detail))
         for value, detail in zip(inputs, ordered, strict=True)
     ]
 
@@ -231,7 +231,7 @@ def _names(enumeration: type) -> dict[int, str]:
     return {v: k for k, v in vars(enumeration).items() if isinstance(v, int)}
 
 
-def _coded(value: Array, detail: dict[str, Any]) -> np.ndarray:
+def coded(value: Array, detail: dict[str, Any]) -> np.ndarray:
     """A float input as the artifact wants it: as is, or round(x / scale) + zero point, clamped."""
     dtype = detail["dtype"]
     if not np.issubdtype(dtype, np.integer):

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pockethdr.errors import ArtifactError, Unavailable
-from pockethdr.runtime.litert import interpreter_of
+from pockethdr.runtime.litert import coded, interpreter_of
 from pockethdr.runtime.runner import Array, Frames, order_inputs
 
 _CLAMPS = frozenset({"Relu", "Clip", "relu", "relu6", "clip"})
@@ -97,7 +97,8 @@ class LiteTaps:
         """See `Taps.run`."""
         for detail, frame in zip(self._inputs, frames, strict=True):
             channels_last = np.ascontiguousarray(frame.transpose(0, 2, 3, 1))
-            self._interpreter.set_tensor(detail["index"], channels_last)
+            # The context of a program in INT8 arrives in codes.
+            self._interpreter.set_tensor(detail["index"], coded(channels_last, detail))
         self._interpreter.invoke()
         return [
             _decoded(self._interpreter.get_tensor(index), tap.code)

@@ -265,6 +265,12 @@ def test_no_pair_of_target_and_precision(loaded: Loaded, sample: Path, tmp_path:
     assert not (tmp_path / "o").exists()
 
 
+def test_no_bracket(loaded: Loaded, sample: Path, tmp_path: Path) -> None:
+    with pytest.raises(PocketError, match="no bracket"):
+        exported(loaded, sample, tmp_path / "o", bracket_folders=())
+    assert not (tmp_path / "o").exists()
+
+
 def test_a_size_that_the_network_does_not_take(loaded: Loaded, sample: Path) -> None:
     with pytest.raises(ModelError, match="multiple of 2"):
         static_program(loaded, size=(65, 64), bracket=read_bracket(sample))

@@ -85,6 +85,15 @@ def test_a_read_only_disk_is_known_before_native_writers_meet_it(tmp_path: Path)
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
+def test_a_native_writer_that_makes_room_again_says_that_the_disk_was_full(tmp_path: Path) -> None:
+    message = "Error while serializing: I/O error: No space left on device (os error 28)"
+    with (
+        pytest.raises(PocketError, match="disk is full"),
+        atomic_path(tmp_path / "a.safetensors"),
+    ):
+        raise RuntimeError(message)
+
+
 def _fill(path: Path) -> None:
     """As a native writer does: bit by bit, until the disk is full."""
     with atomic_path(path) as partial, partial.open("wb") as stream:

@@ -5,6 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 from xml.etree import ElementTree
 
+import context_toy
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -82,3 +83,11 @@ def test_a_residual_is_not_taken_for_its_input(tmp_path: Path, target: str, prec
     found = debug(tmp_path / "out", [SAMPLE], target=target, precision=precision)
     assert "clamp" in {layer.node for layer in found.layers}
     assert min(layer.own_db for layer in found.layers) > 60
+
+
+def test_a_context_in_codes_is_fed_in_codes(tmp_path: Path) -> None:
+    with context_toy.small_traces():
+        context_toy.exported(tmp_path)
+        found = debug(tmp_path / "out", [SAMPLE], target="tflite", patches=1)
+    assert found.layers
+    assert all(layer.own_db > 20 for layer in found.layers)
