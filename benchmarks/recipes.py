@@ -24,6 +24,7 @@ from pockethdr.brackets.bracket import Bracket
 from pockethdr.brackets.metrics import psnr_mu
 from pockethdr.brackets.read import find_brackets, read_bracket
 from pockethdr.calibration.observe import calibrate
+from pockethdr.export.placement import handed_on_below_zero
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import METHODS, RECIPES
 from pockethdr.export.static import static_program
@@ -74,6 +75,7 @@ def main(model: str, domain: str, brackets: Path) -> None:
     ]
     program = static_program(loaded, size=(SIDE, SIDE)).program
     ranges = calibrate(program, read, seed=0, tile=(SIDE, SIDE), patches_per_bracket=8)
+    below = handed_on_below_zero(program)
     tiles = {bracket.name: list(corners_and_centre(bracket)) for bracket in read}
     click.echo(f"| recipe | ranges | {' | '.join(SCHEMES)} | INT8 share of MACs |")
     click.echo("|---" * (len(SCHEMES) + 3) + "|")
@@ -81,7 +83,7 @@ def main(model: str, domain: str, brackets: Path) -> None:
     for recipe, method in track(pairs, console=Console(stderr=True), transient=True):
         cells = []
         for scheme in SCHEMES.values():
-            chosen = ranges.ranges(method, symmetric=scheme.symmetric)
+            chosen = ranges.ranges(method, symmetric=scheme.symmetric, below=below)
             made = quantized(program, chosen, replace(recipe, method=method), scheme)
             cells.append(f"{worst_bracket(program, made.program, tiles):.1f} dB")
         share = made.summary.int8_mac_share

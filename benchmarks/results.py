@@ -55,8 +55,6 @@ COST_SIZE = (768, 1024)
 TILE = 256
 # Weights of a smaller budget than those that ship; `pixel` is here once more.
 ABLATION_WEIGHTS = Path(__file__).parent / "ablation"
-# Of the four at a larger budget: what ships has INT8 weights tuned beside it, these have not.
-LONGER_WEIGHTS = Path(__file__).parent / "longer"
 _BY_HAND = "<!-- From here on written by hand, and kept by the command. -->"
 
 Image = NDArray[np.float32]
@@ -108,12 +106,11 @@ def networks(weights_of: Iterable[tuple[str, Path | None]]) -> list[Network]:
 
 
 def compared(runs: Path | None) -> list[tuple[str, Path | None]]:
-    """Names and weights of the small network, then of the four, the largest budget last."""
+    """Names and weights of the small network, then of the four."""
     names = (*SMALLER, *FOUR)
     if runs:
         return [(name, _newest(runs, name)) for name in names]
-    longer = [(name, LONGER_WEIGHTS / f"{name}.safetensors") for name in FOUR]
-    return [*((name, zoo.shipped_weights(name, RAW)) for name in names), *longer]
+    return [(name, zoo.shipped_weights(name, RAW)) for name in names]
 
 
 def _newest(runs: Path, name: str) -> Path:

@@ -4,9 +4,9 @@
 
 Same data, steps, schedule, batches and seed for each. What is finished is skipped, what was cut off
 is resumed. Each `--more` is a further leg with other batches, warmed up again to a lower rate. The
-weights that ship are of `--steps 4000 --more 3600 --more 12400`, those in benchmarks/longer of one
-leg more, `--more 20000`. The networks of the ablation follow at a budget of their own. `--publish`
-puts finished weights where the package, and for the ablation benchmarks/results.py, looks for them.
+weights that ship are of `--steps 4000 --more 3600 --more 12400 --more 20000`. The networks of the
+ablation follow at a budget of their own. `--publish` puts finished weights where the package, and
+for the ablation benchmarks/results.py, looks for them.
 """
 
 from __future__ import annotations

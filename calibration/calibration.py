@@ -86,16 +86,18 @@ class Calibration:
         *,
         methods: Mapping[str, str] | None = None,
         symmetric: bool = False,
+        below: Mapping[str, float] | None = None,
     ) -> dict[str, Range]:
         """Node name → range, for every tensor; see `pockethdr.calibration.ranges`.
 
         Args:
             methods: node name → method, of the tensors that have one of their own.
+            below: node name → how much of an error below zero its readers hand on, where not all.
 
         Raises:
             CalibrationError: `methods` names a tensor that there is not.
         """
-        own = methods or {}
+        own, handed_on = methods or {}, below or {}
         strange = sorted(set(own) - set(self.tensors))
         if strange:
             raise CalibrationError(
@@ -104,7 +106,12 @@ class Calibration:
                 fix="export with --method auto, or take `methods` out of the recipe",
             )
         return {
-            name: range_of(histogram, own.get(name, method), symmetric=symmetric)
+            name: range_of(
+                histogram,
+                own.get(name, method),
+                symmetric=symmetric,
+                below=handed_on.get(name, 1.0),
+            )
             for name, histogram in self.tensors.items()
         }
 

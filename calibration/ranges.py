@@ -53,13 +53,17 @@ class Range(_Ends):
         return super().__new__(cls, float(low), float(high))
 
 
-def range_of(histogram: Histogram, method: str, *, symmetric: bool = False) -> Range:
+def range_of(
+    histogram: Histogram, method: str, *, symmetric: bool = False, below: float = 1.0
+) -> Range:
     """The range of one tensor.
 
     Args:
         histogram: what was seen of it.
         method: a key of `METHODS`.
         symmetric: low == -high.
+        below: how much of an error below zero its readers hand on, such as the slope of a leaky
+            ReLU; `mse` only.
 
     Raises:
         PocketError: an unknown method.
@@ -69,7 +73,7 @@ def range_of(histogram: Histogram, method: str, *, symmetric: bool = False) -> R
     low, high = min(histogram.min, 0.0), max(histogram.max, 0.0)
     if not high - low > SMALLEST_WIDTH:
         return Range(-1.0, 1.0) if symmetric else Range(0.0, 1.0)
-    settings = _Settings(symmetric, low, high)
+    settings = _Settings(symmetric, low, high, below)
     low, high = METHODS[method](histogram, settings)
     if symmetric:
         low, high = -max(-low, high), max(-low, high)
@@ -82,6 +86,7 @@ class _Settings:
     symmetric: bool
     low: float  # the exact minimum, at most 0
     high: float  # the exact maximum, at least 0
+    below: float = 1.0
 
 
 def _minmax(histogram: Histogram, settings: _Settings) -> tuple[float, float]:
@@ -113,7 +118,7 @@ def _percentile_of_magnitude(histogram: Histogram, settings: _Settings) -> tuple
 
 def _mse(histogram: Histogram, settings: _Settings) -> tuple[float, float]:
     levels = 2**BITS - (2 if settings.symmetric else 1)
-    error = _QuantisationError(histogram, levels)
+    error = _QuantisationError(histogram, levels, settings.below)
     if settings.symmetric:
         reach = max(-settings.low, settings.high)
         best = _best_end(reach, lambda end: error(-end, end))
@@ -138,13 +143,17 @@ def _best_end(extreme: float, error: Callable[[float], float]) -> float:
 
 
 class _QuantisationError:
-    """Sum over a histogram of (quantised(x) - x)², x uniform within each bin."""
+    """Sum over a histogram of (f(quantised(x)) - f(x))², x uniform within each bin.
 
-    def __init__(self, histogram: Histogram, levels: int) -> None:
+    f(x) = x above zero, `below` · x below it.
+    """
+
+    def __init__(self, histogram: Histogram, levels: int, below: float) -> None:
         filled = histogram.counts > 0
         edges = histogram.edges()
         self.left, self.right = edges[:-1][filled], edges[1:][filled]
-        self.counts, self.levels = histogram.counts[filled], levels
+        self.counts, self.levels = histogram.counts[filled].astype(float), levels
+        self.counts[self.right <= 0] *= below**2
         # A bin cut to one value (clipped pixels at exactly 1.0) still weighs.
         self.left = np.minimum(self.left, self.right - 1e-6 * np.abs(self.right) - 1e-12)
         self.width = self.right - self.left

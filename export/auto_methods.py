@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from pockethdr.errors import PocketError
+from pockethdr.export.placement import handed_on_below_zero
 from pockethdr.export.quantize import RANGE_OF, quantized
 from pockethdr.export.recipe import METHODS, Recipe
 from pockethdr.export.rehearsal import Rehearsal
@@ -114,7 +115,8 @@ class _Trials:
     def __init__(self, ready: Rehearsal) -> None:
         self.ready, self.count = ready, 0
         self._simulation = Simulation(ready.program, {}, ready.seen)
-        self._ranges = {method: ready.calibration.ranges(method) for method in METHODS}
+        below = handed_on_below_zero(ready.program)
+        self._ranges = {m: ready.calibration.ranges(m, below=below) for m in METHODS}
 
     def loss(self, recipe: Recipe) -> Loss:
         self.count += 1

@@ -21,6 +21,7 @@ from pockethdr.export.coding import with_input_gains
 from pockethdr.export.context import Cut, find_cut
 from pockethdr.export.identity import state_sha256
 from pockethdr.export.journal import Journal
+from pockethdr.export.placement import handed_on_below_zero
 from pockethdr.export.quantize import Quantized, quantized
 from pockethdr.export.rewrite import Rewritten
 from pockethdr.export.scheme import Scheme
@@ -137,7 +138,10 @@ class Materials:
     def _ranges(self, scheme: Scheme) -> dict[str, tuple[float, float]]:
         recipe, tuned = self.settings.recipe, self.settings.tuned
         ranges = self.calibration.ranges(
-            recipe.method, methods=recipe.methods, symmetric=scheme.symmetric
+            recipe.method,
+            methods=recipe.methods,
+            symmetric=scheme.symmetric,
+            below=handed_on_below_zero(self.prepared),
         )
         return {**ranges, **(tuned.ranges if tuned else {})}
 

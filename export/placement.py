@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from torch import fx
 
-from pockethdr.export.aten import Conv, is_conv
+from pockethdr.export.aten import Conv, arguments, is_conv
 from pockethdr.export.program import constant_of, kind_of, module_of, shape_of
 from pockethdr.export.recipe import Recipe
 from pockethdr.export.scheme import Scheme
@@ -93,6 +93,25 @@ def is_move(node: fx.Node) -> bool:
         origins = {_origin(value) for value in node.all_input_nodes}
         return len(origins) == 1 and all(origin.op != "get_attr" for origin in origins)
     return kind_of(node) in MOVES
+
+
+def handed_on_below_zero(program: fx.GraphModule) -> dict[str, float]:
+    """Name of an operation → how much of an error below zero its readers hand on, at most 1.
+
+    A ReLU hands on nothing, a leaky one its slope.
+    """
+    found: dict[fx.Node, float] = {}
+    for node in reversed(operations(program)):
+        found[node] = max((_handed_on(user, found) for user in node.users), default=1.0)
+    return {node.name: share for node, share in found.items()}
+
+
+def _handed_on(reader: fx.Node, known: dict[fx.Node, float]) -> float:
+    if kind_of(reader) in FUSED:
+        return 0.0
+    if kind_of(reader) == "aten.leaky_relu":
+        return min(1.0, abs(arguments(reader)["negative_slope"]))
+    return known[reader] if is_move(reader) else 1.0
 
 
 def _origin(node: fx.Node) -> fx.Node:

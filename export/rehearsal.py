@@ -20,6 +20,7 @@ from pockethdr.calibration.observe import calibrate
 from pockethdr.errors import BracketError
 from pockethdr.export.coding import with_input_gains
 from pockethdr.export.identity import network_sha256
+from pockethdr.export.placement import handed_on_below_zero
 from pockethdr.export.provenance import code_sha256
 from pockethdr.export.recipe import Recipe
 from pockethdr.export.simulate import Scene, Simulation, scene_of
@@ -52,7 +53,9 @@ class Rehearsal:
 
     def simulation(self, recipe: Recipe, *, unseen: bool = False) -> Simulation:
         """With the ranges that `recipe` chooses, or that came with tuned weights."""
-        ranges = self.calibration.ranges(recipe.method, methods=recipe.methods)
+        ranges = self.calibration.ranges(
+            recipe.method, methods=recipe.methods, below=handed_on_below_zero(self.program)
+        )
         learned = self.tuned.ranges if self.tuned else {}
         scenes = self.unseen if unseen else self.seen
         return Simulation(self.program, {**ranges, **learned}, scenes)

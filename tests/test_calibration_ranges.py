@@ -143,3 +143,18 @@ def test_wrong_settings_are_named() -> None:
         range_of(histogram, "max")
     with pytest.raises(ValueError, match="must include zero"):
         Range(0.5, 1.0)
+
+
+def test_mse_counts_below_zero_what_a_leaky_relu_hands_on() -> None:
+    values = np.concatenate([RANDOM.uniform(0, 1, 9000), RANDOM.uniform(-30, 0, 1000)])
+    slope = 0.01
+
+    def error(chosen: Range) -> float:
+        left = quantised(values, chosen, 2**BITS - 1) - values
+        return float(np.mean(np.square(np.where(values < 0, slope * left, left))))
+
+    whole, seen = (range_of(histogram_of(values), "mse", below=below) for below in (1.0, slope))
+    rivals = [Range(low, high) for low in np.linspace(-30, 0, 61) for high in (0.9, 1.0)]
+    assert error(seen) <= 1.05 * min(map(error, rivals))
+    assert error(seen) < 0.6 * error(whole)
+    assert range_of(histogram_of(values), "mse", below=0.0).low == pytest.approx(0.0, abs=0.4)

@@ -8,6 +8,7 @@ measures `MergeConvShuffle`, `PolyphaseDilated`, `UnshuffleStridedConv` and `Exp
 from __future__ import annotations
 
 from pockethdr.export.rewrite import Rewrite
+from pockethdr.export.rewrites.activation_before_cat import ActivateBeforeCat
 from pockethdr.export.rewrites.adaptive_pool import FixAdaptivePool
 from pockethdr.export.rewrites.batch_norm import FoldBatchNorm
 from pockethdr.export.rewrites.conv_shuffle import MergeConvShuffle
@@ -24,12 +25,14 @@ from pockethdr.export.rewrites.merge_pointwise import MergePointwise
 from pockethdr.export.rewrites.polyphase import PolyphaseDilated
 from pockethdr.export.rewrites.rank import ReduceRank
 from pockethdr.export.rewrites.reflect_pad import ExpandReflectPad
+from pockethdr.export.rewrites.relu_of_leaky import ReluOfLeaky
 from pockethdr.export.rewrites.strided import UnshuffleStridedConv
 from pockethdr.export.rewrites.transposed import ShuffleTransposedConv
 from pockethdr.export.rewrites.unshuffle_conv import MergeUnshuffleConv
 from pockethdr.export.rewrites.written_slices import ConcatWrittenSlices
 
 __all__ = [
+    "ActivateBeforeCat",
     "ConcatWrittenSlices",
     "ExpandImageNorm",
     "ExpandLeakyRelu",
@@ -44,6 +47,7 @@ __all__ = [
     "MergeUnshuffleConv",
     "PolyphaseDilated",
     "ReduceRank",
+    "ReluOfLeaky",
     "RemoveIdentities",
     "ResizeByMatrix",
     "ShrinkFilled",
@@ -65,6 +69,7 @@ def default_rewrites() -> list[Rewrite]:
         RemoveIdentities(),
         ReduceRank(),
         ExpandImageNorm(),
+        ActivateBeforeCat(),
         FoldConstants(),
         FoldBatchNorm(),
         FixAdaptivePool(),
@@ -75,4 +80,5 @@ def default_rewrites() -> list[Rewrite]:
         ShuffleTransposedConv(keep_disjoint=True),
         ExpandReflectPad(),
         MergeDuplicates(),
+        ReluOfLeaky(),
     ]

@@ -108,6 +108,7 @@ def calibrate(
     from pockethdr.brackets.read import find_brackets
     from pockethdr.calibration.spread import calibrator
     from pockethdr.export.identity import state_sha256
+    from pockethdr.export.placement import handed_on_below_zero
     from pockethdr.export.static import static_program
     from pockethdr.models.load import load_model
 
@@ -128,7 +129,8 @@ def calibrate(
     found = replace(found, values_sha256=state_sha256(loaded))
     found.save(out, overwrite=overwrite)
     click.echo(f"{out}: {len(found.tensors)} tensors over {len(folders)} brackets")
-    for name, chosen in (found.ranges(method) if method else {}).items():
+    below = handed_on_below_zero(program)
+    for name, chosen in (found.ranges(method, below=below) if method else {}).items():
         click.echo(f"{name:40s} {chosen.low:+.6g} .. {chosen.high:+.6g}")
 
 

@@ -180,7 +180,8 @@ def train(name: str, domain: str, data: str, run: Path | None, resume: bool, **g
     type=Number(0, min_open=True),
     default=3e-4,
     show_default=True,
-    help="Learning rate at its peak; a network of few steps takes 1e-3.",
+    help="Learning rate at its peak; 1e-3 for a network of few steps, 1e-4 for one that INT8 costs "
+    "less than half a decibel untuned.",
 )
 @seed_option
 @threads_option(default=1, help="CPU threads of the network.")
