@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pockethdr.export.codes import code, is_dequantize, quantize_behind, real_type
+from pockethdr.export.codes import code, is_dequantize, is_quantize, real_type
 
 if TYPE_CHECKING:
     from torch import Tensor, fx
@@ -97,7 +97,7 @@ def kernels_of_program(program: fx.GraphModule, target: str) -> list[Kernel]:
     found = [_kernel_of(c, *_weights_of(c.weight, program), program, target) for c in given]
     if target == "tflite":
         left = [c for c in convs if c.transposed and c.weight.op == "get_attr"]
-        left = [c for c in left if is_dequantize(c.input) and quantize_behind(c.node)]
+        left = [c for c in left if is_dequantize(c.input) and _is_quantized(c.node)]
         found += [_kernel_of(c, *_rounded_by_litert(c, program), program, target) for c in left]
     return found
 
@@ -117,6 +117,19 @@ def _convolutions(program: fx.GraphModule) -> list[Conv]:
     from pockethdr.export.aten import Conv, convs
 
     return [Conv(node) for node in convs(program)]
+
+
+def _is_quantized(value: fx.Node) -> bool:
+    """Whether all readers quantise a value, at once or behind a ReLU or a concatenation.
+
+    LiteRT's converter moves a rounding in front of a concatenation of floats.
+    """
+    through = ("aten.relu.", "aten.cat.")
+    return bool(value.users) and all(
+        is_quantize(user)
+        or (any(op in str(user.target) for op in through) and _is_quantized(user))
+        for user in value.users
+    )
 
 
 def _has_integer_weights(conv: Conv) -> bool:
