@@ -126,8 +126,7 @@ def _is_quantized(value: fx.Node) -> bool:
     """
     through = ("aten.relu.", "aten.cat.")
     return bool(value.users) and all(
-        is_quantize(user)
-        or (any(op in str(user.target) for op in through) and _is_quantized(user))
+        is_quantize(user) or (any(op in str(user.target) for op in through) and _is_quantized(user))
         for user in value.users
     )
 
