@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pockethdr.calibration.histogram import BINS, FIRST_EXPONENT, PER_OCTAVE, Histogram
-from pockethdr.calibration.ranges import Range, range_of
+from pockethdr.calibration.ranges import Range, ranges_of
 from pockethdr.errors import PocketError
 from pockethdr.files import write_bytes
 
@@ -97,7 +97,7 @@ class Calibration:
         Raises:
             CalibrationError: `methods` names a tensor that there is not.
         """
-        own, handed_on = methods or {}, below or {}
+        own = methods or {}
         strange = sorted(set(own) - set(self.tensors))
         if strange:
             raise CalibrationError(
@@ -105,15 +105,7 @@ class Calibration:
                 expected="a recipe whose `methods` were chosen for this network",
                 fix="export with --method auto, or take `methods` out of the recipe",
             )
-        return {
-            name: range_of(
-                histogram,
-                own.get(name, method),
-                symmetric=symmetric,
-                below=handed_on.get(name, 1.0),
-            )
-            for name, histogram in self.tensors.items()
-        }
+        return ranges_of(self.tensors, method, methods=own, symmetric=symmetric, below=below or {})
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write as JSON, whole or not at all.

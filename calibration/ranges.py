@@ -14,7 +14,7 @@ entropy     Least Kullback-Leibler divergence of the clipped and quantised distr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -81,12 +81,37 @@ def range_of(
     return Range(float(low) + 0.0, float(high) + 0.0)
 
 
+def ranges_of(
+    tensors: Mapping[str, Histogram],
+    method: str,
+    *,
+    methods: Mapping[str, str],
+    symmetric: bool = False,
+    below: Mapping[str, float],
+) -> dict[str, Range]:
+    """Name → range of each tensor; see `range_of`.
+
+    Args:
+        methods: name → method, of the tensors that have one of their own.
+        below: name → `below`, of the tensors whose readers do not hand on all.
+    """
+    return {
+        name: range_of(
+            histogram,
+            methods.get(name, method),
+            symmetric=symmetric,
+            below=below.get(name, 1.0),
+        )
+        for name, histogram in tensors.items()
+    }
+
+
 @dataclass(frozen=True)
 class _Settings:
     symmetric: bool
     low: float  # the exact minimum, at most 0
     high: float  # the exact maximum, at least 0
-    below: float = 1.0
+    below: float
 
 
 def _minmax(histogram: Histogram, settings: _Settings) -> tuple[float, float]:

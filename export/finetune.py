@@ -26,7 +26,7 @@ from pockethdr.brackets.bracket import RAW, RGB
 from pockethdr.brackets.sources import HELD_OUT, TRAIN, digest, scenes
 from pockethdr.calibration.histogram import Histogram
 from pockethdr.calibration.observe import Observer
-from pockethdr.calibration.ranges import range_of
+from pockethdr.calibration.ranges import Range, ranges_of
 from pockethdr.export.coding import with_input_gains
 from pockethdr.export.fake_quant import learned_constants, learned_ranges, trainable
 from pockethdr.export.finetune_state import Checkpoint, restored
@@ -162,9 +162,7 @@ def _parts(frames: Sequence[Tensor], images: int) -> list[tuple[Tensor, ...]]:
     return list(zip(*(frame.split(images) for frame in frames), strict=True))
 
 
-def _starting_ranges(
-    program: fx.GraphModule, patches: Patches, recipe: Recipe
-) -> dict[str, tuple[float, float]]:
+def _starting_ranges(program: fx.GraphModule, patches: Patches, recipe: Recipe) -> dict[str, Range]:
     tensors = {n.name: Histogram() for n in program.graph.nodes if n.op != "get_attr"}
     observer = Observer(program, tensors)
     with torch.no_grad():
@@ -172,14 +170,9 @@ def _starting_ranges(
             *frames, _ = patches.get(step)
             for image in _parts(frames, 1):
                 observer.run(*image)
+    seen = {name: histogram for name, histogram in tensors.items() if histogram.count}
     below = handed_on_below_zero(program)
-    return {
-        name: range_of(
-            histogram, recipe.methods.get(name, recipe.method), below=below.get(name, 1.0)
-        )
-        for name, histogram in tensors.items()
-        if histogram.count
-    }
+    return ranges_of(seen, recipe.method, methods=recipe.methods, below=below)
 
 
 @dataclass

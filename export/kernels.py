@@ -96,8 +96,7 @@ def kernels_of_program(program: fx.GraphModule, target: str) -> list[Kernel]:
     given = [c for c in convs if _has_integer_weights(c)]
     found = [_kernel_of(c, *_weights_of(c.weight, program), program, target) for c in given]
     if target == "tflite":
-        left = [c for c in convs if c.transposed and c.weight.op == "get_attr"]
-        left = [c for c in left if is_dequantize(c.input) and _is_quantized(c.node)]
+        left = [c for c in convs if _is_rounded_by_litert(c)]
         found += [_kernel_of(c, *_rounded_by_litert(c, program), program, target) for c in left]
     return found
 
@@ -119,16 +118,17 @@ def _convolutions(program: fx.GraphModule) -> list[Conv]:
     return [Conv(node) for node in convs(program)]
 
 
-def _is_quantized(value: fx.Node) -> bool:
-    """Whether all readers quantise a value, at once or behind a ReLU or a concatenation.
+def _is_rounded_by_litert(conv: Conv) -> bool:
+    """Whether LiteRT's converter makes a float transposed convolution integer: between pairs.
 
-    LiteRT's converter moves a rounding in front of a concatenation of floats.
+    It looks for them behind moves, joins and ReLUs. A ReLU6 it leaves float, and what that reads.
     """
-    through = ("aten.relu.", "aten.cat.")
-    return bool(value.users) and all(
-        is_quantize(user) or (any(op in str(user.target) for op in through) and _is_quantized(user))
-        for user in value.users
-    )
+    from pockethdr.export.placement import JOINS, RELAYOUTS, readers_behind
+
+    if not (conv.transposed and conv.weight.op == "get_attr" and is_dequantize(conv.input)):
+        return False
+    readers = list(readers_behind(conv.node, RELAYOUTS | JOINS | {"aten.relu"}))
+    return bool(readers) and all(map(is_quantize, readers))
 
 
 def _has_integer_weights(conv: Conv) -> bool:

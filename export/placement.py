@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -112,6 +113,15 @@ def _handed_on(reader: fx.Node, known: dict[fx.Node, float]) -> float:
     if kind_of(reader) == "aten.leaky_relu":
         return min(1.0, abs(arguments(reader)["negative_slope"]))
     return known[reader] if is_move(reader) else 1.0
+
+
+def readers_behind(value: fx.Node, through: frozenset[str]) -> Iterator[fx.Node]:
+    """What reads a value at once, or behind operations of the kinds in `through`."""
+    for user in value.users:
+        if kind_of(user) in through:
+            yield from readers_behind(user, through)
+        else:
+            yield user
 
 
 def _origin(node: fx.Node) -> fx.Node:

@@ -19,8 +19,7 @@ from torch import Tensor, fx
 from pockethdr.errors import first_line
 from pockethdr.export.aten import Conv, is_conv
 from pockethdr.export.codes import is_dequantize, is_quantize, quantize_behind
-from pockethdr.export.placement import FUSED, JOINS, RELAYOUTS
-from pockethdr.export.program import kind_of
+from pockethdr.export.placement import FUSED, JOINS, RELAYOUTS, readers_behind
 from pockethdr.export.qparams import QMIN
 from pockethdr.export.quiet import quiet
 from pockethdr.export.targets import OUTPUT_NAME, TargetError, input_names
@@ -143,11 +142,7 @@ def with_delegated_relus(program: fx.GraphModule) -> fx.GraphModule:
 
 def _is_quantized(value: fx.Node) -> bool:
     """Whether a reader quantises `value`, at once or behind what the converter looks through."""
-    looked_through = RELAYOUTS | JOINS | FUSED
-    return any(
-        is_quantize(user) or (kind_of(user) in looked_through and _is_quantized(user))
-        for user in value.users
-    )
+    return any(is_quantize(reader) for reader in readers_behind(value, RELAYOUTS | JOINS | FUSED))
 
 
 def _integer_config() -> Any:

@@ -2,11 +2,13 @@
 
 import copy
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import export_toy as nets
 import pytest
+import torch
 from broken_program import (
     with_biases_off,
     with_convolution_float,
@@ -14,7 +16,8 @@ from broken_program import (
     with_scaled_activations,
     without_pair_behind,
 )
-from torch import fx
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
 from pockethdr.errors import Unavailable
 from pockethdr.export import read_back, tflite
@@ -33,6 +36,7 @@ from pockethdr.export.program import constant_of
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import RECIPES
 from pockethdr.export.targets import TARGETS
+from pockethdr.export.trace import traced
 
 READABLE = ["onnx", "tflite", "coreml"]
 
@@ -47,6 +51,16 @@ def built(program: fx.GraphModule, name: str, folder: Path) -> Path:
     path = folder / f"toy{TARGETS[name].suffix}"
     TARGETS[name].build(program, nets.frames(), "int8", path)
     return path
+
+
+def with_up_off(program: fx.GraphModule) -> fx.GraphModule:
+    """The weights of the transposed convolution 2 % larger."""
+    program = copy.deepcopy(program)
+    (up,) = (c for n in program.graph.nodes if is_conv(n) and (c := Conv(n)).transposed)
+    weight = constant_of(up.weight, program)
+    assert weight is not None
+    weight.data *= 1.02
+    return program
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -110,6 +124,51 @@ def test_nothing_at_all_is_not_what_was_given(tmp_path: Path) -> None:
     assert len(found.missing) == len(given.codes) + len(given.kernels)
 
 
+class Upsampled(nn.Module):
+    """A transposed convolution between two plain ones, and something behind it."""
+
+    def __init__(self, behind: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.behind = behind
+        self.down = nn.Conv2d(12, 8, 3, padding=1)
+        self.up = nn.ConvTranspose2d(8, 8, 2, stride=2)
+        self.out = nn.LazyConv2d(4, 3, padding=1)
+        self.last = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        x = self.up(F.relu(self.down(torch.cat([short, mid, long], 1))))
+        return torch.sigmoid(self.last(F.relu(self.out(self.behind(x)))))
+
+
+@pytest.mark.parametrize(
+    ("behind", "is_rounded"),
+    [
+        (lambda x: x, True),
+        (lambda x: torch.cat([F.relu(x), x[:, :4]], 1), True),
+        (lambda x: F.pixel_shuffle(x, 2), True),
+        (lambda x: F.max_pool2d(x, 2), True),
+        (F.relu6, False),
+        (lambda x: torch.cat([F.relu(x), torch.tanh(x)], 1), False),
+    ],
+)
+def test_litert_rounds_what_it_finds_between_pairs(
+    behind: Callable[[Tensor], Tensor], is_rounded: bool, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    network = Upsampled(behind).eval()
+    network(*nets.frames())
+    plain = traced(network, nets.frames())
+    scheme = TARGETS["tflite"].scheme
+    program = quantized(plain, nets.ranges_of(plain), RECIPES["full"], scheme).program
+    given = given_of([program], "tflite")
+    assert ("conv_transpose2d" in [kernel.name for kernel in given.kernels]) == is_rounded
+    file = built(program, "tflite", tmp_path)
+    found = imposed([file], "tflite", given)
+    assert (found.foreign, found.missing) == ((), ())
+    broken = imposed([file], "tflite", given_of([with_up_off(program)], "tflite"))
+    assert bool(broken.foreign) == is_rounded
+
+
 def test_what_litert_makes_integer_by_itself_is_known(tmp_path: Path) -> None:
     """A transposed convolution between pairs, which is float in the program."""
     program = toy_for("tflite", "full")
@@ -117,12 +176,7 @@ def test_what_litert_makes_integer_by_itself_is_known(tmp_path: Path) -> None:
     assert "conv_transpose2d" in [kernel.name for kernel in given.kernels]
     found = imposed([file], "tflite", given)
     assert (found.foreign, found.missing) == ((), ())
-    other = copy.deepcopy(program)
-    (up,) = (c for n in other.graph.nodes if is_conv(n) and (c := Conv(n)).transposed)
-    weight = constant_of(up.weight, other)
-    assert weight is not None
-    weight.data *= 1.02
-    (sentence,) = imposed([file], "tflite", given_of([other], "tflite")).foreign
+    (sentence,) = imposed([file], "tflite", given_of([with_up_off(program)], "tflite")).foreign
     assert "scales" in sentence
 
 

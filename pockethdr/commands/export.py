@@ -129,9 +129,10 @@ def calibrate(
     found = replace(found, values_sha256=state_sha256(loaded))
     found.save(out, overwrite=overwrite)
     click.echo(f"{out}: {len(found.tensors)} tensors over {len(folders)} brackets")
-    below = handed_on_below_zero(program)
-    for name, chosen in (found.ranges(method, below=below) if method else {}).items():
-        click.echo(f"{name:40s} {chosen.low:+.6g} .. {chosen.high:+.6g}")
+    if method is not None:
+        ranges = found.ranges(method, below=handed_on_below_zero(program))
+        for name, chosen in ranges.items():
+            click.echo(f"{name:40s} {chosen.low:+.6g} .. {chosen.high:+.6g}")
 
 
 @click.command()
