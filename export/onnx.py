@@ -5,9 +5,7 @@ TensorRT's plans are made from the same files.
 
 from __future__ import annotations
 
-import copy
 import math
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx
 
-from pockethdr.errors import Unavailable, first_line
+from pockethdr.errors import first_line
+from pockethdr.export.measured import measured
 from pockethdr.export.program import in_half
 from pockethdr.export.qdq_lint import CONVOLUTIONS, QUANTIZERS, lint
 from pockethdr.export.quiet import quiet
@@ -47,7 +46,7 @@ def build(
     if precision == "int8":
         model = unsigned(model)
     elif precision == "dynint8":
-        model = dynamic_range(model)
+        model = measured(model)
     write_bytes(path, model.SerializeToString(deterministic=True), overwrite=overwrite)
     return checks(model, precision)
 
@@ -94,32 +93,6 @@ class Half(torch.nn.Module):
     def forward(self, *frames: Tensor) -> Tensor:
         hdr: Tensor = self.program(*(frame.half() for frame in frames))
         return hdr.float()
-
-
-def dynamic_range(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same model with uint8 weights, its convolutions measuring ranges at run time.
-
-    Not int8: ONNX Runtime has kernels that are fast for uint8 only
-    (docs/decisions/013-dynamic-int8.md).
-
-    Raises:
-        Unavailable: ONNX Runtime, whose quantiser this is, is not installed.
-    """
-    import onnx
-
-    try:
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-    except ModuleNotFoundError as missing:
-        raise Unavailable(
-            f"{missing.name} is not installed", install="pip install 'pockethdr[onnx]'"
-        ) from missing
-    model = copy.deepcopy(model)
-    # The quantiser turns weights of linear layers over, and then trips over their noted shapes.
-    del model.graph.value_info[:]
-    with quiet(), tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        quantize_dynamic(model, path, op_types_to_quantize=["Conv"], weight_type=QuantType.QUInt8)
-        return onnx.load(str(path))
 
 
 def checks(model: onnx.ModelProto, precision: str) -> dict[str, Any]:

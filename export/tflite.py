@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from torch import Tensor, fx
 from pockethdr.errors import first_line
 from pockethdr.export.aten import Conv, is_conv
 from pockethdr.export.codes import is_dequantize, is_quantize, quantize_behind
+from pockethdr.export.last_convolutions import Step, last_convolutions
 from pockethdr.export.placement import FUSED, JOINS, RELAYOUTS, readers_behind
 from pockethdr.export.qparams import QMIN
 from pockethdr.export.quiet import quiet
@@ -177,13 +179,29 @@ def half_weights(data: bytes) -> bytes:
 
 
 def dynamic_range(data: bytes) -> bytes:
-    """The same model with int8 weights, one scale for each output channel.
+    """The same model with int8 weights, one scale for each output channel; the last stay float.
 
     Convolutions then measure the range of what they read at run time, and multiply integers.
     """
+    file = opened(data)
+    last = last_convolutions(
+        [Step(name in CONV_INPUTS, op.inputs, op.outputs) for name, op in file.operators]
+    )
     with quiet():
-        from litert_quantizer import recipe
-    return _requantized(data, recipe.dynamic_wi8_afp32())
+        from litert_quantizer import recipe, recipe_manager
+        from litert_quantizer.algorithm_manager import AlgorithmName
+        from litert_quantizer.qtyping import TFLOperationName
+
+        rules = recipe_manager.RecipeManager()
+        rules.load_quantization_recipe(recipe.dynamic_wi8_afp32())
+        for position in last:
+            result = file.tensors[file.operators[position][1].outputs[0]].name.decode()
+            rules.add_quantization_config(
+                f"^{re.escape(result)};$",  # the quantizer's name of an operator
+                TFLOperationName.ALL_SUPPORTED,
+                algorithm_key=AlgorithmName.NO_QUANTIZE,
+            )
+    return _requantized(data, rules.get_quantization_recipe())
 
 
 def _requantized(data: bytes, recipe: list[dict[str, Any]]) -> bytes:

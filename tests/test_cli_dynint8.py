@@ -40,7 +40,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "net-factory_raw_dynint8.onnx" in result.output
-    assert result.output.count("100% of its multiplications integer") == 2
+    assert result.output.count("86% of its multiplications integer") == 2  # all but the last
     return folder
 
 
@@ -56,7 +56,7 @@ def test_it_is_built_where_a_runtime_has_it_and_passes(
     assert manifest.calibration is None
     for row in validate_module.validate(out, [SAMPLE], threads=1):
         assert row.passed is True, row
-        assert row.int8_mac_share == 1
+        assert row.int8_mac_share == pytest.approx(0.857, abs=1e-3)
 
 
 def test_it_fuses(out: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """ONNX files, run by ONNX Runtime against the float program."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pockethdr.errors import PocketError, Unavailable
+from pockethdr.errors import PocketError
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import RECIPES
 from pockethdr.export.targets import TARGETS, TargetError
@@ -73,44 +72,6 @@ def test_fp16_converts_to_its_own_precision(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = network(*frames)
     np.testing.assert_allclose(session.run(None, feeds)[0], expected, atol=2e-3)
-
-
-def test_dynint8_multiplies_integers_of_the_kind_that_is_fast(tmp_path: Path) -> None:
-    path, found = nets.built_twice(TARGET, "dynint8", tmp_path)
-    assert nets.psnr(_run(path), nets.run(nets.toy(), nets.frames())) >= 35
-    assert found["int8_mac_share"] == 1
-    assert (found["ops"]["ConvInteger"], found["ops"].get("Conv")) == (12, None)
-    graph = onnx.load(path).graph
-    kinds = {constant.name: constant.data_type for constant in graph.initializer}
-    weights = {kinds[n.input[1]] for n in graph.node if n.op_type == "ConvInteger"}
-    assert weights == {onnx.TensorProto.UINT8}
-
-
-def test_dynint8_takes_linear_layers_too(tmp_path: Path) -> None:
-    class Gated(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.linear = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Linear(6, 4))
-            self.conv = torch.nn.Conv2d(4, 4, 3, padding=1)
-
-        def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
-            gate = torch.sigmoid(self.linear(mid.mean((2, 3))))
-            return torch.sigmoid(self.conv(short + long) * gate[:, :, None, None])
-
-    torch.manual_seed(0)
-    program = traced(Gated(), nets.frames())
-    found = TARGET.build(program, nets.frames(), "dynint8", tmp_path / "a.onnx")
-    assert found["ops"]["ConvInteger"] == 1
-    assert nets.psnr(_run(tmp_path / "a.onnx"), nets.run(program, nets.frames())) >= 35
-
-
-def test_dynint8_needs_the_quantiser_of_onnx_runtime(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime.quantization", None)
-    with pytest.raises(Unavailable, match="onnxruntime"):
-        TARGET.build(nets.toy(), nets.frames(), "dynint8", tmp_path / "a.onnx")
-    assert not list(tmp_path.iterdir())
 
 
 def test_int8_runs_as_simulated_and_repeats(tmp_path: Path) -> None:

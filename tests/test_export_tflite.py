@@ -62,12 +62,12 @@ def test_int8_body(tmp_path: Path) -> None:
 
 def test_dynint8_multiplies_integers_and_stores_a_scale_for_each_channel(tmp_path: Path) -> None:
     path, found = nets.built_twice(TARGET, "dynint8", tmp_path)
-    assert nets.psnr(_run(path), nets.run(nets.toy(), nets.frames())) >= 40
-    assert found["int8_mac_share"] == 1
+    assert nets.psnr(_run(path), nets.run(nets.toy(), nets.frames())) >= 45
+    assert 0.7 < found["int8_mac_share"] < 1  # the last convolution is float
     assert found["undelegated"] == {}
     assert found["ops"]["CONV_2D:float32"] == 12
     stored = stored_in(path, "tflite")
-    assert len(stored.kernels) == 12
+    assert len(stored.kernels) == 11
     assert {kernel.reads for kernel in stored.kernels} == {""}  # measured as it runs
 
 

@@ -78,7 +78,7 @@ def scales_of_weights(path: Path) -> set[str]:
     constants = {constant.name for constant in graph.initializer}
     pairs = [n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constants]
     weights = [n.input[1] for n in graph.node if n.op_type == "ConvInteger"]
-    named = {weight.replace("_quantized", "_scale") for weight in weights}
+    named = {weight.replace("_codes", "_scale") for weight in weights}
     return {n.input[1] for n in pairs} | named
 
 
