@@ -14,8 +14,9 @@ from pockethdr.runtime.runner import Array
 
 #: Rows and columns that a window must have beyond what is wanted, for the filters.
 MARGIN = 2
-# Clipping sets in from here up.
-_CLIPPING = 0.9
+# Where clipping sets in, and where a colour is taken for clipped: networks return a little less
+# than the clip level for what was clipped.
+_CLIPPING, _CLIPPED = 0.8, 0.95
 
 # Malvar's filters, in eighths: green at red or blue; red or blue at the green of its own row (and,
 # transposed, of its own column); red at blue and blue at red.
@@ -90,7 +91,7 @@ def camera_to_srgb(rgb: Array, camera: Camera) -> Array:
 
 def _clipping(plane: Array) -> Array:
     """0 below where clipping sets in, 1 where a colour is at its end."""
-    return np.clip((plane - np.float32(_CLIPPING)) / np.float32(1 - _CLIPPING), 0.0, 1.0)
+    return np.clip((plane - np.float32(_CLIPPING)) / np.float32(_CLIPPED - _CLIPPING), 0.0, 1.0)
 
 
 def _whiten(rgb: Array, clipped: list[Array]) -> None:

@@ -83,6 +83,15 @@ def test_clipped_light_is_white_and_a_red_lamp_stays_red():
     assert red[0] > 3 * red[1:].max()
 
 
+def test_what_a_network_makes_of_clipped_light_is_white_too():
+    """It falls a little short of the clip level; the sky turned pink."""
+    pixels = np.array([[[0.96, 0.95, 0.97], [0.56, 0.95, 0.7], [0.5, 0.5, 0.5]]], np.float32)
+    white, bright, unclipped = camera_to_srgb(pixels, CAMERA)[0]
+    assert np.ptp(white) < 0.01
+    assert np.ptp(bright) < 0.1
+    assert np.ptp(unclipped) > 0.3
+
+
 def test_swapped_channels_would_be_seen():
     """The check above fails when red and blue gains change places."""
     swapped = Camera(wb_gains=(1.6, 1.0, 2.0), ccm=CAMERA.ccm)
