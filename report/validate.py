@@ -249,6 +249,8 @@ class _Trial:
             notes.append("identical to the reference (written as 200 dB)")
         if self.details:
             notes.append(_of_tiles(self.manifest))
+        if self.artifact.checks.get("int8_mac_share") == 0:
+            notes.append(f"no multiplication on integers: recipe `{self.manifest.recipe['name']}`")
         return _joined(*notes)
 
 

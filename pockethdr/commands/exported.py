@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pockethdr.export.recipe import WIDEST_RECIPE
 from pockethdr.files import write_bytes
 
 if TYPE_CHECKING:
@@ -27,6 +28,13 @@ def print_manifest(manifest: Manifest, out: Path) -> None:
         click.echo(f"int8 from {manifest.tuned['file']}, tuned for `{manifest.tuned['recipe']}`")
     if manifest.context and manifest.context.caveat:
         click.echo(f"note: {manifest.context.caveat}")
+    if idle := [a.file for a in manifest.artifacts if a.checks.get("int8_mac_share") == 0]:
+        click.echo(
+            f"warning: nothing in {', '.join(map(str, idle))} multiplies integers: recipe "
+            f"`{manifest.recipe['name']}` leaves every convolution float, which makes INT8 larger "
+            f"and slower than FP16; try --recipe {WIDEST_RECIPE}",
+            err=True,
+        )
     many, kept = len(manifest.rewrites), len(manifest.refusals)
     left = f", {kept} place{'s' * (kept != 1)} left as written" if kept else ""
     click.echo(f"{many} rewrite{'s' * (many != 1)}, proved{left}; {out / 'manifest.json'}")
