@@ -110,6 +110,8 @@ def _scenes(
     say: Callable[[str], None],
 ) -> list[tuple[Path, Scene]]:
     """Patches of each bracket that has ground truth, which are all of it that stays in memory."""
+    if len(folders) < 2:
+        raise _too_few(f"{len(folders)} bracket{'s' * (len(folders) != 1)}")
     known = []
     for folder in sorted(folders):
         bracket = read_bracket(folder, domain=loaded.domain)
@@ -117,12 +119,16 @@ def _scenes(
             say(f"the float network on {bracket.name}")
             known.append((folder, scene_of(bracket, loaded.module, tile=tile, patches=patches)))
     if len(known) < 2:
-        raise BracketError(
-            f"{len(known)} of {len(folders)} brackets have ground truth",
-            expected="at least two: one to search a recipe on, and one to confirm it",
-            fix="add some, for instance of `pockethdr simulate`, or leave --max-loss out",
-        )
+        raise _too_few(f"{len(known)} of {len(folders)} brackets have ground truth")
     return known
+
+
+def _too_few(found: str) -> BracketError:
+    return BracketError(
+        found,
+        expected="at least two with ground truth: one to search on, and one to confirm",
+        fix="add some, for instance of `pockethdr simulate`, or do without the search",
+    )
 
 
 def _key(

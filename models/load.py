@@ -75,7 +75,7 @@ def load_model(spec: str, *, domain: str, weights: Path | None = None) -> Loaded
         warnings.warn(f"{spec} {domain}: no weights; its values are random", stacklevel=2)
     if weights is None and own and _draws_values(spec, module):
         warnings.warn(
-            f"{spec}: no weights given; its values are random, others at each call of the factory",
+            f"{spec}: no weights given: its values are random, and differ from call to call",
             stacklevel=2,
         )
     module.eval().requires_grad_(False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +106,11 @@ def variant(name: str) -> Variant:
         for mode in (None, *PHI_MODES):
             if name == (row.name if mode is None else f"{row.name}-{mode}"):
                 return replace(row, name=name, config=_with_phi(row.config, mode or DEFAULT_PHI))
+    close = get_close_matches(name, names())
     raise ModelError(
         f"no network is called {name!r}",
-        expected=", ".join(names()) + ", or package.module:factory, or file.py:factory",
+        expected="a name from `pockethdr models`, or package.module:factory, or file.py:factory",
+        fix=f"did you mean {' or '.join(close)}?" if close else "name your own network's factory",
     )
 
 

@@ -210,3 +210,17 @@ def _as_stored(artifact: Path, output: np.ndarray) -> np.ndarray:
 def test_output_without_timings_is_refused() -> None:
     with pytest.raises(PocketError, match="printed no timings: Aborted"):
         parsed("INFO: Loaded model\nAborted\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ([], "--adb and --brackets and --benchmark-model not given"),
+        (["--adb", "1", "--brackets", "photos"], "--benchmark-model not given"),
+        (["--import", "absent.json"], "absent.json: no such file"),
+    ],
+)
+def test_what_bench_lacks_is_named(given: list[str], says: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["bench", str(tmp_path / "net.tflite"), *given])
+    assert result.exit_code == 2
+    assert says in result.output

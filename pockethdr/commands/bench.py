@@ -54,9 +54,12 @@ def bench(
         out = artifact if artifact.is_dir() else artifact.parent
         rows = [imported(result, out)]
     elif serial is None or brackets is None or benchmark_model is None:
+        given = {"--adb": serial, "--brackets": brackets, "--benchmark-model": benchmark_model}
+        lacking = [option for option, value in given.items() if value is None]
         raise PocketError(
-            "nothing to run on",
+            f"{' and '.join(lacking)} not given",
             expected="--adb with --brackets and --benchmark-model, or --import FILE",
+            fix="benchmark_model: https://ai.google.dev/edge/litert/models/measurement",
         )
     else:
         out = artifact.parent

@@ -177,7 +177,8 @@ def calibrate(
     "--max-loss",
     type=Number(min=0, min_open=True),
     help="Search the recipe whose INT8 loses at most this many dB against ground truth, in PSNR-µ "
-    "and in PSNR-ℓ; writes OUT/recipe.json. Exits with 1 when none does.",
+    "and in PSNR-ℓ; writes OUT/recipe.json. Exits with 1 when none does. Takes two brackets with "
+    "ground truth or more, such as `pockethdr simulate` makes.",
 )
 @click.option(
     "--calibration",

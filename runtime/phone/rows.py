@@ -113,6 +113,8 @@ def row_of(data: Any, source: Path, fix: str) -> DeviceRow:
 def _json(file: Path, fix: str) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{file}: no such file", expected="JSON", fix=fix) from error
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{file} is not JSON ({error})", expected="JSON", fix=fix) from error
 
