@@ -17,7 +17,8 @@ from click.testing import CliRunner, Result
 from rich.table import Table
 
 from pockethdr.cli import main
-from pockethdr.commands.console import print_table
+from pockethdr.commands import console
+from pockethdr.commands.console import print_table, steps
 from pockethdr.errors import PocketError
 from pockethdr.export.targets import TARGETS
 
@@ -294,3 +295,19 @@ def test_a_locale_without_our_signs_is_no_traceback() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert done.stdout.isascii()
+
+
+def test_a_log_hears_of_a_long_step_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 0.0, 4.0, 11.0, 11.0, 12.0, 13.0, 13.0])
+    monkeypatch.setattr(console.time, "perf_counter", lambda: next(clock))
+    with steps("validating") as step:
+        for tile in (1, 2, 3):
+            step("", tile / 4, 5)  # after 4, 11 and 12 seconds
+        step("reference on garden", 1, 5)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "[  11.0 s] validating: 0.5 of 5 steps",
+        "[  13.0 s] validating: reference on garden (1/5)",
+    ]

@@ -10,6 +10,8 @@ from typing import Any
 
 # Narrower, a table loses whole columns; a log has no width, and is searched, not looked at.
 _LEAST_WIDTH, _LOG_WIDTH = 80, 200
+# How long a log stays silent within a step.
+_PATIENCE_S = 10.0
 
 
 def print_table(table: Any) -> None:
@@ -42,17 +44,29 @@ def stages(title: str) -> Iterator[Callable[[str], None]]:
 def steps(title: str) -> Iterator[Callable[[str, float, int], None]]:
     """Show a bar; yields the function that takes (what was just done, steps done, steps in all).
 
-    Without a terminal each named step is a line on stderr.
+    Without a terminal each named step is a line on stderr, and so is how far a long one has come.
     """
     if not sys.stderr.isatty():
-        write = _line_writer(title)
-        yield lambda what, done, total: write(f"{what} ({done}/{total})") if what else None
+        yield _step_writer(title)
         return
     with _progress() as bar:
         task = bar.add_task(title, total=None)  # it moves until the first step is done
         yield lambda what, done, total: bar.update(
             task, description=f"{title}: {what}" if what else None, completed=done, total=total
         )
+
+
+def _step_writer(title: str) -> Callable[[str, float, int], None]:
+    write, spoke = _line_writer(title), time.perf_counter()
+
+    def step(what: str, done: float, total: int) -> None:
+        nonlocal spoke
+        now = time.perf_counter()
+        if what or now - spoke > _PATIENCE_S:
+            spoke = now
+            write(f"{what} ({done}/{total})" if what else f"{done:.1f} of {total} steps")
+
+    return step
 
 
 def _progress(*columns: Any) -> Any:
