@@ -10,14 +10,20 @@ from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from PIL import ExifTags, Image
 
 from android_demo.ci.artifacts import DOMAIN, MODEL, PRECISIONS, simulated_bracket
 from pockethdr.brackets.bracket import Bracket
+from pockethdr.brackets.burst import read_burst
+from pockethdr.brackets.formats import read_header
+from pockethdr.brackets.layout import PHOTOGRAPHS
 from pockethdr.brackets.read import read_bracket
 from pockethdr.brackets.response import FIXED
+from pockethdr.errors import BracketError
 from pockethdr.export.manifest import Manifest, read_manifest
 from pockethdr.runtime.image import image_of, upright
 from pockethdr.runtime.runner import open_runner
@@ -57,6 +63,7 @@ def write_goldens(folder: Path, exports: Mapping[str, Path]) -> None:
     goldens = Goldens(folder)
     say_spec(goldens, read_manifest(exports[MODEL]))
     _put_tiling(goldens)
+    _put_exposures(goldens)
     _put_codes(goldens)
     _put_pictures(goldens)
     scene = _cropped(read_bracket(simulated_bracket(), domain="rgb"))
@@ -96,6 +103,48 @@ def _put_tiling(goldens: Goldens) -> None:
             **{f"tiling.{index}.of": [size, tile, halo, multiple], f"tiling.{index}.spans": spans}
         )
     goldens.say(tiling__cases=len(cases))
+
+
+def _put_exposures(goldens: Goldens) -> None:
+    """What the host makes of EXIF time, ISO and f-number (0: not said), or that it refuses them."""
+    cases = [
+        ((1 / 60, 100, 1.8), (1 / 15, 100, 1.8), (1 / 4, 100, 1.8)),
+        ((1 / 15, 100, 1.8), (1 / 15, 400, 1.8), (1 / 15, 1600, 1.8)),
+        ((1 / 15, 100, 8), (1 / 15, 100, 4), (1 / 15, 100, 2)),
+        ((1 / 60, 100, 0), (1 / 15, 200, 0), (1 / 4, 100, 0)),
+        ((1 / 60, 0, 1.8), (1 / 15, 400, 1.8), (1 / 4, 50, 1.8)),
+        ((1 / 15, 100, 1.8), (1 / 15, 0, 1.8), (1 / 15, 1600, 1.8)),
+        ((1 / 60, 0, 8), (1 / 15, 0, 4), (1 / 4, 0, 2)),
+        ((1 / 60, 100, 1.8), (1 / 15, 101, 1.8), (1 / 4, 100, 1.8)),
+        ((1 / 60, 100, 1.8), (1 / 15, 103, 1.8), (1 / 4, 100, 1.8)),
+        ((1 / 60, 100, 1.8), (1 / 15, 400, 0.1), (1 / 4, 100, 1.8)),
+        ((0.1, 100, 2), (0.112, 100, 2), (0.4, 100, 2)),
+        ((0.1, 100, 2), (0.108, 100, 2), (0.4, 100, 2)),
+        ((0.1, 100, 2), (0.1, 100, 2), (0.4, 100, 2)),
+    ]
+    for index, case in enumerate(cases):
+        with TemporaryDirectory() as scratch:
+            names = [f"{frame}.jpg" for frame in range(3)]
+            for name, settings in zip(names, case, strict=True):
+                _photograph(Path(scratch) / name, settings)
+            headers = [read_header(Path(scratch) / name) for name in names]
+            said = [v or 0 for h in headers for v in (h.exposure_s, h.iso, h.f_number)]
+            goldens.say(**{f"exposure.{index}.of": said, f"exposure.{index}.is": _found(scratch)})
+    goldens.say(exposure__cases=len(cases))
+
+
+def _photograph(path: Path, settings: tuple[float, float, float]) -> None:
+    exif = Image.Exif()
+    tags = (ExifTags.Base.ExposureTime, ExifTags.Base.ISOSpeedRatings, ExifTags.Base.FNumber)
+    exif.get_ifd(ExifTags.IFD.Exif).update({t: v for t, v in zip(tags, settings, strict=True) if v})
+    Image.new("RGB", (8, 8)).save(path, exif=exif)
+
+
+def _found(folder: str) -> list[float] | str:
+    try:
+        return [shot.exposure for shot in read_burst(Path(folder), PHOTOGRAPHS).shots]
+    except BracketError:
+        return "refused"
 
 
 def _put_codes(goldens: Goldens) -> None:

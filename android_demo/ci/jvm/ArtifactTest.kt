@@ -66,6 +66,15 @@ class ArtifactTest {
     }
 
     @Test
+    fun aRunThatFailsIsASentence() {
+        LiteRtEngine.open(floatArtifact, Goldens.spec()).use { engine ->
+            val tooMany = List(ModelSpec.INPUTS.size) { FloatArray(1_000_000) }
+            val failure = assertThrows(PocketError::class.java) { engine.run(tooMany) }
+            assertTrue(failure.message, Regex(".+ failed on the CPU: 1000000 values for .+ Choose .+\\.").matches(failure.message!!))
+        }
+    }
+
+    @Test
     fun aFusionCanBeCancelled() {
         val engine = LiteRtEngine.open(floatArtifact, Goldens.spec())
         var done = 0

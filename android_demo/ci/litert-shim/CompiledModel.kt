@@ -61,6 +61,7 @@ class CompiledModel private constructor(private val network: NativeNetwork) : Au
 
 class TensorBuffer internal constructor(internal val index: Int, internal val values: ByteBuffer) : AutoCloseable {
     fun writeFloat(data: FloatArray) {
+        if (data.size > values.capacity() / 4) throw LiteRtException("${data.size} values for ${values.capacity() / 4}")
         values.asFloatBuffer().put(data)
     }
 

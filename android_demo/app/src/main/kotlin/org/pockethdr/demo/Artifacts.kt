@@ -1,17 +1,25 @@
 package org.pockethdr.demo
 
 import android.content.res.AssetManager
+import org.json.JSONException
 import org.json.JSONObject
 import org.pockethdr.core.Artifact
 import org.pockethdr.core.Export
 import org.pockethdr.core.ModelSpec
+import org.pockethdr.core.PocketError
 import java.io.File
 
 enum class Precision { FP16, INT8 }
 
 /** The artifacts in the APK: the export folder of `pockethdr export`, as it was written. */
 class Artifacts(private val assets: AssetManager, private val folder: File) {
-    private val export by lazy { exportOf(JSONObject(assets.open("manifest.json").use { it.reader().readText() })) }
+    private val export by lazy {
+        try {
+            exportOf(JSONObject(assets.open("manifest.json").use { it.reader().readText() }))
+        } catch (damaged: JSONException) {
+            throw PocketError("The app's manifest.json cannot be read: ${damaged.message}. Build the app again.", damaged)
+        }
+    }
 
     /** How to tile; see [Export.spec]. */
     val spec: ModelSpec by lazy { export.spec() }

@@ -17,11 +17,13 @@ import android.view.Surface
 import org.pockethdr.core.PocketError
 import org.pockethdr.core.Shot
 import org.pockethdr.core.exposurePlan
+import java.io.IOException
 
 /**
  * Takes a bracket: the preview meters, then one burst of three exposures set by hand.
  *
- * All of it runs on one thread of its own; a [BurstCollector] pairs images with what the sensor did.
+ * All of it runs on one thread of its own; a [Burst] pairs images with what the sensor did. However
+ * a burst ends, its images go back to the camera and the viewfinder goes on.
  */
 class BracketCamera(
     private val context: Context,
@@ -46,6 +48,7 @@ class BracketCamera(
 
     /** What the preview last metered. */
     private var metered: Shot? = null
+    private var burst: Burst? = null
 
     fun open() = onCameraThread {
         properties = CameraProperties.ofBackCamera(manager())
@@ -57,16 +60,26 @@ class BracketCamera(
     fun shoot() = onCameraThread {
         val seen = metered ?: throw PocketError("The camera has not measured the light yet. Try again in a moment.")
         val device = device ?: return@onCameraThread
+        val session = session ?: return@onCameraThread
         val reader = reader ?: return@onCameraThread
+        if (burst?.isOpen == true) return@onCameraThread
         val plan = exposurePlan(seen, properties.times, properties.isos)
-        val collector = BurstCollector(plan.size) { shots -> deliver(shots) }
-        reader.setOnImageAvailableListener({ source -> source.acquireNextImage()?.let { collector.image(it) } }, handler)
-        session?.stopRepeating()
-        session?.captureBurst(plan.map { request(device, reader.surface, it) }, burstCallback(collector), handler)
+        val collector = Burst(plan.size) { pairs -> deliver(pairs.map { (image, result) -> BurstShot(image, result) }) }
+        burst = collector
+        reader.setOnImageAvailableListener({ source -> source.acquireNextImage()?.let { collector.image(it.timestamp, it) } }, handler)
+        try {
+            session.stopRepeating()
+            session.captureBurst(plan.map { request(device, reader.surface, it) }, burstCallback(collector), handler)
+        } catch (failure: Exception) {
+            collector.close()
+            resume()
+            throw failure
+        }
     }
 
     fun close() {
         handler.post {
+            burst?.close()
             session?.close()
             device?.close()
             reader?.close()
@@ -94,7 +107,7 @@ class BracketCamera(
     }, handler)
 
     private fun sessionCallback(device: CameraDevice) = object : CameraCaptureSession.StateCallback() {
-        override fun onConfigured(configured: CameraCaptureSession) {
+        override fun onConfigured(configured: CameraCaptureSession) = onCameraThread {
             session = configured
             preview(device, configured)
             listener.onReady("${properties.size(raw)}, ${if (raw) "raw files for the desktop" else "fused on the phone"}")
@@ -124,23 +137,40 @@ class BracketCamera(
             set(CaptureRequest.SENSOR_FRAME_DURATION, shot.nanoseconds)
         }.build()
 
-    private fun burstCallback(collector: BurstCollector) = object : CameraCaptureSession.CaptureCallback() {
-        override fun onCaptureCompleted(s: CameraCaptureSession, r: CaptureRequest, result: TotalCaptureResult) =
-            collector.result(result)
+    private fun burstCallback(collector: Burst) = object : CameraCaptureSession.CaptureCallback() {
+        override fun onCaptureStarted(s: CameraCaptureSession, r: CaptureRequest, time: Long, frame: Long) = collector.begun(time)
 
-        override fun onCaptureFailed(s: CameraCaptureSession, r: CaptureRequest, failure: CaptureFailure) {
-            collector.close()
-            listener.onProblem("The camera lost a frame of the bracket. Try again.")
-        }
+        override fun onCaptureCompleted(s: CameraCaptureSession, r: CaptureRequest, result: TotalCaptureResult) =
+            result.get(CaptureResult.SENSOR_TIMESTAMP)?.let { collector.result(it, result) } ?: lost(collector)
+
+        override fun onCaptureFailed(s: CameraCaptureSession, r: CaptureRequest, failure: CaptureFailure) = lost(collector)
+
+        override fun onCaptureBufferLost(s: CameraCaptureSession, r: CaptureRequest, target: Surface, frame: Long) = lost(collector)
+    }
+
+    private fun lost(collector: Burst) = onCameraThread {
+        if (!collector.close()) return@onCameraThread
+        listener.onProblem("The camera lost a frame of the bracket. Try again.")
+        resume()
     }
 
     private fun deliver(shots: List<BurstShot>) = onCameraThread {
         val turn = properties.exifOrientation()
-        if (raw) listener.onRawSaved(saveRaw(context, properties.characteristics, shots, turn))
-        else listener.onBracket(shots.map { it.frame(turn) })
-        val device = device
-        val session = session
-        if (raw && device != null && session != null) preview(device, session)
+        if (raw) listener.onRawSaved(releasing(shots) { saveRaw(context, properties.characteristics, shots, turn) })
+        else listener.onBracket(releasing(shots) { shots.map { it.frame(turn) } })
+    }
+
+    private fun <T> releasing(shots: List<BurstShot>, work: () -> T): T = try {
+        work()
+    } finally {
+        shots.forEach { it.image.close() }
+        resume()
+    }
+
+    private fun resume() = onCameraThread {
+        val device = device ?: return@onCameraThread
+        val session = session ?: return@onCameraThread
+        if (viewfinder.isValid) preview(device, session)
     }
 
     private fun manager() = context.getSystemService(Context.CAMERA_SERVICE) as CameraManager
@@ -156,6 +186,8 @@ class BracketCamera(
                 listener.onProblem("The camera cannot be used now: ${failed.message}.")
             } catch (closed: IllegalStateException) {
                 listener.onProblem("The camera was closed. Open this screen again.")
+            } catch (full: IOException) {
+                listener.onProblem("The raw files could not be written: ${full.message}.")
             }
         }
     }

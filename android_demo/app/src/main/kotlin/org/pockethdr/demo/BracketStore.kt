@@ -3,11 +3,14 @@ package org.pockethdr.demo
 import android.content.ContentResolver
 import android.net.Uri
 import org.pockethdr.core.Bracket
+import org.pockethdr.core.BracketIndex
 import org.pockethdr.core.Frame
 import org.pockethdr.core.I420
 import org.pockethdr.core.PocketError
+import org.pockethdr.core.StoredFrame
+import org.pockethdr.core.WholeFolder
+import org.pockethdr.core.exposures
 import java.io.File
-import java.util.Properties
 
 /** A frame on its way from the camera into the store. */
 class CapturedFrame(val image: I420, val exposure: Double, val orientation: Int)
@@ -16,61 +19,54 @@ class CapturedFrame(val image: I420, val exposure: Double, val orientation: Int)
  * The chosen bracket, copied into the app's own files: it is still there after the system has ended
  * the app, and whatever happens to the originals.
  */
-class BracketStore(private val folder: File) {
-    private val index = File(folder, "bracket.properties")
+class BracketStore(folder: File) {
+    private val kept = WholeFolder(folder)
 
-    val isEmpty: Boolean get() = !index.exists()
+    val isEmpty: Boolean get() = !File(kept.folder, INDEX).exists()
 
-    /** Replaces the bracket by copies of three photographs. */
-    fun take(resolver: ContentResolver, photographs: List<Uri>) = replace { part, properties ->
-        photographs.forEachIndexed { i, uri ->
-            val file = File(part, "$i.photo")
-            val source = resolver.openInputStream(uri) ?: throw PocketError("A photograph cannot be opened. Choose it again.")
-            source.use { from -> file.outputStream().use { from.copyTo(it) } }
-            val info = PhotoInfo(file)
-            properties.putFrame(i, file.name, info.exposure, info.orientation)
-        }
+    /** Replaces the bracket by copies of three photographs; the old one stays when they are no bracket. */
+    fun take(resolver: ContentResolver, photographs: List<Uri>): Bracket = replace { part ->
+        val files = photographs.mapIndexed { i, uri -> File(part, "$i.photo").also { copy(resolver, uri, it) } }
+        val infos = files.map { PhotoInfo(it) }
+        val exposures = exposures(infos.map { it.settings })
+        files.mapIndexed { i, file -> StoredFrame(file.name, exposures[i], infos[i].orientation) }
     }
 
-    /** Replaces the bracket by three frames of the camera. */
-    fun take(frames: List<CapturedFrame>) = replace { part, properties ->
-        frames.forEachIndexed { i, frame ->
-            File(part, "$i.i420").writeBytes(frame.image.bytes)
-            properties.putFrame(i, "$i.i420", frame.exposure, frame.orientation)
-            properties["$i.size"] = "${frame.image.width} ${frame.image.height}"
+    /** Replaces the bracket by three frames of the camera; the old one stays when they are no bracket. */
+    fun take(frames: List<CapturedFrame>): Bracket = replace { part ->
+        frames.mapIndexed { i, frame ->
+            val file = File(part, "$i.i420").apply { writeBytes(frame.image.bytes) }
+            StoredFrame(file.name, frame.exposure, frame.orientation, frame.image.width to frame.image.height)
         }
     }
 
     /** Reads and checks the bracket; decoded pixels are several times the size of the files. */
     fun load(): Bracket {
         if (isEmpty) throw PocketError("There is no bracket yet. Choose three photographs, or take one.")
-        val properties = Properties().apply { index.reader().use { load(it) } }
-        return Bracket.of((0 until properties.getProperty("frames").toInt()).map { frame(it, properties) })
+        return bracketIn(kept.folder)
     }
 
-    private fun frame(i: Int, properties: Properties): Frame {
-        val file = File(folder, properties.getProperty("$i.file"))
-        val exposure = properties.getProperty("$i.exposure").toDouble()
-        val orientation = properties.getProperty("$i.orientation").toInt()
-        val size = properties.getProperty("$i.size") ?: return PhotoFrame.decode(file, exposure, orientation)
-        val (width, height) = size.split(' ').map { it.toInt() }
-        return CameraFrame(I420(width, height, file.readBytes()), exposure, orientation)
+    private fun replace(fill: (File) -> List<StoredFrame>): Bracket = kept.replace { part ->
+        BracketIndex.write(fill(part), File(part, INDEX))
+        bracketIn(part)
     }
 
-    /** All of the new bracket or none of it. */
-    private fun replace(fill: (File, Properties) -> Unit) {
-        val part = File(folder.path + ".part").apply { deleteRecursively(); mkdirs() }
-        val properties = Properties()
-        fill(part, properties)
-        properties["frames"] = properties.stringPropertyNames().count { it.endsWith(".file") }.toString()
-        File(part, index.name).writer().use { properties.store(it, null) }
-        folder.deleteRecursively()
-        part.renameTo(folder)
+    private fun bracketIn(folder: File) = Bracket.of(BracketIndex.read(File(folder, INDEX)).map { frame(folder, it) })
+
+    private fun frame(folder: File, stored: StoredFrame): Frame {
+        val file = File(folder, stored.file)
+        val (width, height) = stored.size ?: return PhotoFrame.decode(file, stored.exposure, stored.orientation)
+        val bytes = file.readBytes()
+        if (bytes.size != I420.size(width, height)) throw BracketIndex.damaged
+        return CameraFrame(I420(width, height, bytes), stored.exposure, stored.orientation)
     }
 
-    private fun Properties.putFrame(i: Int, file: String, exposure: Double, orientation: Int) {
-        this["$i.file"] = file
-        this["$i.exposure"] = exposure.toString()
-        this["$i.orientation"] = orientation.toString()
+    private fun copy(resolver: ContentResolver, from: Uri, to: File) {
+        val source = resolver.openInputStream(from) ?: throw PocketError("A photograph cannot be opened. Choose it again.")
+        source.use { bytes -> to.outputStream().use { bytes.copyTo(it) } }
+    }
+
+    private companion object {
+        const val INDEX = "bracket.properties"
     }
 }

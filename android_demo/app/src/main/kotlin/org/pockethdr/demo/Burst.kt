@@ -2,47 +2,25 @@ package org.pockethdr.demo
 
 import android.content.Context
 import android.hardware.camera2.CameraCharacteristics
-import android.hardware.camera2.CaptureResult
 import android.hardware.camera2.DngCreator
 import android.hardware.camera2.TotalCaptureResult
 import android.media.Image
+import org.pockethdr.core.BurstCollector
 import org.pockethdr.core.I420
 import org.pockethdr.core.PocketError
 import org.pockethdr.core.YuvPlane
 
+internal typealias Burst = BurstCollector<Image, TotalCaptureResult>
+
 /** An image and what the sensor did for it. */
 class BurstShot(val image: Image, val result: TotalCaptureResult) {
-    /** The YUV image, copied out, since the camera has only a few. */
+    /** The YUV image, copied out. */
     fun frame(orientation: Int): CapturedFrame {
         val shot = shotOf(result) ?: throw PocketError("The camera did not say how long it exposed.")
         val planes = image.planes.map { YuvPlane(it.buffer, it.rowStride, it.pixelStride) }
         // Chroma stands for two by two pixels.
         val packed = I420.of(image.width and 1.inv(), image.height and 1.inv(), planes)
-        image.close()
         return CapturedFrame(packed, shot.exposure, orientation)
-    }
-}
-
-/** Pairs the images of a burst with their results, by the sensor's clock; both come in any order. */
-class BurstCollector(private val count: Int, private val onComplete: (List<BurstShot>) -> Unit) {
-    private val images = sortedMapOf<Long, Image>()
-    private val results = mutableMapOf<Long, TotalCaptureResult>()
-
-    fun image(image: Image) {
-        images[image.timestamp] = image
-        completeWhenPaired()
-    }
-
-    fun result(result: TotalCaptureResult) {
-        results[result.get(CaptureResult.SENSOR_TIMESTAMP) ?: return] = result
-        completeWhenPaired()
-    }
-
-    fun close() = images.values.forEach { it.close() }
-
-    private fun completeWhenPaired() {
-        if (images.size < count || !results.keys.containsAll(images.keys)) return
-        onComplete(images.map { (time, image) -> BurstShot(image, results.getValue(time)) })
     }
 }
 
@@ -59,4 +37,4 @@ fun saveRaw(
         saveToGallery(context, name, "image/x-adobe-dng") { dng.writeImage(it, shot.image) }
     }
     name
-}.also { shots.forEach { it.image.close() } }
+}

@@ -8,6 +8,7 @@ import org.pockethdr.core.I420
 import org.pockethdr.core.JpegCodec
 import org.pockethdr.core.Pixels
 import org.pockethdr.core.PocketError
+import org.pockethdr.core.Settings
 import java.io.ByteArrayOutputStream
 import java.io.File
 
@@ -40,15 +41,15 @@ class CameraFrame(private val image: I420, override val exposure: Double, overri
 class PhotoInfo(file: File) {
     private val exif = ExifInterface(file.path)
 
-    /** Shutter time × ISO / 100; not a number where the file does not say. */
-    val exposure: Double = exif.getAttributeDouble(ExifInterface.TAG_EXPOSURE_TIME, Double.NaN) *
-        exif.getAttributeInt(ExifInterface.TAG_ISO, DEFAULT_ISO) / DEFAULT_ISO
+    val settings = Settings(
+        seconds = number(ExifInterface.TAG_EXPOSURE_TIME),
+        iso = number(ExifInterface.TAG_ISO),
+        fNumber = number(ExifInterface.TAG_F_NUMBER),
+    )
 
     val orientation: Int = exif.getAttributeInt(ExifInterface.TAG_ORIENTATION, 1).takeIf { it in 1..8 } ?: 1
 
-    private companion object {
-        const val DEFAULT_ISO = 100
-    }
+    private fun number(tag: String): Double? = exif.getAttributeDouble(tag, 0.0).takeIf { it > 0 }
 }
 
 object BitmapJpeg : JpegCodec {

@@ -3,6 +3,7 @@ package org.pockethdr.demo
 import com.google.ai.edge.litert.Accelerator
 import com.google.ai.edge.litert.CompiledModel
 import com.google.ai.edge.litert.LiteRtException
+import com.google.ai.edge.litert.TensorBuffer
 import org.pockethdr.core.ModelSpec
 import org.pockethdr.core.PocketError
 import org.pockethdr.core.TileEngine
@@ -14,24 +15,34 @@ class LiteRtEngine private constructor(
     override val accelerator: String,
     private val spec: ModelSpec,
 ) : TileEngine {
-    private val inputs = ModelSpec.INPUTS.associateWith { model.createInputBuffer(it) }
-    private val output = model.createOutputBuffer(ModelSpec.OUTPUT)
+    private val inputs = mutableMapOf<String, TensorBuffer>()
+    private val outputs = mutableMapOf<String, TensorBuffer>()
 
-    override fun run(inputs: List<FloatArray>): FloatArray {
-        ModelSpec.INPUTS.forEachIndexed { i, name -> this.inputs.getValue(name).writeFloat(inputs[i]) }
-        model.run(this.inputs, mapOf(ModelSpec.OUTPUT to output))
-        return output.readFloat()
+    override fun run(inputs: List<FloatArray>): FloatArray = try {
+        execute(inputs)
+    } catch (failure: LiteRtException) {
+        throw PocketError("${spec.name} failed on the $accelerator: ${failure.message}. Choose the other precision.", failure)
     }
 
     override fun close() {
-        inputs.values.forEach { it.close() }
-        output.close()
+        (inputs.values + outputs.values).forEach { it.close() }
         model.close()
     }
 
+    private fun execute(inputs: List<FloatArray>): FloatArray {
+        ModelSpec.INPUTS.forEachIndexed { i, name -> this.inputs.getValue(name).writeFloat(inputs[i]) }
+        model.run(this.inputs, outputs)
+        return outputs.getValue(ModelSpec.OUTPUT).readFloat()
+    }
+
+    private fun bind() {
+        for (name in ModelSpec.INPUTS) inputs[name] = model.createInputBuffer(name)
+        outputs[ModelSpec.OUTPUT] = model.createOutputBuffer(ModelSpec.OUTPUT)
+    }
+
     /** Some accelerators accept a model and fail when they run it. */
-    private fun tried(): LiteRtEngine = apply {
-        run(List(ModelSpec.INPUTS.size) { FloatArray(spec.tileHeight * spec.tileWidth * ModelSpec.INPUT_CHANNELS) })
+    private fun tryOut() {
+        execute(List(ModelSpec.INPUTS.size) { FloatArray(spec.tileHeight * spec.tileWidth * ModelSpec.INPUT_CHANNELS) })
     }
 
     companion object {
@@ -58,11 +69,13 @@ class LiteRtEngine private constructor(
         }
 
         private fun open(file: File, spec: ModelSpec, accelerator: Accelerator): LiteRtEngine {
-            val model = CompiledModel.create(file.path, options(accelerator))
+            val engine = LiteRtEngine(CompiledModel.create(file.path, options(accelerator)), accelerator.name, spec)
             try {
-                return LiteRtEngine(model, accelerator.name, spec).tried()
-            } catch (failure: LiteRtException) {
-                model.close()
+                engine.bind()
+                engine.tryOut()
+                return engine
+            } catch (failure: Throwable) {
+                engine.close()
                 throw failure
             }
         }

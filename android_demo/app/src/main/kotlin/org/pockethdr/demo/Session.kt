@@ -5,6 +5,7 @@ import android.content.Context
 import android.net.Uri
 import android.os.Handler
 import android.os.Looper
+import org.pockethdr.core.Bracket
 import org.pockethdr.core.PocketError
 import org.pockethdr.core.Progress
 import java.io.File
@@ -60,13 +61,11 @@ class Session(private val context: Application) {
 
     fun choosePhotographs(photographs: List<Uri>) = start("Reading the photographs") {
         if (photographs.size != 3) throw PocketError("A bracket is three photographs, and ${photographs.size} were chosen.")
-        store.take(context.contentResolver, photographs)
-        bracketTaken()
+        taken(store.take(context.contentResolver, photographs))
     }
 
     fun takeBracket(frames: List<CapturedFrame>) = start("Storing the bracket") {
-        store.take(frames)
-        bracketTaken()
+        taken(store.take(frames))
     }
 
     fun fuse() = start("Fusing") { job ->
@@ -92,8 +91,8 @@ class Session(private val context: Application) {
 
     fun say(message: String) = post { change(state.copy(message = message)) }
 
-    private fun bracketTaken() {
-        val text = store.load().describe()
+    private fun taken(bracket: Bracket) {
+        val text = bracket.describe()
         preferences.edit().putString(BRACKET, text).apply()
         post { change(state.copy(bracket = text, message = "")) }
     }
@@ -104,8 +103,10 @@ class Session(private val context: Application) {
         val job = Job().also { this.job = it }
         change(state.copy(work = what, done = 0, total = 0, message = ""))
         worker.execute {
-            interrupted.writeText(what)
-            sentence { work(job) }?.let { say(it) }
+            sentence {
+                interrupted.writeText(what)
+                work(job)
+            }?.let { say(it) }
             interrupted.delete()
             post { change(state.copy(work = null)) }
         }

@@ -5,7 +5,7 @@ interface Frame {
     val width: Int
     val height: Int
 
-    /** Shutter time × ISO / 100: what the frame gathered. Only ratios matter. */
+    /** What the frame gathered, as [exposures] and [Shot.exposure] find it. Only ratios matter. */
     val exposure: Double
 
     /** EXIF orientation, 1..8. */
@@ -40,13 +40,13 @@ class Bracket private constructor(val frames: List<Frame>) {
                     sizes.joinToString { "${it.first} × ${it.second}" } + ". Choose three of one size.",
             )
             val ordered = photographs.sortedBy { it.exposure }
-            if (ordered.zipWithNext().any { (a, b) -> b.exposure / a.exposure < LEAST_RATIO }) throw PocketError(
+            if (ordered.zipWithNext().any { (a, b) -> b.exposure <= SAME * a.exposure }) throw PocketError(
                 "Two photographs have the same exposure. Choose three different exposures of one scene.",
             )
             return Bracket(ordered)
         }
 
-        // A tenth of a stop: less is rounding in the EXIF data.
-        private const val LEAST_RATIO = 1.07
+        // By the rule of `brackets/choose.py`; real steps are a third of a stop (1.26) at least.
+        private const val SAME = 1.1
     }
 }

@@ -28,8 +28,16 @@ data class Export(
         if (halo == null) throw PocketError(
             "$model looks at its whole input at once, and tiles of it do not fit together. $OTHER another network.",
         )
+        if (!fits(tileHeight, halo) || !fits(tileWidth, halo)) throw PocketError(
+            "$model has tiles of $tileHeight × $tileWidth, a halo of $halo and multiples of $multiple, which do not fit together. " +
+                "$OTHER a larger --size.",
+        )
         return ModelSpec(model, tileHeight, tileWidth, halo, multiple)
     }
+
+    /** What [tiles] asks of a tile. */
+    private fun fits(tile: Int, halo: Int) =
+        multiple > 0 && halo >= 0 && tile % multiple == 0 && tile - 2 * halo >= multiple
 
     /** The file of a precision (fp16, int8), and its sha256. Throws [PocketError] when there is none. */
     fun file(precision: String): Pair<String, String> {

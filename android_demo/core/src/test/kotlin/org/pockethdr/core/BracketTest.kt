@@ -31,6 +31,22 @@ class BracketTest {
     }
 
     @Test
+    fun exposuresAreThoseOfTheHostAndSoIsWhatIsNoBracket() {
+        for (case in 0 until Goldens.int("exposure.cases")) {
+            val photographs = Goldens.doubles("exposure.$case.of").map { if (it > 0) it else null }
+                .chunked(3) { (seconds, iso, fNumber) -> Settings(seconds, iso, fNumber) }
+            val found = exposures(photographs)
+            if (Goldens.text("exposure.$case.is") == "refused") {
+                assertThrows("$photographs", PocketError::class.java) { Bracket.of(found.map { frame(it) }) }
+            } else {
+                val wanted = Goldens.doubles("exposure.$case.is")
+                for (i in wanted.indices) assertEquals("$photographs", wanted[i], found[i], 1e-9 * wanted[i])
+                Bracket.of(found.map { frame(it) })
+            }
+        }
+    }
+
+    @Test
     fun theShutterBracketsAndTheGainTakesTheRest() {
         val plan = exposurePlan(Shot(50_000_000, 100), times = 20_000_000L..100_000_000L, isos = 50..800)
         assertEquals(listOf(Shot(20_000_000, 63), Shot(50_000_000, 100), Shot(100_000_000, 200)), plan)

@@ -46,4 +46,14 @@ class ExportTest {
         refused("told of the whole image by a second network") { export.copy(hasContext = true).spec() }
         refused("looks at its whole input at once") { export.copy(halo = null).spec() }
     }
+
+    @Test
+    fun tilesThatDoNotFitTogetherAreRefusedInASentence() {
+        val wrong = listOf(
+            export.copy(tileHeight = 52), export.copy(tileWidth = 255), export.copy(tileHeight = 0),
+            export.copy(multiple = 0), export.copy(halo = -2),
+        )
+        for (export in wrong) refused("do not fit together") { export.spec() }
+        assertEquals(54, export.copy(tileHeight = 54).spec().tileHeight)
+    }
 }
