@@ -165,8 +165,12 @@ def _settings(header: Header) -> Settings:
 
 
 def _exposures(settings: Sequence[Settings]) -> tuple[tuple[Shot, ...], str]:
-    """Relative exposure is time × ISO / f-number²; what did not change may be left unknown."""
-    gains = [_gain(iso, f_number) for _, _, iso, f_number in settings]
+    """Relative exposure is time × ISO / f-number²; what did not change may be left unknown.
+
+    Phones have one aperture: where some frame does not say it, it counts for none.
+    """
+    said = all(f_number for *_, f_number in settings)
+    gains = [_gain(iso, f_number if said else None) for _, _, iso, f_number in settings]
     if all(gains) and max(gains, default=0) > 1.02 * min(gains, default=0):
         source = "EXIF exposure time × ISO / f-number²"
     else:

@@ -131,6 +131,13 @@ def test_nonsense_aperture_is_left_out_of_the_exposure(tmp_path: Path) -> None:
     assert bracket.exposure_source == "EXIF exposure times"
 
 
+def test_an_aperture_that_one_frame_does_not_say_counts_for_none(tmp_path: Path) -> None:
+    """That frame would count as f/1: 3.2 times what it gathered."""
+    for name, seconds, f_number in (("a.jpg", 0.01, 1.8), ("b.jpg", 0.04, 0), ("c.jpg", 0.16, 1.8)):
+        write_photograph(tmp_path / name, seconds, f_number=f_number)
+    assert read_bracket(tmp_path).ratios == pytest.approx((1, 4, 16), rel=1e-3)
+
+
 def test_sixteen_bit_colour_is_not_cut_to_eight(tmp_path: Path) -> None:
     """Pillow alone reads 16-bit colour as 8 bits without a word."""
     for index, seconds in enumerate((1, 4, 16)):
