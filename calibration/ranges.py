@@ -21,15 +21,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pockethdr.calibration.histogram import Histogram
+from pockethdr.calibration.histogram import FIRST_EXPONENT, Histogram
 from pockethdr.errors import PocketError
 
 #: Levels are 2^BITS, of symmetric ranges one fewer.
 BITS = 8
 #: Share of the values within a tail's end; `percentile` only.
 KEPT = 0.9999
-#: Narrower tensors count as all zero: 8 bits of them would be finer than the grid's 2^-24.
-SMALLEST_WIDTH = 2.0**-16
+#: Narrower tensors count as all zero: the histogram's grid ends here, and so does float rounding.
+SMALLEST_WIDTH = 2.0**FIRST_EXPONENT
+#: Narrower ones keep all that was seen: 8 bits of them are finer than the grid to choose by.
+_LEAST_CHOSEN = 2.0**BITS * SMALLEST_WIDTH
 
 #: Candidates for one end of a range, as shares of the extreme, and the finer ones between two.
 _SHARES = np.geomspace(1.0, 0.01, 17)
@@ -73,8 +75,8 @@ def range_of(
     low, high = min(histogram.min, 0.0), max(histogram.max, 0.0)
     if not high - low > SMALLEST_WIDTH:
         return Range(-1.0, 1.0) if symmetric else Range(0.0, 1.0)
-    settings = _Settings(symmetric, low, high, below)
-    low, high = METHODS[method](histogram, settings)
+    if high - low > _LEAST_CHOSEN:
+        low, high = METHODS[method](histogram, _Settings(symmetric, low, high, below))
     if symmetric:
         low, high = -max(-low, high), max(-low, high)
     # -0.0 + 0.0 is 0.0; equal ranges must print alike.

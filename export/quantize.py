@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from pockethdr.export.aten import Conv, is_conv
+from pockethdr.export.codes import is_dequantize
 from pockethdr.export.placement import (
     FUSED,
     JOINS,
@@ -28,7 +29,7 @@ from pockethdr.export.program import add_constant, constant_of, drop_unused_cons
 from pockethdr.export.qparams import QMAX, QMIN, Params, SharedRanges, params_of
 from pockethdr.export.recipe import Recipe
 from pockethdr.export.scheme import Scheme
-from pockethdr.export.weight_rounding import weight_scales
+from pockethdr.export.weight_rounding import scales_for_bias, weight_scales
 
 #: `meta` of an activation's dequantize: the names of the values that share its range.
 RANGE_OF = "pockethdr_range_of"
@@ -213,7 +214,9 @@ class _Writer:
         value = constant_of(weight, self.program)
         assert value is not None
         axis = 1 if conv.transposed else 0
-        scale = weight_scales(value, axis, method=self.recipe.weights)
+        scale = weight_scales(
+            value, axis, method=self.recipe.weights, least=self._least_scales(conv)
+        )
         zero = torch.zeros_like(scale, dtype=torch.int64)
         graph, ops = self.program.graph, torch.ops.quantized_decomposed
         span = (axis, -127, 127, torch.int8)
@@ -228,6 +231,12 @@ class _Writer:
                 stored = graph.call_function(ops.quantize_per_channel.default, (weight, *args))
             real = graph.call_function(ops.dequantize_per_channel.default, (stored, *args))
         return _described(stored, real, weight)
+
+    def _least_scales(self, conv: Conv) -> Tensor | None:
+        bias = None if conv.bias is None else constant_of(conv.bias, self.program)
+        if bias is None or not is_dequantize(conv.input):
+            return None
+        return scales_for_bias(bias, float(conv.input.args[1]))  # type: ignore[arg-type]
 
 
 def _described(stored: fx.Node, real: fx.Node, like: fx.Node) -> fx.Node:

@@ -9,16 +9,19 @@ from torch import Tensor, fx
 
 from pockethdr.export.program import add_constant, constant_of, drop_unused_constants
 
+# Half of what 32 bits hold: products come on top.
+_MOST_BIAS = 2.0**30
 
-def weight_scales(weight: Tensor, axis: int, *, method: str) -> Tensor:
+
+def weight_scales(weight: Tensor, axis: int, *, method: str, least: Tensor | None = None) -> Tensor:
     """One scale per index of `axis`, so that the weights of that channel span ±127.
 
-    A channel of zeros, or one far smaller than the rest, gets a floor: its bias in units of scale
-    must fit 32 bits.
+    A channel of zeros, or one far smaller than the rest, gets a floor.
 
     Args:
         weight: of a convolution, its output channels along `axis`.
         method: `minmax`, or `mse` (clip each channel where the squared rounding error is least).
+        least: no scale is smaller, for each output channel; see `scales_for_bias`.
 
     Returns:
         float32, one for each output channel.
@@ -28,7 +31,16 @@ def weight_scales(weight: Tensor, axis: int, *, method: str) -> Tensor:
     full = full.clamp_min(max(float(full.max()) * 1e-4, 1e-8))
     if method == "mse":
         full = _least_error(rows, full)
-    return (full / 127).float()
+    scales = (full / 127).float()
+    return scales if least is None else torch.maximum(scales, least)
+
+
+def scales_for_bias(bias: Tensor, input_scale: float) -> Tensor:
+    """The least weight scales with which a bias fits 32 bits, in steps of both scales.
+
+    With smaller ones the weights count for nothing beside the bias.
+    """
+    return (bias.detach().double().abs() / (input_scale * _MOST_BIAS)).float()
 
 
 def with_rounded_weights(program: fx.GraphModule) -> fx.GraphModule:

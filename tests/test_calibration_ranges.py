@@ -27,6 +27,14 @@ def test_minmax_is_exact() -> None:
     assert range_of(histogram_of(values), "minmax") == Range(values.min(), values.max())
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_small_values_keep_a_range_of_their_own(method: str) -> None:
+    """What lies below 2^-16 may be scaled up behind; as 0..1 it would be all zero."""
+    values = RANDOM.uniform(0, 1e-5, 1000).astype(np.float32)
+    assert range_of(histogram_of(values), method) == Range(0.0, values.max())
+    assert range_of(histogram_of(values * 1e-4), method) == Range(0.0, 1.0), "rounding of floats"
+
+
 def test_symmetric_is_symmetric() -> None:
     for method in METHODS:
         chosen = range_of(histogram_of(RANDOM.normal(1, 1, 5000)), method, symmetric=True)

@@ -31,6 +31,20 @@ def test_a_channel_of_zeros_has_a_scale() -> None:
     assert scales[1] > 1e-7
 
 
+def test_a_bias_beyond_32_bits_of_small_scales_makes_them_larger() -> None:
+    """In steps of 1e-9 · 1e-6 it would be 3e15, wrap, and be another bias."""
+    plain = nets.toy()
+    conv = next(m for m in plain.graph.nodes if m.name == "conv2d_1")
+    bias = constant_of(conv.args[2], plain)
+    bias.detach().fill_(3.0)
+    ranges = {**nets.ranges_of(plain), conv.args[0].name: (0.0, 255e-9)}
+    program = quantized(plain, ranges, RECIPES["all-but-last"], LITERT_INT8).program
+    kernel = next(n for n in program.graph.nodes if n.name == conv.name)
+    scales = constant_of(kernel.args[1].args[1], program)
+    step = scales.double() * kernel.args[0].args[1]
+    assert float((3.0 / step).max()) <= 2**30 * 1.001
+
+
 def test_rounded_weights_compute_the_same_and_round_no_further() -> None:
     plain = nets.toy()
     program = quantized(plain, nets.ranges_of(plain), RECIPES["hdr-ends"], LITERT_INT8).program
