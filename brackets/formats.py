@@ -1,7 +1,7 @@
 """Photographs as files: headers without pixels, pixels without surprises.
 
-Every decoder tolerates something in silence: Pillow cuts 16-bit colour down to 8, OpenCV turns
-images by their EXIF orientation, both may accept a file that ends early. Here nothing is turned,
+Every decoder tolerates something in silence: Pillow cuts 16-bit colour down to 8, it and OpenCV
+turn a TIFF by its orientation, both may accept a file that ends early. Here nothing is turned,
 cut down or completed: a file is read whole, as stored, or refused by name. Only colours are
 converted, where a file says that they are not sRGB (`icc.py`).
 """
@@ -12,7 +12,7 @@ import io
 import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -31,6 +31,8 @@ MAX_PIXELS = 128_000_000
 _CV2_AS_STORED = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
 _DEEP_GREY = {"I;16", "I;16B", "I;16L", "I", "F"}
 
+# Of TIFF: tags, the type of two bytes, and the version whose offsets have eight.
+_WIDTH, _HEIGHT, _ORIENTATION, _SHORT, _BIGTIFF = 256, 257, 274, 3, 43
 # Chunks of a PNG that may hold EXIF or an orientation.
 _PNG_TELLS = {b"eXIf", b"tEXt", b"zTXt", b"iTXt"}
 
@@ -76,7 +78,7 @@ def read_header(path: Path) -> Header:
     iso = shot.get(ExifTags.Base.ISOSpeedRatings)
     return Header(
         path=path,
-        size=(image.height, image.width),
+        size=_stored_size(image),
         exposure_s=_number(shot.get(ExifTags.Base.ExposureTime)),
         iso=_number(iso[0] if isinstance(iso, tuple) else iso),
         f_number=_number(shot.get(ExifTags.Base.FNumber)),
@@ -173,7 +175,7 @@ def _decoded(path: Path, *, shrink_to: int | None = None) -> tuple[Samples, byte
     Args:
         shrink_to: let a JPEG decode faster at a half, quarter or eighth, no smaller than this.
     """
-    data = file_bytes(path)
+    data = _unturned(file_bytes(path))
     image = _open(path, data)
     icc = image.info.get("icc_profile")
     if shrink_to:
@@ -251,6 +253,8 @@ def _deep_png(path: Path, data: bytes) -> Samples:
 def _load(image: Image.Image) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        if image.format == "TIFF":  # may be turned by its XMP alone
+            image.getexif()[_ORIENTATION] = 1
         image.load()
 
 
@@ -263,6 +267,37 @@ def _with_opencv(path: Path, data: bytes) -> Samples:
             fix="save it as a 16-bit PNG or TIFF",
         )
     return np.asarray(pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels[..., 2::-1]))
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Height and width; Pillow swaps those of a TIFF on its side before anything is decoded."""
+    tags = getattr(image, "tag_v2", {})
+    return tags.get(_HEIGHT, image.height), tags.get(_WIDTH, image.width)
+
+
+def _unturned(data: bytes) -> bytes:
+    """A TIFF that says that it lies as stored, so that no decoder turns it; other files as is."""
+    if data[:2] not in (b"II", b"MM"):
+        return data
+    upright = bytearray()
+    with suppress(struct.error, OverflowError):  # past the end: whoever opens it says so
+        for at, layout in _tiff_entries(data):
+            if struct.unpack_from(layout, data, at)[0] == _ORIENTATION:
+                upright = upright or bytearray(data)
+                struct.pack_into(layout, upright, at, _ORIENTATION, _SHORT, 1, 1)
+    return bytes(upright) or data
+
+
+def _tiff_entries(data: bytes) -> Iterator[tuple[int, str]]:
+    """Where each entry of the first directory lies, and its layout: tag, type, count, a SHORT."""
+    order = "<" if data[:2] == b"II" else ">"
+    big = struct.unpack_from(f"{order}H", data, 2)[0] == _BIGTIFF
+    offset, count, entry = ("Q", "Q", "HHQH6x") if big else ("I", "H", "HHIH2x")
+    (at,) = struct.unpack_from(order + offset, data, 8 if big else 4)
+    (entries,) = struct.unpack_from(order + count, data, at)
+    at += struct.calcsize(order + count)
+    for index in range(entries):
+        yield at + index * struct.calcsize(order + entry), order + entry
 
 
 def _bits(image: Image.Image, data: bytes) -> int:
