@@ -26,6 +26,7 @@ from pockethdr.brackets.icc import to_srgb
 from pockethdr.errors import BracketError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
+_FORMATS = ("JPEG", "PNG", "TIFF")
 # Far above any phone's full sensor read-out (200 Mpx are binned before they become a JPEG).
 MAX_PIXELS = 128_000_000
 _CV2_AS_STORED = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
@@ -145,6 +146,17 @@ def check_readable(path: Path) -> None:
         pass
 
 
+def opened(data: bytes) -> Image.Image:
+    """A file's picture, of the formats that photographs have alone, whatever its name is.
+
+    Pillow knows many more by their content, and starts another program for some.
+
+    Raises:
+        OSError, SyntaxError, ValueError, Image.DecompressionBombError: as `Image.open`.
+    """
+    return Image.open(io.BytesIO(data), formats=_FORMATS)
+
+
 def exif_of(image: Image.Image, data: bytes) -> Image.Exif:
     """EXIF of an opened file; `data` is all of it.
 
@@ -200,7 +212,7 @@ def _open(path: Path, data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data))
+            image = opened(data)
     except Image.DecompressionBombError as error:
         raise _too_large(path, len(data), str(error).split("(")[-1].split(")")[0]) from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
@@ -226,7 +238,7 @@ def _check_complete(path: Path, data: bytes, image: Image.Image) -> None:
     """Decode everything once; PNG check sums too, which decoding alone leaves out."""
     try:
         if image.format == "PNG":
-            Image.open(io.BytesIO(data)).verify()
+            opened(data).verify()
         _load(image)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise _damaged(path, error) from error

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from pockethdr.brackets.formats import exif_of
+from pockethdr.brackets.formats import exif_of, opened
 
 # They describe the source's own bytes: offsets, sizes, a thumbnail, how its pixels lie.
 _LEFT = {
@@ -31,7 +30,7 @@ def carried_exif(source: Path | None) -> Image.Exif:
     carried[ExifTags.Base.Software] = "PocketHDR"
     try:
         data = source.read_bytes() if source else b""
-        found = exif_of(Image.open(io.BytesIO(data)), data)
+        found = exif_of(opened(data), data)
     except (OSError, ValueError, SyntaxError):
         return carried
     carried.update({tag: found[tag] for tag in _KEPT & set(found)})

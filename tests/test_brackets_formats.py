@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -14,6 +15,8 @@ import tifffile
 from PIL import Image
 
 from pockethdr.brackets.formats import read_header, read_pixels
+from pockethdr.errors import BracketError
+from pockethdr.runtime.exif import carried_exif
 
 ORIENTATION = 274
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'
@@ -81,3 +84,27 @@ def test_a_tiff_with_its_orientation_in_xmp(tmp_path: Path, bits: int) -> None:
     tifffile.imwrite(path, pixels, photometric="rgb", extratags=[tag], metadata=None)
     assert (read_header(path).size, read_header(path).orientation) == ((4, 6), 6)
     np.testing.assert_array_equal(read_pixels(path), pixels)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+@pytest.mark.parametrize("hidden", ["EPS", "GIF", "BMP", "WEBP", "PPM", "TGA", "JPEG2000"])
+def test_no_other_format_hides_behind_a_name(tmp_path: Path, hidden: str, suffix: str) -> None:
+    """Of EPS, Pillow would start Ghostscript."""
+    path = tmp_path / f"a{suffix}"
+    exif = Image.Exif()
+    exif[271] = "Maker"
+    Image.fromarray(picture(3, 8)).save(path, format=hidden, exif=exif)
+    for read in (read_header, read_pixels):
+        with pytest.raises(BracketError, match="not an image that can be read") as caught:
+            read(path)
+        assert caught.value.expected == "a complete JPEG, PNG or TIFF"
+    assert 271 not in carried_exif(path)
+
+
+def test_several_pictures_in_one_jpeg(tmp_path: Path) -> None:
+    """As phones write them, with a depth or gain map behind the picture."""
+    first, second = (Image.fromarray(p) for p in (picture(3, 8), picture(1, 8)))
+    first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[second])
+    alone = io.BytesIO()
+    first.save(alone, "JPEG")
+    np.testing.assert_array_equal(read_pixels(tmp_path / "a.jpg"), Image.open(alone))
