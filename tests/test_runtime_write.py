@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 from dataclasses import replace
@@ -261,3 +263,17 @@ def test_a_place_that_is_no_folder_is_refused(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(PocketError, match="cannot write"):
         save_hdr(_image(), tmp_path / "file" / "a.exr")
+
+
+def test_a_full_disk_for_temporary_files_is_called_that(tmp_path, monkeypatch):
+    """An Ultra HDR JPEG keeps its gains on disk meanwhile."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match="for temporary files, which TMPDIR can move"):
+        save_hdr(_image(), tmp_path / "out" / "a.jpg")
+    assert not list((tmp_path / "out").iterdir())
