@@ -278,6 +278,16 @@ def test_kalantari_with_the_wrong_count(tmp_path: Path) -> None:
     refused(tmp_path, r"exposure\.txt: could not convert")
 
 
+@pytest.mark.parametrize("stop", ["5000", "-5000", "30.5", "inf", "nan"])
+def test_kalantari_with_an_ev_that_no_camera_has(tmp_path: Path, stop: str) -> None:
+    photographs(tmp_path)
+    (tmp_path / "exposure.txt").write_text("0 2 30")
+    read_bracket(tmp_path)
+    (tmp_path / "exposure.txt").write_text(f"0 2 {stop}")
+    error = refused(tmp_path, rf"exposure\.txt: EVs 0, 2, {stop}")
+    assert error.expected.startswith("stops from -30 to 30")
+
+
 def npz(path: Path, change: Callable[[dict[str, np.ndarray]], object]) -> Path:
     scene = np.random.default_rng(0).uniform(0.01, 0.05, (4, 6, 8)).astype(np.float32)
     arrays = {
