@@ -168,6 +168,15 @@ def exif_of(image: Image.Image, data: bytes) -> Image.Exif:
     return image.getexif()
 
 
+def too_large(path: Path, size: int, claim: str) -> BracketError:
+    """The refusal of a file of `size` bytes that says it holds more than `MAX_PIXELS`."""
+    return BracketError(
+        f"{path}: its header claims {claim} in a file of {size} bytes",
+        expected=f"at most {MAX_PIXELS // 1_000_000} million pixels",
+        fix="crop or downsample the frames",
+    )
+
+
 @contextmanager
 def _readable(path: Path) -> Iterator[BinaryIO]:
     try:
@@ -214,7 +223,7 @@ def _open(path: Path, data: bytes) -> Image.Image:
             warnings.simplefilter("ignore")
             image = opened(data)
     except Image.DecompressionBombError as error:
-        raise _too_large(path, len(data), str(error).split("(")[-1].split(")")[0]) from error
+        raise too_large(path, len(data), str(error).split("(")[-1].split(")")[0]) from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise BracketError(
             f"{path}: not an image that can be read",
@@ -222,16 +231,8 @@ def _open(path: Path, data: bytes) -> Image.Image:
             fix="copy the file again, or take it out of the folder",
         ) from error
     if image.width * image.height > MAX_PIXELS:
-        raise _too_large(path, len(data), f"{image.width}×{image.height} pixels")
+        raise too_large(path, len(data), f"{image.width}×{image.height} pixels")
     return image
-
-
-def _too_large(path: Path, size: int, claim: str) -> BracketError:
-    return BracketError(
-        f"{path}: its header claims {claim} in a file of {size} bytes",
-        expected=f"at most {MAX_PIXELS // 1_000_000} million pixels",
-        fix="crop or downsample the frames",
-    )
 
 
 def _check_complete(path: Path, data: bytes, image: Image.Image) -> None:
