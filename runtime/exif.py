@@ -62,5 +62,5 @@ def _fits(tag: int, value: object) -> bool:
     if tag in _TEXTS:
         return isinstance(value, str)
     if tag in _NUMBERS:  # not several, and no fraction over zero
-        return isinstance(value, Rational | float) and 0 < value < math.inf
+        return isinstance(value, Rational | float) and 0 < float(value) < math.inf
     return True
