@@ -23,6 +23,8 @@ _KEPT = {
 }  # fmt: skip
 _TEXTS = _KEPT | {ExifTags.Base.DateTimeOriginal, ExifTags.Base.DateTimeDigitized}
 _NUMBERS = {ExifTags.Base.ExposureTime, ExifTags.Base.FNumber}
+# Bytes or numbers of one value; and bytes of a JPEG's segment, which has to hold all of it.
+_LONGEST, _SEGMENT = 4096, 65_533
 _IFDS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 
 
@@ -30,11 +32,10 @@ def carried_exif(source: Path | None) -> Image.Exif:
     """Camera, time, exposure and place of `source`; its orientation is spent, so it is 1.
 
     Writers may rely on what is carried: text is one line, exposure time and aperture are numbers
-    above zero. A source without EXIF, or that Pillow cannot read, leaves only the orientation.
+    above zero, and all of it fits into a JPEG. A source without EXIF, with more than that or that
+    Pillow cannot read leaves only the orientation.
     """
-    carried = Image.Exif()
-    carried[ExifTags.Base.Orientation] = 1
-    carried[ExifTags.Base.Software] = "PocketHDR"
+    carried = _orientation()
     try:
         data = source.read_bytes() if source else b""
         found = exif_of(opened(data), data)
@@ -45,7 +46,14 @@ def carried_exif(source: Path | None) -> Image.Exif:
         tags = _sound(found.get_ifd(ifd))
         if tags:
             carried.get_ifd(ifd).update(tags)
-    return carried
+    return carried if len(carried.tobytes()) <= _SEGMENT else _orientation()
+
+
+def _orientation() -> Image.Exif:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 1
+    exif[ExifTags.Base.Software] = "PocketHDR"
+    return exif
 
 
 def _sound(tags: Mapping[int, Any]) -> dict[int, Any]:
@@ -59,6 +67,8 @@ def _one_line(text: str) -> str:
 
 
 def _fits(tag: int, value: object) -> bool:
+    if isinstance(value, str | bytes | tuple) and len(value) > _LONGEST:
+        return False
     if tag in _TEXTS:
         return isinstance(value, str)
     if tag in _NUMBERS:  # not several, and no fraction over zero

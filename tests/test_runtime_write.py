@@ -295,6 +295,19 @@ def test_text_of_several_lines_breaks_no_header(tmp_path):
     assert cv2.imread(str(tmp_path / "b.hdr"), cv2.IMREAD_UNCHANGED).shape == (30, 40, 3)
 
 
+@pytest.mark.parametrize(("length", "comments", "kept"), [(70_000, 1, True), (4000, 20, False)])
+def test_exif_that_fits_into_no_jpeg(tmp_path, length, comments, kept):
+    """A PNG may hold any amount."""
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    exif.get_ifd(0x8769).update({0xC000 + i: b"x" * length for i in range(comments)})
+    image = replace(_image(), source=tmp_path / "a.png")
+    Image.new("RGB", (8, 8)).save(image.source, exif=exif)
+    save_hdr(image, tmp_path / "b.jpg")
+    with Image.open(tmp_path / "b.jpg") as back:
+        assert (back.getexif().get(0x010F) == "Maker") == kept
+
+
 def test_a_full_disk_for_temporary_files_is_called_that(tmp_path, monkeypatch):
     """An Ultra HDR JPEG keeps its gains on disk meanwhile."""
     (tmp_path / "temporary").mkdir()
