@@ -1,7 +1,7 @@
 """Photographs as files: headers without pixels, pixels without surprises.
 
-Every decoder tolerates something in silence: Pillow cuts 16-bit colour down to 8, OpenCV turns
-images by their EXIF orientation, both may accept a file that ends early. Here nothing is turned,
+Every decoder tolerates something in silence: Pillow cuts 16-bit colour down to 8, it and OpenCV
+turn a TIFF by its orientation, both may accept a file that ends early. Here nothing is turned,
 cut down or completed: a file is read whole, as stored, or refused by name. Only colours are
 converted, where a file says that they are not sRGB (`icc.py`).
 """
@@ -12,7 +12,7 @@ import io
 import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -26,11 +26,14 @@ from pockethdr.brackets.icc import to_srgb
 from pockethdr.errors import BracketError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
+_FORMATS = ("JPEG", "PNG", "TIFF")
 # Far above any phone's full sensor read-out (200 Mpx are binned before they become a JPEG).
 MAX_PIXELS = 128_000_000
 _CV2_AS_STORED = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
 _DEEP_GREY = {"I;16", "I;16B", "I;16L", "I", "F"}
 
+# Of TIFF: tags, the type of two bytes, and the version whose offsets have eight.
+_WIDTH, _HEIGHT, _ORIENTATION, _SHORT, _BIGTIFF = 256, 257, 274, 3, 43
 # Chunks of a PNG that may hold EXIF or an orientation.
 _PNG_TELLS = {b"eXIf", b"tEXt", b"zTXt", b"iTXt"}
 
@@ -76,7 +79,7 @@ def read_header(path: Path) -> Header:
     iso = shot.get(ExifTags.Base.ISOSpeedRatings)
     return Header(
         path=path,
-        size=(image.height, image.width),
+        size=_stored_size(image),
         exposure_s=_number(shot.get(ExifTags.Base.ExposureTime)),
         iso=_number(iso[0] if isinstance(iso, tuple) else iso),
         f_number=_number(shot.get(ExifTags.Base.FNumber)),
@@ -143,6 +146,17 @@ def check_readable(path: Path) -> None:
         pass
 
 
+def opened(data: bytes) -> Image.Image:
+    """A file's picture, of the formats that photographs have alone, whatever its name is.
+
+    Pillow knows many more by their content, and starts another program for some.
+
+    Raises:
+        OSError, SyntaxError, ValueError, Image.DecompressionBombError: as `Image.open`.
+    """
+    return Image.open(io.BytesIO(data), formats=_FORMATS)
+
+
 def exif_of(image: Image.Image, data: bytes) -> Image.Exif:
     """EXIF of an opened file; `data` is all of it.
 
@@ -152,6 +166,15 @@ def exif_of(image: Image.Image, data: bytes) -> Image.Exif:
     if image.format == "PNG" and not _tells_at_end(data):
         return Image.Image.getexif(image)
     return image.getexif()
+
+
+def too_large(path: Path, size: int, claim: str) -> BracketError:
+    """The refusal of a file of `size` bytes that says it holds more than `MAX_PIXELS`."""
+    return BracketError(
+        f"{path}: its header claims {claim} in a file of {size} bytes",
+        expected=f"at most {MAX_PIXELS // 1_000_000} million pixels",
+        fix="crop or downsample the frames",
+    )
 
 
 @contextmanager
@@ -173,7 +196,7 @@ def _decoded(path: Path, *, shrink_to: int | None = None) -> tuple[Samples, byte
     Args:
         shrink_to: let a JPEG decode faster at a half, quarter or eighth, no smaller than this.
     """
-    data = file_bytes(path)
+    data = _unturned(file_bytes(path))
     image = _open(path, data)
     icc = image.info.get("icc_profile")
     if shrink_to:
@@ -198,9 +221,9 @@ def _open(path: Path, data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data))
+            image = opened(data)
     except Image.DecompressionBombError as error:
-        raise _too_large(path, len(data), str(error).split("(")[-1].split(")")[0]) from error
+        raise too_large(path, len(data), str(error).split("(")[-1].split(")")[0]) from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise BracketError(
             f"{path}: not an image that can be read",
@@ -208,23 +231,15 @@ def _open(path: Path, data: bytes) -> Image.Image:
             fix="copy the file again, or take it out of the folder",
         ) from error
     if image.width * image.height > MAX_PIXELS:
-        raise _too_large(path, len(data), f"{image.width}×{image.height} pixels")
+        raise too_large(path, len(data), f"{image.width}×{image.height} pixels")
     return image
-
-
-def _too_large(path: Path, size: int, claim: str) -> BracketError:
-    return BracketError(
-        f"{path}: its header claims {claim} in a file of {size} bytes",
-        expected=f"at most {MAX_PIXELS // 1_000_000} million pixels",
-        fix="crop or downsample the frames",
-    )
 
 
 def _check_complete(path: Path, data: bytes, image: Image.Image) -> None:
     """Decode everything once; PNG check sums too, which decoding alone leaves out."""
     try:
         if image.format == "PNG":
-            Image.open(io.BytesIO(data)).verify()
+            opened(data).verify()
         _load(image)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise _damaged(path, error) from error
@@ -251,6 +266,8 @@ def _deep_png(path: Path, data: bytes) -> Samples:
 def _load(image: Image.Image) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        if image.format == "TIFF":  # may be turned by its XMP alone
+            image.getexif()[_ORIENTATION] = 1
         image.load()
 
 
@@ -263,6 +280,37 @@ def _with_opencv(path: Path, data: bytes) -> Samples:
             fix="save it as a 16-bit PNG or TIFF",
         )
     return np.asarray(pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels[..., 2::-1]))
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Height and width; Pillow swaps those of a TIFF on its side before anything is decoded."""
+    tags = getattr(image, "tag_v2", {})
+    return tags.get(_HEIGHT, image.height), tags.get(_WIDTH, image.width)
+
+
+def _unturned(data: bytes) -> bytes:
+    """A TIFF that says that it lies as stored, so that no decoder turns it; other files as is."""
+    if data[:2] not in (b"II", b"MM"):
+        return data
+    upright = bytearray()
+    with suppress(struct.error, OverflowError):  # past the end: whoever opens it says so
+        for at, layout in _tiff_entries(data):
+            if struct.unpack_from(layout, data, at)[0] == _ORIENTATION:
+                upright = upright or bytearray(data)
+                struct.pack_into(layout, upright, at, _ORIENTATION, _SHORT, 1, 1)
+    return bytes(upright) or data
+
+
+def _tiff_entries(data: bytes) -> Iterator[tuple[int, str]]:
+    """Where each entry of the first directory lies, and its layout: tag, type, count, a SHORT."""
+    order = "<" if data[:2] == b"II" else ">"
+    big = struct.unpack_from(f"{order}H", data, 2)[0] == _BIGTIFF
+    offset, count, entry = ("Q", "Q", "HHQH6x") if big else ("I", "H", "HHIH2x")
+    (at,) = struct.unpack_from(order + offset, data, 8 if big else 4)
+    (entries,) = struct.unpack_from(order + count, data, at)
+    at += struct.calcsize(order + count)
+    for index in range(entries):
+        yield at + index * struct.calcsize(order + entry), order + entry
 
 
 def _bits(image: Image.Image, data: bytes) -> int:

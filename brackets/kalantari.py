@@ -14,13 +14,15 @@ from pockethdr.brackets.layout import EXPOSURES
 from pockethdr.errors import BracketError
 
 TRUTHS = ("HDRImg.hdr", "label.hdr")
+# Stops; from starlight to the sun there are fewer.
+_LARGEST_EV = 30
 
 
 def shots_of(folder: Path) -> list[Shot]:
     """The images in name order with exposures 2^EV.
 
     Raises:
-        BracketError: `exposure.txt` does not hold one number an image.
+        BracketError: `exposure.txt` does not hold one number an image, or one beyond ±30.
     """
     names = sorted(path.name for path in folder.iterdir() if is_photograph(path))
     path = folder / EXPOSURES
@@ -32,6 +34,12 @@ def shots_of(folder: Path) -> list[Shot]:
         raise BracketError(
             f"{path}: {len(stops)} EVs for {len(names)} images ({', '.join(names)})",
             expected="one EV for each image, in name order",
+        )
+    if not all(abs(stop) <= _LARGEST_EV for stop in stops):
+        raise BracketError(
+            f"{path}: EVs {', '.join(f'{stop:g}' for stop in stops)}",
+            expected=f"stops from -{_LARGEST_EV} to {_LARGEST_EV}, such as 0 2 4",
+            fix=f"correct {path}",
         )
     return [Shot(name, 2.0**stop) for name, stop in zip(names, stops, strict=True)]
 

@@ -21,7 +21,7 @@ _EXPECTED = (
 
 @dataclass(frozen=True)
 class Found:
-    """Brackets in a fixed order, and a sentence for each folder that looked like one but is not."""
+    """Brackets in a fixed order, and a sentence for whatever looked like one and was left out."""
 
     brackets: tuple[Path, ...]
     notes: tuple[str, ...]
@@ -118,6 +118,8 @@ def _candidates(root: Path) -> tuple[list[Path], list[str]]:
             found += npz_files(folder)
         elif layout:
             found.append(folder)
+            if folders:
+                notes.append(f"{folder}: a bracket; not looked into {', '.join(folders)} in it")
             folders.clear()
     return sorted(found), notes
 

@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pockethdr.errors import BracketError
+
 Array = NDArray[np.floating]
 _Filter = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
@@ -95,10 +97,19 @@ def _mean_ssim(
     data_range: float,
     covariance_scale: float,
 ) -> float:
-    """Wang et al. 2004, equation 13 with K = (0.01, 0.03), over the windows that lie inside."""
+    """Wang et al. 2004, equation 13 with K = (0.01, 0.03), over the windows that lie inside.
+
+    Raises:
+        BracketError: none does.
+    """
     _check_shapes(a, b)
-    if min(a.shape[-2:]) < window:
-        raise ValueError(f"SSIM with a {window}×{window} window on {a.shape[-2:]} pixels")
+    height, width = a.shape[-2:]
+    if min(height, width) < window:
+        raise BracketError(
+            f"{height}×{width} pixels, too few for SSIM",
+            expected=f"at least {window}×{window}, and twice that of a mosaic",
+            fix="leave the bracket out, or its ground truth",
+        )
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     edge = window // 2
     means = []

@@ -13,8 +13,10 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from pockethdr.brackets.bracket import (
@@ -28,6 +30,7 @@ from pockethdr.brackets.bracket import (
     unpack,
 )
 from pockethdr.brackets.choose import Shot, named
+from pockethdr.brackets.formats import MAX_PIXELS, too_large
 from pockethdr.errors import BracketError
 from pockethdr.files import sha256_of
 
@@ -39,6 +42,10 @@ _UNREADABLE = (
     struct.error,
 )  # fmt: skip
 _FRAMES = ("sht", "mid", "lng")
+_ARRAYS = (*_FRAMES, "hdr")
+# Shape and type of an array that is not read.
+_Header = tuple[tuple[int, ...], np.dtype[Any]]
+_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 # Levels of the file, not of the sensor: black is already subtracted and white is 1.
 _CAMERA = Camera(cfa=_CFA, bit_depth=10, black_level=0.0, white_level=1023.0)
 
@@ -51,8 +58,8 @@ def read_npz(path: Path, *, channel_order: str = "RGGB") -> Bracket:
             (`pack_raw_numpy`), "BGGR" as in its README.
 
     Raises:
-        BracketError: not such an archive, NaN inside, or channels 4-7 that are not channels 0-3
-            over one constant.
+        BracketError: not such an archive, too large, NaN inside, or channels 4-7 that are not
+            channels 0-3 over one constant.
     """
     if channel_order not in ORDERS:
         raise BracketError(f"unknown channel order {channel_order!r}", expected=", ".join(ORDERS))
@@ -79,38 +86,58 @@ def read_npz(path: Path, *, channel_order: str = "RGGB") -> Bracket:
 
 def _arrays(path: Path) -> dict[str, NDArray[np.float32]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            present = set(archive.files)
-            arrays = {key: archive[key] for key in (*_FRAMES, "hdr") if key in present}
+        with zipfile.ZipFile(path) as archive:
+            present = {n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")}
+            headers = {key: _header(archive, key) for key in _ARRAYS if key in present}
+            _check_headers(path, headers, present)  # before a sample is unpacked
+            arrays = {key: _array(archive, key) for key in headers}
     except _UNREADABLE as error:
         raise BracketError(
             f"{path}: cannot be read as .npz ({error})",
             expected="a complete NumPy archive without pickled objects",
             fix="download or copy the file again",
         ) from error
-    missing = [key for key in _FRAMES if key not in arrays]
+    for key, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise BracketError(
+                f"{path}: {key} holds NaN or infinity",
+                expected="finite values in [0, 1]",
+                fix="leave this file out; it would poison every range measured on it",
+            )
+    return {key: array.astype(np.float32) for key, array in arrays.items()}
+
+
+def _header(archive: zipfile.ZipFile, key: str) -> _Header:
+    with archive.open(f"{key}.npy") as member:
+        read = _HEADERS.get(npy.read_magic(member))
+        if read is None:
+            raise ValueError(f"{key} is of another version of .npy")
+        shape, _, dtype = read(member)
+    return shape, dtype
+
+
+def _array(archive: zipfile.ZipFile, key: str) -> NDArray[np.floating]:
+    with archive.open(f"{key}.npy") as member:
+        return np.asarray(npy.read_array(member, allow_pickle=False))
+
+
+def _check_headers(path: Path, headers: dict[str, _Header], present: set[str]) -> None:
+    missing = [key for key in _FRAMES if key not in headers]
     if missing:
         raise BracketError(
             f"{path}: lacks {', '.join(missing)} (has {', '.join(sorted(present)) or 'nothing'})",
             expected="arrays sht, mid, lng (8×H×W) and hdr (4×H×W)",
         )
-    for key, array in arrays.items():
-        _check_array(path, key, array, arrays[_FRAMES[0]].shape)
-    return {key: array.astype(np.float32) for key, array in arrays.items()}
-
-
-def _check_array(path: Path, key: str, array: NDArray[np.generic], first: tuple[int, ...]) -> None:
-    wanted = (4 if key == "hdr" else 8, *first[1:])
-    if array.shape != wanted or array.ndim != 3 or not np.issubdtype(array.dtype, np.floating):
-        raise BracketError(
-            f"{path}: {key} is {array.dtype} {array.shape}", expected=f"floating point {wanted}"
-        )
-    if not np.isfinite(array).all():
-        raise BracketError(
-            f"{path}: {key} holds NaN or infinity",
-            expected="finite values in [0, 1]",
-            fix="leave this file out; it would poison every range measured on it",
-        )
+    first = headers[_FRAMES[0]][0]
+    for key, (shape, dtype) in headers.items():
+        wanted = (4 if key == "hdr" else 8, *first[1:])
+        if shape != wanted or len(shape) != 3 or not np.issubdtype(dtype, np.floating):
+            raise BracketError(
+                f"{path}: {key} is {dtype} {shape}", expected=f"floating point {wanted}"
+            )
+    pixels = 4 * first[1] * first[2]
+    if pixels > MAX_PIXELS:
+        raise too_large(path, path.stat().st_size, f"mosaics of {pixels} pixels")
 
 
 def _ratio(path: Path, key: str, frame: NDArray[np.float32]) -> float:

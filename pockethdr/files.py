@@ -52,6 +52,7 @@ def atomic_path(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         PocketError: `path` exists and may not be overwritten, its folder cannot be written, or
             the disk is full. Whatever fails, `path` is as before and nothing is left beside it.
+        OSError: of a file elsewhere that the block reads or writes.
     """
     refuse_existing(path, overwrite)
     _check_name(path)
@@ -60,11 +61,16 @@ def atomic_path(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(partial)
+    except OSError as error:
+        raise _explained(error, path) from error
+    try:
         yield partial
         refuse_existing(path, overwrite)
         _sync(partial)
         _swap(partial, path)
     except OSError as error:
+        if _is_elsewhere(error, path.parent):
+            raise
         raise _explained(error, path) from error
     except Exception as error:
         # Native writers report a full disk as an error of their own, some after making room again.
@@ -137,6 +143,13 @@ def _explained(error: OSError, path: Path) -> PocketError:
         expected="a folder that this user may write to",
         fix=f"check the permissions of {path.parent}, or choose another place",
     )
+
+
+def _is_elsewhere(error: OSError, folder: Path) -> bool:
+    """Whether it names a file, and one outside of `folder`."""
+    if not isinstance(error.filename, str | bytes | os.PathLike):
+        return False
+    return not Path(os.fsdecode(error.filename)).absolute().is_relative_to(folder.absolute())
 
 
 def _disk_is_full(folder: Path) -> bool:

@@ -21,7 +21,7 @@ from pockethdr.brackets.bracket import Bracket
 from pockethdr.brackets.metrics import psnr_l, psnr_mu, ssim_l, ssim_mu
 from pockethdr.brackets.read import read_bracket
 from pockethdr.cluster import on_ray
-from pockethdr.errors import PocketError, Unavailable
+from pockethdr.errors import BracketError, PocketError, Unavailable
 from pockethdr.export.manifest import Artifact, read_manifest
 from pockethdr.report.crops import Crop, worst_crop
 from pockethdr.report.reference import Reference, tiled
@@ -198,7 +198,11 @@ class _Scene:
         truth = self.bracket.ground_truth
         if truth is None:
             return {}
-        return {name: finite_db(metric(output, truth)) for name, metric in TRUTH_METRICS.items()}
+        try:
+            return {name: finite_db(score(output, truth)) for name, score in TRUTH_METRICS.items()}
+        except BracketError as error:
+            what = f"{self.name}: {error.what}"
+            raise BracketError(what, expected=error.expected, fix=error.fix) from error
 
 
 def _sha256(bracket: Bracket) -> str:

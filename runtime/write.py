@@ -69,6 +69,7 @@ def save_hdr(
 
     Raises:
         PocketError: unknown suffix, existing file without `overwrite`, or an unwritable place.
+        OSError: no room for temporary files.
     """
     suffix = _known(path, HDR_FORMATS)
     if suffix in LINEAR_FORMATS:
@@ -92,6 +93,7 @@ def save_preview(
 
     Raises:
         PocketError: unknown suffix, existing file without `overwrite`, or an unwritable place.
+        OSError: no room for temporary files.
     """
     write = partial(PREVIEW_FORMATS[_known(path, PREVIEW_FORMATS)], exposure=exposure)
     return _saved(write, image, path, overwrite, threads)

@@ -15,7 +15,7 @@ from PIL import Image
 from pockethdr.brackets.bracket import FLIPS, flip, pack, srgb_to_linear, unpack
 from pockethdr.brackets.exr import write_exr
 from pockethdr.brackets.formats import read_header
-from pockethdr.brackets.layout import search
+from pockethdr.brackets.layout import Found, search
 from pockethdr.brackets.metrics import psnr
 from pockethdr.brackets.read import find_brackets, read_bracket
 from pockethdr.errors import BracketError
@@ -296,6 +296,15 @@ def test_find_brackets_in_order_and_says_what_it_left_out(
     assert find_brackets(tmp_path / "raw") == [tmp_path / "raw"]
     with pytest.raises(BracketError, match="no rgb bracket"):
         find_brackets(tmp_path / "raw", domain="rgb")
+
+
+def test_what_lies_in_a_bracket_is_noted(tmp_path: Path) -> None:
+    """Loose pictures beside bracket folders are a bracket of their own, and hide those."""
+    write_photographs(tmp_path / "night", TIMES)
+    assert search(tmp_path) == Found((tmp_path / "night",), ())
+    write_photographs(tmp_path, {"one.jpg": 0.1, "two.jpg": 0.1})
+    note = f"{tmp_path}: a bracket; not looked into night in it"
+    assert search(tmp_path) == Found((tmp_path,), (note,))
 
 
 def test_shared_folder(shared_brackets: Path) -> None:

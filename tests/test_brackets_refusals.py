@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
+import tracemalloc
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -278,6 +281,16 @@ def test_kalantari_with_the_wrong_count(tmp_path: Path) -> None:
     refused(tmp_path, r"exposure\.txt: could not convert")
 
 
+@pytest.mark.parametrize("stop", ["5000", "-5000", "30.5", "inf", "nan"])
+def test_kalantari_with_an_ev_that_no_camera_has(tmp_path: Path, stop: str) -> None:
+    photographs(tmp_path)
+    (tmp_path / "exposure.txt").write_text("0 2 30")
+    read_bracket(tmp_path)
+    (tmp_path / "exposure.txt").write_text(f"0 2 {stop}")
+    error = refused(tmp_path, rf"exposure\.txt: EVs 0, 2, {stop}")
+    assert error.expected.startswith("stops from -30 to 30")
+
+
 def npz(path: Path, change: Callable[[dict[str, np.ndarray]], object]) -> Path:
     scene = np.random.default_rng(0).uniform(0.01, 0.05, (4, 6, 8)).astype(np.float32)
     arrays = {
@@ -300,7 +313,7 @@ def npz(path: Path, change: Callable[[dict[str, np.ndarray]], object]) -> Path:
         (lambda a: a["lng"][4:].sort(axis=0), "not channels 0-3 over one exposure"),
         (lambda a: a.update(lng=a["lng"][::-1].copy()), "ratios do not rise"),
         (lambda a: a.update(lng=a["mid"]), "equal exposures"),
-        (lambda a: a.update(mid=np.array([{}])), "cannot be read as .npz"),
+        (lambda a: a.update(mid=np.array([{}])), r"mid is object \(1,\)"),
     ],
 )
 def test_broken_npz(
@@ -308,6 +321,31 @@ def test_broken_npz(
 ) -> None:
     read_bracket(npz(tmp_path / "good.npz", lambda _: None))
     refused(npz(tmp_path / "bad.npz", change), rf"bad\.npz.*{message}")
+
+
+@pytest.mark.parametrize(
+    ("shape", "keys", "message"),
+    [
+        ((8, 5700, 5700), ("sht", "mid", "lng"), r"claims mosaics of 129960000 pixels in a file"),
+        ((8, 1000, 1000), ("sht",), "lacks mid, lng"),
+        ((9, 1000, 1000), ("sht", "mid", "lng"), "sht is float32"),
+    ],
+)
+def test_npz_is_refused_before_its_samples_are_unpacked(
+    tmp_path: Path, shape: tuple[int, ...], keys: tuple[str, ...], message: str
+) -> None:
+    """A few kilobytes may claim gigabytes."""
+    path, header = tmp_path / "a.npz", io.BytesIO()
+    entries = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, entries)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for key in keys:
+            archive.writestr(f"{key}.npy", header.getvalue() + bytes(10_000_000))
+    tracemalloc.start()
+    refused(path, message)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5_000_000
 
 
 def test_npz_that_claims_encryption(tmp_path: Path) -> None:

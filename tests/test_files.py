@@ -1,5 +1,6 @@
 """Files appear whole or not at all, and are told apart by their content."""
 
+import errno
 import os
 import subprocess
 from pathlib import Path
@@ -92,6 +93,22 @@ def test_a_native_writer_that_makes_room_again_says_that_the_disk_was_full(tmp_p
         atomic_path(tmp_path / "a.safetensors"),
     ):
         raise RuntimeError(message)
+
+
+def test_an_error_of_another_file_keeps_its_own_words(tmp_path: Path) -> None:
+    """A full disk for temporary files is not the one that the result goes to."""
+    folder, elsewhere = tmp_path / "out", tmp_path / "temporary"
+    for place in (elsewhere, tmp_path):
+        error = OSError(errno.ENOSPC, "no space for temporary files", str(place))
+        with pytest.raises(OSError, match="temporary files") as caught, atomic_path(folder / "a"):
+            raise error
+        assert caught.value is error
+    with (
+        pytest.raises(PocketError, match=r"the disk is full: .*a was not written"),
+        atomic_path(folder / "a") as partial,
+    ):
+        raise OSError(errno.ENOSPC, "no space", str(partial / "inside"))
+    assert os.listdir(folder) == []
 
 
 def _fill(path: Path) -> None:

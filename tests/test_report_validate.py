@@ -240,6 +240,18 @@ def test_every_tile_moves_the_bar(exported: Exported, scenes: list[Path], untime
     assert 0 < told[0][1] < 1
 
 
+def test_a_bracket_below_a_window_of_ssim_is_named(
+    exported: Exported, tmp_path: Path, untimed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {truth: bracket("tiny", truth=truth, size=(6, 40)) for truth in (True, False)}
+    monkeypatch.setattr(validate_module, "find_brackets", lambda root, domain: [root])
+    monkeypatch.setattr(judging, "read_bracket", lambda path, domain: made[True])
+    with pytest.raises(BracketError, match="tiny: 6×40 pixels, too few for SSIM"):
+        evaluate(exported.out, [tmp_path], threads=1)
+    monkeypatch.setattr(judging, "read_bracket", lambda path, domain: made[False])
+    assert evaluate(exported.out, [tmp_path], threads=1).rows[0].psnr_mu_vs_reference
+
+
 def test_no_bracket_is_an_error(exported: Exported) -> None:
     with pytest.raises(BracketError, match="no bracket"):
         validate(exported.out, [])

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from fuse_toy import exported
 
+from pockethdr.brackets.read import find_brackets
 from pockethdr.errors import ArtifactError, PocketError
 from pockethdr.runtime.batch import fuse_many
 from pockethdr.runtime.fuse import Fuser
@@ -76,6 +77,26 @@ def test_a_second_run_goes_on(artifact, folders, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "2 of 3 are there already" in done.stdout
     assert (tmp_path / "out" / "a.jpg").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("place", [".", "fused", "a", "../photos/fused"])
+def test_results_are_not_laid_where_the_next_run_looks(artifact, folders, tmp_path, place):
+    photos, out = tmp_path / "photos", tmp_path / "photos" / place
+    shutil.rmtree(folders[1])
+    before = sorted(photos.rglob("*"))
+    done = cli(artifact, "--batch", photos, "--out", out)
+    assert done.returncode == 2, done.stdout
+    assert f"fix: --out {photos}_fused, or --format exr" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(photos.rglob("*")) == before
+
+
+def test_results_that_are_no_photographs_may_lie_beside_their_brackets(artifact, folders, tmp_path):
+    photos = tmp_path / "photos"
+    shutil.rmtree(folders[1])
+    done = cli(artifact, "--batch", photos, "--out", photos, "--format", "exr")
+    assert done.returncode == 0, done.stderr
+    assert find_brackets(photos) == [folders[0], folders[2]]
 
 
 def test_each_picture_has_its_notes(artifact, folders, tmp_path):

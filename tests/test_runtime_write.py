@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 from dataclasses import replace
@@ -14,11 +16,13 @@ import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
 
 from pockethdr.brackets.bracket import LUMINANCE, Camera, flips_of, srgb_to_linear
 from pockethdr.brackets.exr import read_exr
 from pockethdr.brackets.read import read_bracket
 from pockethdr.errors import PocketError
+from pockethdr.runtime.exif import carried_exif
 from pockethdr.runtime.gainmap import luminance_of
 from pockethdr.runtime.image import InMemory, image_of, upright
 from pockethdr.runtime.jpeg import StripJpeg
@@ -261,3 +265,58 @@ def test_a_place_that_is_no_folder_is_refused(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(PocketError, match="cannot write"):
         save_hdr(_image(), tmp_path / "file" / "a.exr")
+
+
+@pytest.mark.parametrize(
+    ("tag", "value"),
+    [(0x829D, (IFDRational(18, 10), IFDRational(18, 10))), (0x829D, IFDRational(18, 0)),
+     (0x829A, IFDRational(0, 5)), (0x829A, "long"), (0x9003, (2024, 1)), (0x9003, b"2024")],
+)  # fmt: skip
+def test_exif_that_is_not_what_it_should_be_is_left_behind(tmp_path, tag, value):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769).update({0x829A: 0.25, 0x829D: 1.8, 0x9003: "2024:01:02", tag: value})
+    image = replace(_image(), source=tmp_path / "a.jpg")
+    Image.new("RGB", (8, 8)).save(image.source, exif=exif)
+    carried = carried_exif(image.source).get_ifd(0x8769)
+    assert set(carried) == {0x829A, 0x829D, 0x9003} - {tag}
+    for suffix in HDR_FORMATS:
+        save_hdr(image, tmp_path / f"b{suffix}")
+
+
+def test_text_of_several_lines_breaks_no_header(tmp_path):
+    exif = Image.Exif()
+    exif[0x0132], exif[0x0110], exif[0x8298] = "2024:01:02\n\nX=", "Model\0\0", "me\0you\r\n"
+    image = replace(_image(), source=tmp_path / "a.jpg")
+    Image.new("RGB", (8, 8)).save(image.source, exif=exif)
+    carried = carried_exif(image.source)
+    texts = {0x0132: "2024:01:02  X=", 0x0110: "Model", 0x8298: "me you"}
+    assert {tag: carried[tag] for tag in texts} == texts
+    save_hdr(image, tmp_path / "b.hdr")
+    assert cv2.imread(str(tmp_path / "b.hdr"), cv2.IMREAD_UNCHANGED).shape == (30, 40, 3)
+
+
+@pytest.mark.parametrize(("length", "comments", "kept"), [(70_000, 1, True), (4000, 20, False)])
+def test_exif_that_fits_into_no_jpeg(tmp_path, length, comments, kept):
+    """A PNG may hold any amount."""
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    exif.get_ifd(0x8769).update({0xC000 + i: b"x" * length for i in range(comments)})
+    image = replace(_image(), source=tmp_path / "a.png")
+    Image.new("RGB", (8, 8)).save(image.source, exif=exif)
+    save_hdr(image, tmp_path / "b.jpg")
+    with Image.open(tmp_path / "b.jpg") as back:
+        assert (back.getexif().get(0x010F) == "Maker") == kept
+
+
+def test_a_full_disk_for_temporary_files_is_called_that(tmp_path, monkeypatch):
+    """An Ultra HDR JPEG keeps its gains on disk meanwhile."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match="for temporary files, which TMPDIR can move"):
+        save_hdr(_image(), tmp_path / "out" / "a.jpg")
+    assert not list((tmp_path / "out").iterdir())

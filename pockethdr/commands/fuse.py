@@ -100,6 +100,7 @@ def fuse(
         with Fuser(artifact, **options) as fuser:
             _one(fuser, bracket, out, preview, save)
     elif batch is not None:
+        _check_apart(batch, out, suffix)
         with Fuser(artifact, **options) as fuser:
             context.exit(_many(fuser, batch, out, suffix, save))
 
@@ -113,6 +114,19 @@ def _check(out: Path, preview: Path | None, overwrite: bool) -> None:
         raise click.UsageError(f"--out and --preview are both {out}")
     for path in (out, *([preview] if preview else [])):
         check_place(path, overwrite)
+
+
+def _check_apart(root: Path, out: Path, suffix: str) -> None:
+    """The next run must not take results for exposures of a bracket, nor for one of their own."""
+    from pockethdr.brackets.formats import is_photograph
+
+    result = out / f"a.{suffix.lstrip('.')}"
+    if is_photograph(result) and out.resolve().is_relative_to(root.resolve()):
+        raise PocketError(
+            f"--out {out} lies in {root}, where {result.suffix} is taken for exposures",
+            expected="a folder outside of it",
+            fix=f"--out {root.resolve()}_fused, or --format exr",
+        )
 
 
 def _one(
