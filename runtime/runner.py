@@ -97,9 +97,8 @@ def open_runner(
         raise ArtifactError(f"threads = {threads}", expected="at least 1")
     if layout is None:
         found = deployed_if_listed(artifact)
-        if found is None:
-            verify(artifact, target)
         layout = found.record.layout if found else None
+    verify(artifact, target)
     module, factory = OPENERS[target]
     opener = cast(
         Callable[[Path, int, str | None], Runner], getattr(import_module(module), factory)
