@@ -66,7 +66,7 @@ def context_of(found: Deployed, feed: Feed, *, threads: int) -> Context | None:
     record = found.manifest.context
     if record is None:
         return None
-    path, layout = _context_file(found), found.record.layout
+    path, layout = context_file(found), found.record.layout
     runner = open_runner(path, found.record.target, threads=threads, layout=layout)
     with closing(runner):
         frames = [feed.thumbnail(index, runner.shape[2:]) for index in range(3)]
@@ -76,8 +76,12 @@ def context_of(found: Deployed, feed: Feed, *, threads: int) -> Context | None:
     return Context(values, record, feed.size)
 
 
-def _context_file(found: Deployed) -> Path:
-    """The context artifact, its content checked."""
+def context_file(found: Deployed) -> Path:
+    """The context artifact of an artifact that needs one, its content checked.
+
+    Raises:
+        ArtifactError: it is missing, or not what was exported.
+    """
     file = found.record.context
     if file is None:
         raise _unusable(f"{found.path} needs a context artifact, and its manifest lists none")
