@@ -257,6 +257,23 @@ def test_unknown_targets_and_threads_are_refused(artifacts):
         open_runner(artifacts["onnx"], "onnx", threads=0)
 
 
+@pytest.mark.parametrize("shape", [["n", 6, "h", "w"], [1, 6, None, None], [4], []])
+def test_a_shape_that_is_not_fixed_is_refused(shape, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    make, kind = onnx.helper, onnx.TensorProto.FLOAT
+    graph = make.make_graph(
+        [make.make_node("Sum", ["short", "mid", "long"], ["hdr"])],
+        "any",
+        [make.make_tensor_value_info(name, kind, shape) for name in ("short", "mid", "long")],
+        [make.make_tensor_value_info("hdr", kind, shape)],
+    )
+    opset = [make.make_opsetid("", 17)]
+    onnx.save(make.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "any.onnx")
+    with pytest.raises(ArtifactError, match="input shapes") as refused:
+        open_runner(tmp_path / "any.onnx", "onnx")
+    assert refused.value.expected == "three inputs of one fixed rank-4 shape"
+
+
 def test_latency_in_this_process(artifacts):
     runner = open_runner(artifacts["tflite"], "tflite", threads=1)
     frames = [frame.numpy() for frame in example()]
