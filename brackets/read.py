@@ -42,7 +42,8 @@ from pockethdr.brackets.icc import foreign_profile
 from pockethdr.brackets.mobilehdr import read_npz
 from pockethdr.brackets.mosaic import read_codes, read_mosaic, whole_quads
 from pockethdr.brackets.ratios import checked
-from pockethdr.brackets.response import FIXED, RESPONSES, Response, fit_debevec
+from pockethdr.brackets.response import FIXED, Response, fit_debevec
+from pockethdr.brackets.response_names import RESPONSES
 from pockethdr.brackets.truth import Truth, read_truth
 from pockethdr.errors import BracketError
 from pockethdr.files import sha256_of

@@ -18,7 +18,6 @@ from pockethdr.brackets.bracket import power, srgb_to_linear
 from pockethdr.errors import BracketError
 
 Response = Callable[[np.ndarray], np.ndarray]
-RESPONSES = ("auto", "srgb", "gamma22", "linear", "debevec")
 _FIT_SAMPLES = 200
 _FIT_SMOOTHNESS = 60.0
 

@@ -49,6 +49,12 @@ class ContextRecord:
     extremes: tuple[str, ...] = ()
     spreads: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Raises ValueError: a number that cannot be."""
+        numbers = [self.channels, self.stride, *(self.grid or ())]
+        if not all(isinstance(n, int) and n > 0 for n in numbers):
+            raise ValueError(f"context of {self.channels} channels, {self.grid}, {self.stride}")
+
     @property
     def caveat(self) -> str:
         """What its users have to know, in a sentence without a full stop; mostly nothing."""

@@ -36,6 +36,7 @@ from pockethdr.export.targets import Target, TargetError, target_of
 from pockethdr.export.tuned import Tuned
 from pockethdr.files import sha256_of, size_of
 from pockethdr.models.load import Loaded
+from pockethdr.models.trust import trust
 from pockethdr.models.weights import save_weights
 
 WEIGHTS_NAME = "weights.safetensors"
@@ -103,6 +104,7 @@ def export_model(
         ray=ray,
         calibration=calibration,
     )
+    trust(loaded.spec)
     export = _Export(loaded, settings, out, progress or (lambda _: None))
     return export.run(overwrite=overwrite, command=command)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 _ROW, _TOP, _LEFT, _PLOT, _RIGHT = 17, 74, 330, 430, 90
 _STYLE = """
@@ -51,7 +51,7 @@ def bars(rows: Sequence[Bar], *, title: str, note: str, unit: str, most: float) 
         parts += _row(row, _TOP + index * _ROW, most)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        f'width="{width}" height="{height}" role="img" aria-label="{escape(title)}">'
+        f'width="{width}" height="{height}" role="img" aria-label={quoteattr(title)}>'
         f'<style>{_STYLE}</style><rect width="{width}" height="{height}" fill="#fbfaf8"/>'
         + "".join(parts)
         + "</svg>\n"
@@ -74,7 +74,7 @@ def _row(row: Bar, y: float, most: float) -> list[str]:
     parts = [
         _text(14, base, row.name, "name"),
         _text(_LEFT - 10, base, row.op, "op", "end"),
-        f'<rect class="{row.style}" x="{_LEFT}" y="{y + 2}" width="{length:.1f}" '
+        f'<rect class={quoteattr(row.style)} x="{_LEFT}" y="{y + 2}" width="{length:.1f}" '
         f'height="{_ROW - 5}" rx="2"/>',
         _text(_LEFT + max(length, _length(row.mark or 0, most)) + 6, base, row.note, "value"),
     ]

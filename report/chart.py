@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 from pockethdr.runtime.agreement import IDENTICAL_DB
 
@@ -66,9 +66,8 @@ def scatter(points: Sequence[Point], *, vertical: str, gates: Mapping[str, float
     ]
     title = f"{vertical} over median latency, one point an artifact"
     return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">'
-        + "".join(parts)
-        + "</svg>"
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f"aria-label={quoteattr(title)}>" + "".join(parts) + "</svg>"
     )
 
 
@@ -139,7 +138,7 @@ def _marks(axes: _Axes, points: Sequence[Point], gates: Iterable[float]) -> list
         taken.append(box)
         hint = f"{name}: {point.decibels:.1f} dB, {point.milliseconds:.2f} ms"
         parts.append(
-            f'<circle class="{point.style}" cx="{x:.1f}" cy="{y:.1f}" r="5">'
+            f'<circle class={quoteattr(point.style)} cx="{x:.1f}" cy="{y:.1f}" r="5">'
             f"<title>{escape(hint)}</title></circle>"
         )
         parts.append(_text(label_x, label_y, name, "name", "start"))

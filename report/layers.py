@@ -27,6 +27,7 @@ from pockethdr.export.program import kind_of, module_of
 from pockethdr.export.static import static_program
 from pockethdr.export.tuned import read_tuned, shipped_tuning
 from pockethdr.models.load import Loaded, load_model
+from pockethdr.models.trust import check_trusted
 from pockethdr.report.matching import Match, matched
 from pockethdr.report.reference import exported_weights
 from pockethdr.runtime.agreement import IDENTICAL_DB
@@ -106,7 +107,8 @@ def debug(
         tuned: the file of `pockethdr finetune` that the export was given, if it was given one.
 
     Raises:
-        ArtifactError: there is no such artifact, or it does not let itself be looked into.
+        ArtifactError: there is no such artifact, it does not let itself be looked into, or only the
+            manifest vouches for its network, see `models.trust`.
         WeightsError: the tuned weights are not at hand.
         Unavailable: its runtime is not installed.
     """
@@ -156,6 +158,7 @@ def float_program(
     out: Path, manifest: Manifest, precision: str, tuned: Path | None = None
 ) -> Program:
     """What the artifacts of a precision compute, in float; see `debug`."""
+    check_trusted(manifest.spec, out)
     weights = exported_weights(out, manifest)
     loaded = load_model(manifest.spec, domain=manifest.domain, weights=weights)
     program = static_program(loaded, size=manifest.size, allow_dynamic=True).program

@@ -1,4 +1,4 @@
-"""Adds to the rows of TFLite artifacts what they do on ARM code; see `runtime/arm.py`."""
+"""Adds to the rows of TFLite artifacts what they do on ARM code; see `runtime/arm/check.py`."""
 
 from __future__ import annotations
 

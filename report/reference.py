@@ -24,7 +24,8 @@ from pockethdr.runtime.tiling import Progress, Run, Tile, assembled, planned, st
 
 
 class Reference:
-    """The network with the weights that were exported.
+    """The network with the weights that were exported, made again by the spec of the manifest: the
+    caller has asked `check_trusted`, on the machine of the user.
 
     Raises:
         ArtifactError: the weights are missing, or not those of the export.

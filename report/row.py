@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pockethdr.export.targets import PRECISIONS, TARGETS
 from pockethdr.runtime.agreement import IDENTICAL_DB
 
 
@@ -66,7 +67,7 @@ class Row:
             given that they do not hold; each a few words. None where files of its kind do not
             tell, or nothing was imposed.
         planned_int8_mac_share: the least that `int8_mac_share` was to be.
-        arm: what emulated ARM kernels made of it (`runtime/arm.py`); None when not asked for.
+        arm: what emulated ARM kernels made of it (`runtime/arm/check.py`); None when not asked for.
     """
 
     model: str
@@ -123,7 +124,10 @@ class Row:
 
         Raises:
             TypeError, KeyError: it is of another version.
+            ValueError: a target or precision that does not exist.
         """
+        if data["target"] not in TARGETS or data["precision"] not in PRECISIONS:
+            raise ValueError(f"artifact {data['target']!r} {data['precision']!r}")
         found = {field: data.get(field) for field in ("foreign", "missing")}
         tuples = {name: None if value is None else tuple(value) for name, value in found.items()}
         return cls(**{**data, **tuples, "brackets": tuple(data["brackets"])})

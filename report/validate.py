@@ -17,6 +17,7 @@ from pockethdr.errors import BracketError, PocketError, Unavailable
 from pockethdr.export.imposed import Imposed, imposed_in
 from pockethdr.export.manifest import Artifact, Manifest, read_manifest
 from pockethdr.files import write_bytes
+from pockethdr.models.trust import check_trusted
 from pockethdr.report.crops import Crop
 from pockethdr.report.host import host
 from pockethdr.report.judging import Job, Verdict, verdicts
@@ -105,11 +106,13 @@ def evaluate(
         progress: called after each step, and after each tile within one.
 
     Raises:
-        ArtifactError: no manifest, or weights that are not those of the export.
+        ArtifactError: no manifest, weights that are not those of the export, or a network that only
+            the manifest vouches for, see `models.trust`.
         BracketError: there is no bracket of the domain, or one does not load.
         ClusterError: no Ray cluster answers at the address.
     """
     manifest, devices = read_manifest(out), tuple(read_rows(out))
+    check_trusted(manifest.spec, out)
     folders = _folders(brackets, manifest.domain)
     trials = [_Trial(out, artifact, manifest, threads) for artifact in manifest.artifacts]
     steps = _Steps(progress, len(folders) * (1 + len(trials)) + len(trials))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -59,21 +60,40 @@ def context_of(found: Deployed, feed: Feed, *, threads: int) -> Context | None:
     """Run the context artifact of `found` on thumbnails; None for networks that have none.
 
     Raises:
-        ArtifactError: it is missing or not what was exported.
+        ArtifactError: it is missing, not what was exported, or not what the manifest says.
         Unavailable: this host cannot run it.
     """
-    record, file = found.manifest.context, found.record.context
-    if record is None or file is None:
+    record = found.manifest.context
+    if record is None:
         return None
-    path = found.path.with_name(file.file)
-    if not path.exists() or sha256_of(path) != file.sha256:
-        raise ArtifactError(
-            f"{path} is missing or not what was exported; {found.path.name} needs it",
-            expected="the two files as `pockethdr export` wrote them",
-            fix="copy the whole folder again, or export again",
-        )
-    layout = found.record.layout
+    path, layout = context_file(found), found.record.layout
     runner = open_runner(path, found.record.target, threads=threads, layout=layout)
     with closing(runner):
         frames = [feed.thumbnail(index, runner.shape[2:]) for index in range(3)]
-        return Context(runner.run(frames), record, feed.size)
+        values = runner.run(frames)
+    if values.shape != (1, record.channels, *(record.grid or (1, 1))):
+        raise _unusable(f"{path} returns {values.shape}, which its manifest does not say")
+    return Context(values, record, feed.size)
+
+
+def context_file(found: Deployed) -> Path:
+    """The context artifact of an artifact that needs one, its content checked.
+
+    Raises:
+        ArtifactError: it is missing, or not what was exported.
+    """
+    file = found.record.context
+    if file is None:
+        raise _unusable(f"{found.path} needs a context artifact, and its manifest lists none")
+    path = found.path.with_name(file.file)
+    if not path.exists() or sha256_of(path) != file.sha256:
+        raise _unusable(f"{path} is missing or not what was exported; {found.path.name} needs it")
+    return path
+
+
+def _unusable(what: str) -> ArtifactError:
+    return ArtifactError(
+        what,
+        expected="the two files and the manifest as `pockethdr export` wrote them",
+        fix="copy the whole folder again, or export again",
+    )

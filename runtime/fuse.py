@@ -19,7 +19,7 @@ from pathlib import Path
 from threading import Lock
 
 from pockethdr.brackets.align import aligned
-from pockethdr.brackets.bracket import OUTPUT_CHANNELS, Bracket
+from pockethdr.brackets.bracket import CHANNELS, OUTPUT_CHANNELS, Bracket
 from pockethdr.brackets.read import read_bracket
 from pockethdr.brackets.spool import Spool
 from pockethdr.errors import ArtifactError
@@ -29,7 +29,7 @@ from pockethdr.runtime.context import Context, context_of
 from pockethdr.runtime.feed import Feed
 from pockethdr.runtime.image import HDRImage
 from pockethdr.runtime.memory import parsed, within
-from pockethdr.runtime.runner import Array, Runner, open_runner
+from pockethdr.runtime.runner import Array, Runner, Shape, open_runner
 from pockethdr.runtime.tiling import Progress, Tile, planned
 
 
@@ -70,7 +70,7 @@ class Fuser:
             self._runner: Runner | None = open_runner(
                 self._found.path, self._found.record.target, threads=threads
             )
-        _check_size(self._found, self._runner)
+        _check_inputs(self._found, self._runner)
         self._threads, self._lock = threads, Lock()
         self._align, self._response = align, response
 
@@ -235,16 +235,27 @@ def _not_light(runner: Runner, tile: Tile) -> ArtifactError:
     )
 
 
-def _check_size(found: Deployed, runner: Runner) -> None:
-    """Of a manifest only the artifacts' bytes are vouched for, not its own numbers."""
-    real, said = runner.shape[2:], found.manifest.size
-    if real != said:
+def _check_inputs(found: Deployed, runner: Runner) -> None:
+    """Of a manifest only the artifacts' bytes are vouched for, not its own numbers: an input that
+    it does not tell of would be left as the memory was before."""
+    manifest, context = found.manifest, None
+    if manifest.context is not None:
+        context = 1, manifest.context.channels, *manifest.context.shape_at(manifest.size)
+    shape = 1, CHANNELS[manifest.domain], *manifest.size
+    if (runner.shape, runner.context) != (shape, context):
         raise ArtifactError(
-            f"{found.path} takes tiles of {real[0]}×{real[1]}, "
-            f"its manifest says {said[0]}×{said[1]}",
+            f"{found.path} takes {_inputs(runner.shape, runner.context)}, "
+            f"its manifest says {_inputs(shape, context)}",
             expected="the manifest that was exported with it",
             fix="export the model again",
         )
+
+
+def _inputs(shape: Shape, context: Shape | None) -> str:
+    """`tiles of 64×64×8 and a context of 1×1×4`."""
+    (_, c, h, w), batch = shape, f"{shape[0]} × " if shape[0] != 1 else ""
+    also = f" and a context of {context[2]}×{context[3]}×{context[1]}" if context else ""
+    return f"tiles of {batch}{h}×{w}×{c}{also}"
 
 
 def _check_domain(found: Deployed, bracket: Bracket) -> None:

@@ -97,9 +97,8 @@ def open_runner(
         raise ArtifactError(f"threads = {threads}", expected="at least 1")
     if layout is None:
         found = deployed_if_listed(artifact)
-        if found is None:
-            verify(artifact, target)
         layout = found.record.layout if found else None
+    verify(artifact, target)
     module, factory = OPENERS[target]
     opener = cast(
         Callable[[Path, int, str | None], Runner], getattr(import_module(module), factory)
@@ -145,8 +144,12 @@ def order_inputs(names: Sequence[str], artifact: Path) -> list[int]:
 
 
 def is_nhwc(shape: Sequence[int], layout: str | None) -> bool:
-    """Whether a rank-4 input is channels-last: what the manifest says, else the smaller axis."""
-    return layout == "NHWC" if layout else shape[3] < shape[1]
+    """Whether an input is channels-last: what the manifest says, else the smaller axis.
+
+    Of a shape that `input_shapes` refuses it says nothing."""
+    if layout:
+        return layout == "NHWC"
+    return _is_fixed(shape) and shape[3] < shape[1]
 
 
 def input_shapes(
@@ -158,11 +161,7 @@ def input_shapes(
         ArtifactError: they differ, or are not fixed positive rank-4 shapes.
     """
     first = tuple(shapes[0])
-    fixed = all(
-        len(shape) == 4 and all(isinstance(side, int) and side > 0 for side in shape)
-        for shape in shapes
-    )
-    if not fixed or any(tuple(shape) != first for shape in shapes[:3]):
+    if not all(map(_is_fixed, shapes)) or any(tuple(shape) != first for shape in shapes[:3]):
         raise ArtifactError(
             f"{artifact}: input shapes {[tuple(shape) for shape in shapes]}",
             expected="three inputs of one fixed rank-4 shape",
@@ -172,3 +171,8 @@ def input_shapes(
         (n, c, a, b) if channels_last else (n, a, b, c) for n, a, b, c in (shapes[0], shapes[-1])
     ]
     return logical[0], logical[1] if len(shapes) == 4 else None
+
+
+def _is_fixed(shape: Sequence[object]) -> bool:
+    """Whether a shape is of rank 4 and positive; ONNX names the sides that it leaves open."""
+    return len(shape) == 4 and all(isinstance(side, int) and side > 0 for side in shape)

@@ -22,6 +22,7 @@ import numpy as np
 from pockethdr.errors import ArtifactError, Unavailable
 from pockethdr.runtime.litert import coded, interpreter_of
 from pockethdr.runtime.runner import Array, Frames, order_inputs
+from pockethdr.runtime.verify import verify
 
 _CLAMPS = frozenset({"Relu", "Clip", "relu", "relu6", "clip"})
 _SUMS = frozenset({"add", "sub"})
@@ -67,7 +68,7 @@ def open_taps(artifact: Path, target: str) -> Taps:
     """Load an artifact so that its inner tensors can be seen.
 
     Raises:
-        ArtifactError: the target's files do not let themselves be looked into.
+        ArtifactError: it is damaged, or the target's files do not let themselves be looked into.
         Unavailable: its runtime is not installed.
     """
     if target not in TAPPED:
@@ -76,6 +77,7 @@ def open_taps(artifact: Path, target: str) -> Taps:
             expected=f"one of {', '.join(TAPPED)}",
             fix="look at the onnx artifact: a TensorRT plan is made from one",
         )
+    verify(artifact, target)
     return TAPPED[target](artifact)
 
 

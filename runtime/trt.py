@@ -74,9 +74,13 @@ class Driver:
         if device_count() == 0:
             raise Unavailable(_NO_DEVICE, install=_INSTALL)
         self._cuda = ctypes.CDLL("libcuda.so.1")
-        context = ctypes.c_void_p()
-        self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), ctypes.c_int(0))
-        self._call("cuCtxSetCurrent", context)
+        self._context = ctypes.c_void_p()
+        self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), ctypes.c_int(0))
+        self.enter()
+
+    def enter(self) -> None:
+        """Make this the calling thread's device: CUDA keeps that for each thread."""
+        self._call("cuCtxSetCurrent", self._context)
 
     def allocate(self, size: int) -> int:
         """Device address of `size` new bytes."""
@@ -137,6 +141,7 @@ class PlanRunner(HostFrames):
     def run(self, frames: Frames) -> Array:
         """See `Runner.run`."""
         check_frames(frames, self.shape, self.context)
+        self._driver.enter()
         for name, frame in zip(self._inputs, frames, strict=True):
             host = self._hosts[name]
             np.copyto(host, frame.transpose(0, 2, 3, 1) if self._nhwc else frame, casting="unsafe")
@@ -150,6 +155,7 @@ class PlanRunner(HostFrames):
 
     def close(self) -> None:
         """See `Runner.close`."""
+        self._driver.enter()
         for address in self._addresses.values():
             self._driver.free(address)
         self._addresses = {}

@@ -1,8 +1,9 @@
-"""Artifacts that no manifest vouches for are looked through before native code parses them.
+"""Artifacts are looked through before native code parses them, whoever vouches for them.
 
-A file listed in its manifest is what its sha256 says, and that is enough. Any other is walked by
-code that cannot run out of its buffer: a flatbuffer by its schema in Python, ONNX by its checker, a
-package by its own list of contents. TensorRT plans hold compiled code, which nothing can check.
+A manifest says that a file is whole, not that it is harmless: who made the one made the other. So
+every file is walked first, which takes milliseconds, by code that cannot run out of its buffer: a
+flatbuffer by its schema in Python, ONNX by its checker, a package by its own list of contents. That
+finds a broken structure and no more. TensorRT plans hold compiled code, which nothing can check.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from torch import nn
 from pockethdr.brackets.bracket import Bracket, Frame
 from pockethdr.export.manifest import Artifact, FileRecord, Manifest, write_manifest
 from pockethdr.files import sha256_of, size_of
+from pockethdr.models.trust import trust
 
 SIZE = 48
 HALO = 2
@@ -102,7 +103,9 @@ class Exported:
         )
 
     def write(self) -> Path:
-        write_manifest(self.manifest(), self.out, overwrite=True)
+        manifest = self.manifest()
+        write_manifest(manifest, self.out, overwrite=True)
+        trust(manifest.spec)
         return self.out
 
 

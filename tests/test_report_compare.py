@@ -159,3 +159,19 @@ def test_a_damaged_report_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "report.json").write_text(text)
     with pytest.raises(ArtifactError, match="not a readable report"):
         read_judged(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"precision": 'int8"/><script>'}, {"target": "</td><b>"}])
+def test_a_report_of_what_does_not_exist_is_refused(
+    judged: list[Path], copy_of: Callable[[dict[str, Any]], Path], change: dict[str, str]
+) -> None:
+    rows = json.loads((judged[0] / "report.json").read_text())["rows"]
+    with pytest.raises(ArtifactError, match="not a readable report"):
+        read_judged(copy_of({"rows": [{**rows[0], **change}]}))
+
+
+def test_keys_of_colours_are_silent(judged: list[Path], tmp_path: Path) -> None:
+    write_comparison(judged, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert text.count('<svg width="12"') == text.count('aria-hidden="true"') == 4
+    assert "What the columns say" in text

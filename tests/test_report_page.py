@@ -10,8 +10,10 @@ import pytest
 
 from pockethdr.brackets.bracket import Bracket, Frame
 from pockethdr.export.manifest import Artifact, Manifest
+from pockethdr.report.bars import Bar, bars
+from pockethdr.report.chart import Point, scatter
 from pockethdr.report.crops import SIDE, worst_crop
-from pockethdr.report.report import against_reference, html, verdict
+from pockethdr.report.report import HEADERS, against_reference, html, verdict
 from pockethdr.report.row import Row
 from pockethdr.report.thresholds import Thresholds
 from pockethdr.report.validate import Evaluation
@@ -125,6 +127,32 @@ def test_page_is_whole_and_loads_nothing(bracket: Bracket) -> None:
     assert "https://" not in text
     assert "url(" not in text
     assert "@import" not in text
+
+
+def test_what_columns_say_does_not_need_a_pointer() -> None:
+    """Titles show to those who hover; the words behind a summary to everybody."""
+    text = html(evaluation())
+    words = " ".join(Page(text).words)
+    assert all(name in words and hint in words for name, hint in HEADERS)
+    assert "<th>" not in text
+    assert text.count("<th ") == text.count('<th scope="')
+
+
+HOSTILE = 'a "><script>alert(1)</script>'
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        scatter([Point("x", 1.0, 40.0, HOSTILE)], vertical=HOSTILE, gates={}),
+        bars([Bar("n", "o", 1.0, HOSTILE, "x")], title=HOSTILE, note="", unit="dB", most=2),
+    ],
+)
+def test_attributes_of_pictures_hold_no_markup(picture: str) -> None:
+    assert "<script" not in picture
+    root = ElementTree.fromstring(picture)
+    assert HOSTILE in str(root.get("aria-label"))
+    assert HOSTILE in {element.get("class") for element in root.iter()}
 
 
 def test_page_says_what_was_found() -> None:

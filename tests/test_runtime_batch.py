@@ -20,6 +20,7 @@ from fuse_toy import exported
 
 from pockethdr.brackets.read import find_brackets
 from pockethdr.errors import ArtifactError, PocketError
+from pockethdr.files import sha256_of
 from pockethdr.runtime.batch import fuse_many
 from pockethdr.runtime.fuse import Fuser
 from pockethdr.runtime.verify import verify
@@ -225,6 +226,20 @@ def test_what_is_no_flatbuffer_is_refused(tmp_path, damage):
     (tmp_path / "a.tflite").write_bytes(damage)
     with pytest.raises(ArtifactError, match="not a complete tflite artifact"):
         verify(tmp_path / "a.tflite", "tflite")
+
+
+def test_a_manifest_does_not_vouch_for_the_structure_of_a_file(artifact, tmp_path, monkeypatch):
+    """Who made the file made the manifest too."""
+    from pockethdr.runtime import ort
+
+    folder = shutil.copytree(artifact.parent, tmp_path / "copy")
+    broken, manifest = folder / artifact.name, folder / "manifest.json"
+    before = sha256_of(broken)
+    broken.write_bytes(broken.read_bytes()[:300])
+    manifest.write_text(manifest.read_text().replace(before, sha256_of(broken)))
+    monkeypatch.setattr(ort, "open_onnx", lambda *_: pytest.fail("native code was reached"))
+    with pytest.raises(ArtifactError, match="not a complete onnx artifact"):
+        Fuser(broken)
 
 
 def test_a_package_that_lacks_a_part_is_refused(tmp_path):

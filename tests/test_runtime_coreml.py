@@ -13,6 +13,7 @@ from torch import nn
 from pockethdr.brackets.metrics import psnr
 from pockethdr.errors import ArtifactError
 from pockethdr.export.quiet import quiet
+from pockethdr.runtime.mil.operators import OPERATORS, Arguments
 from pockethdr.runtime.mil.program import NAME, MilProgram
 from pockethdr.runtime.runner import open_runner
 
@@ -289,3 +290,31 @@ def test_an_unknown_operation_is_named(tmp_path):
 
     with pytest.raises(ArtifactError, match="does not know band_part"):
         _program(lambda x: mb.band_part(x=x, lower=0, upper=1), tmp_path / "band_part.mlpackage")
+
+
+def _operator(name, **values):
+    return OPERATORS[name](Arguments(values)).numpy()
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1, -2])
+@pytest.mark.parametrize("indices", [[0, 2], [[0, 2], [1, 0]], [[-1], [1]]])
+def test_gather_takes_whole_slices(axis, indices):
+    x = torch.arange(12.0).reshape(3, 4)
+    ours = _operator("gather", x=x, indices=np.array(indices), axis=axis)
+    np.testing.assert_array_equal(ours, np.take(x.numpy(), indices, axis))
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_gather_along_an_axis_takes_single_values(axis):
+    x, indices = torch.arange(12.0).reshape(3, 4), np.array([[0, 2], [1, -1]])
+    ours = _operator("gather_along_axis", x=x, indices=indices, axis=axis)
+    cut = x.numpy()[:, :2] if axis == 0 else x.numpy()[:2]
+    np.testing.assert_array_equal(ours, np.take_along_axis(cut, indices, axis))
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1, -2, -3])
+def test_interleaving_takes_turns(axis):
+    parts = torch.arange(4.0).reshape(1, 2, 2), -torch.ones(1, 2, 2)
+    ours = np.moveaxis(_operator("concat", values=parts, axis=axis, interleave=True), axis, 0)
+    for index, part in enumerate(parts):
+        np.testing.assert_array_equal(ours[index::2], np.moveaxis(part.numpy(), axis, 0))

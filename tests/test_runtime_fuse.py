@@ -10,13 +10,14 @@ from fuse_toy import CHANNELS, RADIUS, exported
 
 from pockethdr.brackets.bracket import Bracket, Camera, Frame, flip, flips_of, mosaic_of, unpack
 from pockethdr.errors import ArtifactError
+from pockethdr.files import sha256_of
 from pockethdr.runtime.feed import Feed
-from pockethdr.runtime.fuse import fuse
+from pockethdr.runtime.fuse import Fuser, fuse
 from pockethdr.runtime.image import image_of
 from pockethdr.runtime.runner import open_runner
 from pockethdr.runtime.tiling import cut, tiles
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 TILE = 24
 
 
@@ -94,8 +95,64 @@ def test_a_manifest_that_lies_about_the_size_is_refused(tmp_path, size):
     artifact = exported(tmp_path, "rgb", (TILE, TILE))
     path = artifact.with_name("manifest.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"size": size}))
-    with pytest.raises(ArtifactError, match=r"takes tiles of 24×24, its manifest says"):
+    with pytest.raises(ArtifactError, match=r"takes tiles of 24×24×6, its manifest says"):
         fuse(artifact, _bracket("rgb", 60, 60), threads=1)
+
+
+def _says(artifact, **changes):
+    """The manifest of `artifact` with other values."""
+    path = artifact.with_name("manifest.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return artifact
+
+
+def _takes_a_context(artifact):
+    """`artifact` with a fourth input 1×3×1×1 that its manifest does not tell of."""
+    model = onnx.load(artifact)
+    shape = onnx.TensorProto.FLOAT, [1, 3, 1, 1]
+    model.graph.input.append(onnx.helper.make_tensor_value_info("context", *shape))
+    onnx.save(model, artifact)
+    (record,) = json.loads(artifact.with_name("manifest.json").read_text())["artifacts"]
+    return _says(artifact, artifacts=[record | {"sha256": sha256_of(artifact)}])
+
+
+def _context(channels, **more):
+    return {"channels": channels, "values": [], "grid": None, **more}
+
+
+def test_a_manifest_that_lies_about_the_channels_is_refused(tmp_path):
+    artifact = _says(exported(tmp_path, "raw", (TILE, TILE)), domain="rgb")
+    with pytest.raises(ArtifactError, match=r"takes tiles of 24×24×8, .* says tiles of 24×24×6"):
+        Fuser(artifact)
+
+
+def test_a_context_that_only_the_manifest_knows_of_is_refused(tmp_path):
+    artifact = _says(exported(tmp_path, "rgb", (TILE, TILE)), context=_context(3))
+    with pytest.raises(ArtifactError, match=r"takes tiles .*6, .* and a context of 1×1×3"):
+        Fuser(artifact)
+
+
+@pytest.mark.parametrize("said", [None, _context(4), _context(3, grid=[4, 4])])
+def test_a_context_that_the_manifest_does_not_know_of_is_refused(tmp_path, said):
+    """It would be left as the memory was before, and the picture be wrong without a word."""
+    artifact = _takes_a_context(exported(tmp_path, "rgb", (TILE, TILE)))
+    with pytest.raises(ArtifactError, match=r"and a context of 1×1×3, its manifest says"):
+        Fuser(_says(artifact, context=said))
+
+
+def test_a_context_without_its_artifact_is_refused(tmp_path):
+    artifact = _takes_a_context(exported(tmp_path, "rgb", (TILE, TILE)))
+    with (
+        Fuser(_says(artifact, context=_context(3))) as fuser,
+        pytest.raises(ArtifactError, match="needs a context artifact, and its manifest lists none"),
+    ):
+        fuser.fuse(_bracket("rgb", 30, 30))
+
+
+def test_a_context_that_cannot_be_is_refused(tmp_path):
+    artifact = exported(tmp_path, "rgb", (TILE, TILE))
+    with pytest.raises(ArtifactError, match="not a manifest"):
+        Fuser(_says(artifact, context=_context(3, grid=[4, 4], stride=0)))
 
 
 def test_the_wrong_domain_is_refused(tmp_path):

@@ -6,7 +6,11 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from pathlib import Path
+from threading import local
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +23,7 @@ from pockethdr.files import sha256_of
 from pockethdr.runtime.latency import measure, measure_artifact, peak_memory_mb
 from pockethdr.runtime.litert import op_histogram, undelegated
 from pockethdr.runtime.runner import open_runner, order_inputs
-from pockethdr.runtime.trt import device_count
+from pockethdr.runtime.trt import PlanRunner, device_count
 
 SIZE = 32
 
@@ -255,6 +259,84 @@ def test_unknown_targets_and_threads_are_refused(artifacts):
         open_runner(artifacts["onnx"], "ncnn")
     with pytest.raises(ArtifactError, match="threads"):
         open_runner(artifacts["onnx"], "onnx", threads=0)
+
+
+@pytest.mark.parametrize("shape", [["n", 6, "h", "w"], [1, 6, None, None], [4], []])
+def test_a_shape_that_is_not_fixed_is_refused(shape, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    make, kind = onnx.helper, onnx.TensorProto.FLOAT
+    graph = make.make_graph(
+        [make.make_node("Sum", ["short", "mid", "long"], ["hdr"])],
+        "any",
+        [make.make_tensor_value_info(name, kind, shape) for name in ("short", "mid", "long")],
+        [make.make_tensor_value_info("hdr", kind, shape)],
+    )
+    opset = [make.make_opsetid("", 17)]
+    onnx.save(make.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "any.onnx")
+    with pytest.raises(ArtifactError, match="input shapes") as refused:
+        open_runner(tmp_path / "any.onnx", "onnx")
+    assert refused.value.expected == "three inputs of one fixed rank-4 shape"
+
+
+def test_a_plan_runs_in_whichever_thread_asks():
+    """CUDA keeps the current context for each thread, and threads may share a `Fuser`."""
+    driver = _Driver()
+    runner = PlanRunner(driver, _TensorRT, _Engine(), Path("any.plan"), "NCHW")
+    frames = [frame.numpy() for frame in example()]
+    for work in (lambda: runner.run(frames), runner.close):
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(work).result()
+
+
+class _Driver:
+    """Device memory that only threads which entered may touch."""
+
+    def __init__(self):
+        self._here = local()
+
+    def enter(self):
+        self._here.entered = True
+
+    def allocate(self, size):
+        return size
+
+    def _touch(self, *_):
+        assert self._here.entered
+
+    upload = download = free = _touch
+
+    def synchronize(self):
+        self._touch()
+
+
+class _TensorRT:
+    __version__ = "0"
+    TensorIOMode = SimpleNamespace(INPUT=0, OUTPUT=1)
+
+    @staticmethod
+    def nptype(dtype):
+        return dtype
+
+
+class _Engine:
+    num_io_tensors = 4
+
+    def get_tensor_name(self, index):
+        return ("short", "mid", "long", "hdr")[index]
+
+    def get_tensor_mode(self, name):
+        return int(name == "hdr")
+
+    def get_tensor_shape(self, name):
+        return (1, 3 if name == "hdr" else 6, SIZE, SIZE)
+
+    def get_tensor_dtype(self, name):
+        return np.float32
+
+    def create_execution_context(self):
+        return SimpleNamespace(
+            set_tensor_address=lambda *_: None, execute_async_v3=lambda stream: True
+        )
 
 
 def test_latency_in_this_process(artifacts):

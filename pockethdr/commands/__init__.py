@@ -14,6 +14,8 @@ from typing import Any
 
 import click
 
+from pockethdr.errors import ArtifactError
+
 ARGUMENTS = "arguments"
 DOMAINS = ("raw", "rgb")
 CHANNEL_ORDERS = ("RGGB", "BGGR")
@@ -92,6 +94,31 @@ def brackets_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--brackets", type=click.Path(path_type=Path), required=True, help=text)(
         command
     )
+
+
+def model_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    text = "The network of OUT, where it is your own and was exported elsewhere: lets its code run."
+    return click.option("--model", metavar="FILE.py:FACTORY", help=text)(command)
+
+
+def trust_named(model: str | None, out: Path) -> None:
+    """Let the network that OUT was exported from run, which the user names too.
+
+    Raises:
+        ArtifactError: OUT is of another network.
+    """
+    from pockethdr.export.manifest import read_manifest
+    from pockethdr.models.trust import trust
+
+    if model is None:
+        return
+    spec = read_manifest(out).spec
+    if model != spec:
+        raise ArtifactError(
+            f"--model {model}: {out} was exported from {spec}",
+            expected="the network of the export, as its manifest names it",
+        )
+    trust(model)
 
 
 def channel_order_option(command: Callable[..., Any]) -> Callable[..., Any]:

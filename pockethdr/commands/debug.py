@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pockethdr.commands import brackets_option
+from pockethdr.commands import brackets_option, model_option, trust_named
 from pockethdr.commands.console import print_table, stages
 from pockethdr.files import write_bytes
 
@@ -37,6 +37,7 @@ TARGETS = ("tflite", "onnx", "coreml")
     help="The tuned weights that the export was given, where they do not ship with the network.",
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write all layers.")
+@model_option
 def debug(
     out: Path,
     target: str,
@@ -46,6 +47,7 @@ def debug(
     top: int,
     tuned: Path | None,
     json_file: Path | None,
+    model: str | None,
 ) -> None:
     """Compare an artifact of OUT with its float program, layer by layer, on real brackets.
 
@@ -62,6 +64,7 @@ def debug(
     from pockethdr.report.layer_table import layer_picture, layer_table
     from pockethdr.report.layers import debug as compared
 
+    trust_named(model, out)
     with stages("debugging") as stage:
         stage(f"running {target} {precision} and its float program")
         found = compared(

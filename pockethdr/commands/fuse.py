@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pockethdr.brackets.response_names import RESPONSES
 from pockethdr.commands import Number, threads_option
 from pockethdr.commands.console import steps
 from pockethdr.errors import BracketError, PocketError
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from pockethdr.runtime.image import HDRImage
 
 FAILED = 1
-_RESPONSES = ("auto", "srgb", "gamma22", "linear", "debevec")
 
 
 @click.command()
@@ -39,7 +39,7 @@ _RESPONSES = ("auto", "srgb", "gamma22", "linear", "debevec")
 @click.option("--align", is_flag=True, help="Lay hand-held frames over each other first.")
 @click.option(
     "--response",
-    type=click.Choice(_RESPONSES),
+    type=click.Choice(RESPONSES),
     default="auto",
     show_default=True,
     help="How encoded rgb becomes linear; debevec fits a curve to the bracket.",

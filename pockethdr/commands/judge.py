@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pockethdr.commands import brackets_option, command_line, ray_option, threads_option
+from pockethdr.commands import (
+    brackets_option,
+    command_line,
+    model_option,
+    ray_option,
+    threads_option,
+    trust_named,
+)
 from pockethdr.commands.console import print_table, steps
 from pockethdr.files import check_place
 
@@ -29,6 +36,7 @@ GATE_FAILED = 1
 @_threads
 @click.option("--arm", is_flag=True, help="Also on emulated ARM code: LiteRT's kernels for phones.")
 @ray_option("Judge brackets")
+@model_option
 @click.pass_context
 def validate(
     context: click.Context,
@@ -38,6 +46,7 @@ def validate(
     threads: int,
     arm: bool,
     ray: str | None,
+    model: str | None,
 ) -> None:
     """Run every artifact of OUT on real brackets and judge it against the PyTorch reference.
 
@@ -54,6 +63,7 @@ def validate(
 
     if json_file is not None:
         check_place(json_file, overwrite=True)
+    trust_named(model, out)
     with steps("validating") as step:
         rows = judged(
             out,
@@ -72,8 +82,11 @@ def validate(
 @_out
 @brackets_option
 @_threads
+@model_option
 @click.pass_context
-def report(context: click.Context, out: Path, brackets: Path, threads: int) -> None:
+def report(
+    context: click.Context, out: Path, brackets: Path, threads: int, model: str | None
+) -> None:
     """Validate OUT and write OUT/report.json and OUT/report.html.
 
     The page is one file without outside references: the table, what phones measured (`pockethdr
@@ -87,6 +100,7 @@ def report(context: click.Context, out: Path, brackets: Path, threads: int) -> N
     from pockethdr.report.devices import of_export
     from pockethdr.report.report import write_report
 
+    trust_named(model, out)
     command = command_line(context)
     with steps("judging") as step:
         found = write_report(out, [brackets], threads=threads, command=command, progress=step)

@@ -1,4 +1,4 @@
-"""An emulated ARM processor with Python and LiteRT on it, for `runtime/arm.py`.
+"""An emulated ARM processor with Python and LiteRT on it, for `check.py`.
 
 QEMU's user mode runs single arm64 Linux programs; their libraries come from Debian's arm64
 packages and from aarch64 wheels. Nothing is installed into the system.

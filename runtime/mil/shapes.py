@@ -48,7 +48,8 @@ def _tile(a: Arguments) -> Tensor:
 
 @operator("concat")
 def _concat(a: Arguments) -> Tensor:
-    axis, parts = a.integer("axis"), a.tensors("values")
+    parts = a.tensors("values")
+    axis = a.integer("axis") % parts[0].dim()
     if a.flag("interleave"):
         return torch.stack(parts, axis + 1).flatten(axis, axis + 1)
     return torch.cat(parts, axis)
@@ -103,13 +104,28 @@ def _taken(x: Tensor, axis: int, indices: range) -> Tensor:
     return x.index_select(axis, torch.tensor(list(indices)))
 
 
-@operator("gather", "gather_along_axis")
+@operator("gather")
 def _gather(a: Arguments) -> Tensor:
-    x, indices, axis = a.tensor(), a.tensor("indices").long(), a.integer("axis")
-    if indices.dim() == x.dim() and x.dim() > 1:
-        return torch.gather(x, axis, indices)
+    """Whole slices of `x`: the axis becomes as many as `indices` has."""
+    if a.integer("batch_dims"):
+        raise NotImplementedError("gather with batch_dims")
+    x, axis = a.tensor(), a.integer("axis") % a.tensor().dim()
+    indices = _from_start(a.tensor("indices"), x.shape[axis])
     taken = x.index_select(axis, indices.reshape(-1))
     return taken.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+
+
+@operator("gather_along_axis")
+def _gather_along_axis(a: Arguments) -> Tensor:
+    """A value of `x` for each of `indices`, which have its rank."""
+    x, axis = a.tensor(), a.integer("axis")
+    return torch.gather(x, axis, _from_start(a.tensor("indices"), x.shape[axis]))
+
+
+def _from_start(indices: Tensor, length: int) -> Tensor:
+    """Negative ones count from the end, which torch does not take."""
+    indices = indices.long()
+    return torch.where(indices < 0, indices + length, indices)
 
 
 @operator("scatter_along_axis")

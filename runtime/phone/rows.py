@@ -1,6 +1,6 @@
 """What devices measured of an export's artifacts: rows of `OUT/devices.json`.
 
-They come from `device.py`, or from a file that another device's script printed.
+They come from `bench.py`, or from a file that another device's script printed.
 """
 
 from __future__ import annotations
