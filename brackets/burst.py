@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ class Burst:
         camera: of a raw burst, None for rgb and for DNG (each file carries its own).
         response: the curve this kind of folder means by "auto".
         suggested_names, suggested_seconds: the folder's own triplet, if it names one.
+        notes: sentences on photographs that were left out.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class Burst:
     pseudo_truth: bool = False
     suggested_names: tuple[str, ...] | None = None
     suggested_seconds: tuple[float, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def read_burst(folder: Path, kind: str) -> Burst:
@@ -72,7 +74,7 @@ def choose_triplet(
         return choose.named(where, burst.shots, names, "the caller")
     if len(burst.shots) == 3:
         only = [shot.name for shot in burst.shots]
-        return choose.named(where, burst.shots, only, "the folder, which holds these three only")
+        return choose.named(where, burst.shots, only, "the folder, which holds these three")
     if burst.suggested_names:
         source = f"suggested_triplet of {NAME}"
         return choose.named(where, burst.shots, burst.suggested_names, source)
@@ -125,19 +127,30 @@ def _from_kalantari(folder: Path) -> Burst:
 
 def _from_exif(folder: Path) -> Burst:
     paths = sorted(path for path in folder.iterdir() if formats.is_photograph(path))
-    headers = [formats.read_header(path) for path in paths]
+    headers, notes = _exposures_among([formats.read_header(path) for path in paths])
     if len(headers) > 2 and any(header.exposure_s is None for header in headers):
-        estimated = _from_pixels(folder, paths)
+        estimated = _from_pixels(folder, [header.path for header in headers])
         if estimated is not None:
-            return estimated
+            return replace(estimated, notes=notes)
     shots, source = _exposures([_settings(header) for header in headers])
-    return Burst(folder, layout.PHOTOGRAPHS, RGB, shots, source)
+    return Burst(folder, layout.PHOTOGRAPHS, RGB, shots, source, notes=notes)
+
+
+def _exposures_among(headers: Sequence[Header]) -> tuple[list[Header], tuple[str, ...]]:
+    """Those that are exposures of a bracket, and a sentence on each other picture beside them."""
+    others = {h.path.name: "made by PocketHDR" for h in headers if h.is_ours}
+    kept = [h for h in headers if not h.is_ours]
+    if sum(h.exposure_s is not None for h in kept) > 2:
+        others |= {h.path.name: "no EXIF exposure time" for h in kept if h.exposure_s is None}
+        kept = [h for h in kept if h.exposure_s is not None]
+    return kept, tuple(f"left out {name}: {why}" for name, why in others.items())
 
 
 def _from_pixels(folder: Path, paths: Sequence[Path]) -> Burst | None:
     """A burst whose exposures EXIF does not know; None where the pixels do not tell either."""
     linear = [srgb_to_linear(formats.read_small(path) / np.float32(255)) for path in paths]
-    exposures = measured_exposures(linear)
+    alike = len({image.shape for image in linear}) == 1
+    exposures = measured_exposures(linear) if alike else None
     if exposures is None:
         return None
     shots = tuple(Shot(path.name, e) for path, e in zip(paths, exposures, strict=True))
@@ -158,8 +171,8 @@ def _settings(header: Header) -> Settings:
         raise BracketError(
             f"{header.path}: no EXIF exposure time, and no {NAME} beside it",
             expected="exposure times of every frame",
-            fix=f"take the originals from the phone, or write {header.path.parent / NAME} with "
-            "files and exposure_times_s",
+            fix=f"take it out of the folder, take the originals from the phone, or write "
+            f"{header.path.parent / NAME} with files and exposure_times_s",
         )
     return header.path.name, header.exposure_s, header.iso, header.f_number
 

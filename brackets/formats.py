@@ -25,6 +25,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from pockethdr.brackets.icc import to_srgb
 from pockethdr.errors import BracketError
 
+#: What our own pictures say in their EXIF.
+SOFTWARE = "PocketHDR"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 _FORMATS = ("JPEG", "PNG", "TIFF")
 # Far above any phone's full sensor read-out (200 Mpx are binned before they become a JPEG).
@@ -50,6 +52,7 @@ class Header:
         exposure_s, iso, f_number: from EXIF, None where absent.
         orientation: EXIF 1..8.
         icc: the embedded colour profile, not looked into.
+        is_ours: whether PocketHDR wrote it, which makes it no exposure.
     """
 
     path: Path
@@ -59,6 +62,7 @@ class Header:
     f_number: float | None
     orientation: int
     icc: bytes | None = None
+    is_ours: bool = False
 
 
 def is_photograph(path: Path) -> bool:
@@ -85,6 +89,7 @@ def read_header(path: Path) -> Header:
         f_number=_number(shot.get(ExifTags.Base.FNumber)),
         orientation=_orientation(exif.get(ExifTags.Base.Orientation)),
         icc=image.info.get("icc_profile"),
+        is_ours=exif.get(ExifTags.Base.Software) == SOFTWARE,
     )
 
 

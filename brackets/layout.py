@@ -13,6 +13,10 @@ from pockethdr.errors import BracketError
 
 NPZ, METADATA, KALANTARI, DNG, PHOTOGRAPHS = "npz", "metadata", "kalantari", "dng", "photographs"
 EXPOSURES = "exposure.txt"
+#: How messages name a domain.
+A = {RAW: "a raw", RGB: "an rgb"}
+# Of phones, but patented or one maker's own.
+_UNREAD = {".heic", ".heif", ".avif", ".webp", ".jxl"}
 _EXPECTED = (
     "metadata.json with its images, three or more JPEG/PNG/TIFF with EXIF exposure times, "
     "Mobile-HDR .npz, a Kalantari folder with exposure.txt, or three DNG"
@@ -38,12 +42,12 @@ def search(root: Path, *, domain: str | None = None) -> Found:
     kept: list[Path] = []
     others: set[str | None] = set()
     for path in candidates:
-        found = domain_of(path)
+        found = domain_of(path, domain)
         if domain is None or found in (None, domain):
             kept.append(path)
         else:
             others.add(found)
-            notes.append(f"{path}: a {found} bracket, left out of {domain}")
+            notes.append(f"{path}: {A[found]} bracket, left out of {domain}")
     if not kept:
         listed = "".join(f"\n  {note}" for note in notes)
         there = others.pop() if others else None
@@ -57,8 +61,12 @@ def search(root: Path, *, domain: str | None = None) -> Found:
     return Found(tuple(kept), tuple(notes))
 
 
-def layout_of(path: Path) -> str:
+def layout_of(path: Path, domain: str | None = None) -> str:
     """The kind of bracket that `path` (a folder, or one .npz) is meant to be.
+
+    Args:
+        domain: which of the two is wanted where a phone saved DNG and JPEG of each exposure;
+            None for DNG.
 
     Raises:
         BracketError: missing, empty, or nothing that could be a bracket.
@@ -69,20 +77,37 @@ def layout_of(path: Path) -> str:
             return NPZ
         raise BracketError(f"{path}: a single file", expected="a bracket folder or one .npz")
     names = _names(path)
-    if not names:
-        raise BracketError(f"{path}: an empty folder", expected=_EXPECTED)
-    layout = _layout(names)
+    layout = _layout(names, domain)
     if layout is None:
-        raise BracketError(f"{path}: no exposures in it", expected=_EXPECTED)
+        raise _no_exposures(path, names)
     return layout
 
 
-def domain_of(path: Path) -> str | None:
+def _no_exposures(folder: Path, names: set[str]) -> BracketError:
+    below, _ = _candidates(folder)
+    if below:
+        return BracketError(
+            f"{folder}: a folder of {len(below)} bracket{'s' * (len(below) != 1)}, and none itself",
+            expected="a bracket",
+            fix=f"name one, such as {below[0]}; `fuse --batch` takes all of them",
+        )
+    if unread := sorted(name for name in names if Path(name).suffix.lower() in _UNREAD):
+        return BracketError(
+            f"{folder}: holds {', '.join(unread[:3])}, which PocketHDR does not read",
+            expected=_EXPECTED,
+            fix="convert them to JPEG with their EXIF, or let the phone save DNG or JPEG",
+        )
+    what = "no exposures in it" if names else "an empty folder"
+    return BracketError(f"{folder}: {what}", expected=_EXPECTED)
+
+
+def domain_of(path: Path, wanted: str | None = None) -> str | None:
     """`raw` or `rgb`, from the layout alone; None for a broken metadata.json.
 
-    Such a folder is left out of neither domain: reading it stops the run by name.
+    Such a folder is left out of neither domain: reading it stops the run by name. One that has
+    both is of the domain that is wanted.
     """
-    layout = layout_of(path)
+    layout = layout_of(path, wanted)
     if layout == METADATA:
         try:
             return RAW if "cfa_pattern" in metadata.load(path / metadata.NAME) else RGB
@@ -124,17 +149,18 @@ def _candidates(root: Path) -> tuple[list[Path], list[str]]:
     return sorted(found), notes
 
 
-def _layout(names: set[str]) -> str | None:
+def _layout(names: set[str], domain: str | None = None) -> str | None:
     suffixes = {Path(name).suffix.lower() for name in names}
+    photographs = [name for name in names if is_photograph(Path(name))]
     if ".npz" in suffixes:
         return NPZ
     if metadata.NAME in names:
         return METADATA
     if EXPOSURES in names:
         return KALANTARI
-    if ".dng" in suffixes:
+    if ".dng" in suffixes and not (domain == RGB and len(photographs) > 2):
         return DNG
-    return PHOTOGRAPHS if any(is_photograph(Path(name)) for name in names) else None
+    return PHOTOGRAPHS if photographs else None
 
 
 def _why_none(folder: Path) -> str | None:

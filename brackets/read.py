@@ -99,7 +99,7 @@ def read_bracket(
     """
     _check_options(domain, response)
     path = Path(folder)
-    kind = layout.layout_of(path)
+    kind = layout.layout_of(path, domain)
     if kind == layout.NPZ:
         _check_domain(path, RAW, domain)
         return read_npz(_one_npz(path), channel_order=channel_order)
@@ -198,7 +198,7 @@ def _common(
         "selection": choice.sentence,
         "exposure_source": burst.exposure_source,
         "sha256": {name: sha256_of(burst.folder / name) for name in names},
-        "notes": (*([truth.note] if truth.note else []), *notes),
+        "notes": (*burst.notes, *([truth.note] if truth.note else []), *notes),
     }
 
 
@@ -276,7 +276,7 @@ def _check_options(domain: str | None, curve: str) -> None:
 def _check_domain(path: Path, found: str, wanted: str | None) -> None:
     if wanted not in (None, found):
         raise BracketError(
-            f"{path}: a {found} bracket",
-            expected=f"a {wanted} bracket",
+            f"{path}: {layout.A[found]} bracket",
+            expected=f"{layout.A[wanted]} bracket",
             fix=f"use a model of the {found} domain (--domain {found}), or another folder",
         )

@@ -46,6 +46,13 @@ def deployed_if_listed(path: Path) -> Deployed | None:
     """
     if not path.exists():
         raise ArtifactError(f"{path}: no such artifact", expected="a path that export wrote")
+    if path.suffix not in _TARGET_OF_SUFFIX and manifest_path(path).is_file():
+        files = [a.file for a in read_manifest(path).artifacts if a.file]
+        raise ArtifactError(
+            f"{path}: a whole export",
+            expected=f"one of its artifacts: {', '.join(files)}",
+            fix=f"{path / files[0]}" if files else "",
+        )
     if not manifest_path(path.parent).is_file():
         return None
     manifest = read_manifest(path.parent)

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from pockethdr.brackets.formats import exif_of, opened
+from pockethdr.brackets.formats import SOFTWARE, exif_of, opened
 
 # They describe the source's own bytes: offsets, sizes, a thumbnail, how its pixels lie.
 _LEFT = {
@@ -52,7 +52,7 @@ def carried_exif(source: Path | None) -> Image.Exif:
 def _orientation() -> Image.Exif:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 1
-    exif[ExifTags.Base.Software] = "PocketHDR"
+    exif[ExifTags.Base.Software] = SOFTWARE
     return exif
 
 

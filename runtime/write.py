@@ -105,6 +105,12 @@ def check_suffixes(hdr: Path, preview: Path | None = None) -> None:
     Raises:
         PocketError: a suffix that no format answers to.
     """
+    if hdr.suffix.lower() == ".png":
+        raise PocketError(
+            f"{hdr}: a PNG holds no HDR image",
+            expected=", ".join(HDR_FORMATS),
+            fix=f"--out {hdr.with_suffix('.jpg')}, and --preview {hdr} to look at",
+        )
     _known(hdr, HDR_FORMATS)
     if preview is not None:
         _known(preview, PREVIEW_FORMATS)

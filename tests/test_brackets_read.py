@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pockethdr.brackets import layout
 from pockethdr.brackets.bracket import FLIPS, flip, pack, srgb_to_linear, unpack
 from pockethdr.brackets.exr import write_exr
 from pockethdr.brackets.formats import read_header
@@ -136,6 +137,40 @@ def test_an_aperture_that_one_frame_does_not_say_counts_for_none(tmp_path: Path)
     for name, seconds, f_number in (("a.jpg", 0.01, 1.8), ("b.jpg", 0.04, 0), ("c.jpg", 0.16, 1.8)):
         write_photograph(tmp_path / name, seconds, f_number=f_number)
     assert read_bracket(tmp_path).ratios == pytest.approx((1, 4, 16), rel=1e-3)
+
+
+def test_pictures_that_are_no_exposures_are_left_out(tmp_path: Path) -> None:
+    """Of another size too: their pixels were compared, which ended in a traceback."""
+    write_photographs(tmp_path, TIMES)
+    Image.new("RGB", (12, 16)).save(tmp_path / "thumb_a.jpg")
+    Image.new("RGB", (48, 32)).save(tmp_path / "b_edited.jpg")
+    ours = Image.Exif()
+    ours[0x0131] = "PocketHDR"
+    ours.get_ifd(0x8769).update({0x829A: 1 / 60})
+    Image.new("RGB", (48, 32)).save(tmp_path / "HDR.jpg", exif=ours)
+    bracket = read_bracket(tmp_path)
+    assert bracket.ratios == pytest.approx((1, 4, 15), rel=1e-4)
+    assert bracket.notes[:3] == (
+        "left out HDR.jpg: made by PocketHDR",
+        "left out b_edited.jpg: no EXIF exposure time",
+        "left out thumb_a.jpg: no EXIF exposure time",
+    )
+    (tmp_path / "a.jpg").unlink()
+    with pytest.raises(BracketError, match=r"b_edited\.jpg: no EXIF exposure time") as caught:
+        read_bracket(tmp_path)
+    assert "take it out of the folder" in str(caught.value.fix)
+
+
+def test_of_dng_and_jpeg_the_domain_decides(tmp_path: Path) -> None:
+    write_photographs(tmp_path, TIMES)
+    for name in TIMES:
+        (tmp_path / name).with_suffix(".dng").touch()
+    assert layout.domain_of(tmp_path) == "raw"
+    assert find_brackets(tmp_path, domain="rgb") == find_brackets(tmp_path, domain="raw")
+    assert read_bracket(tmp_path, domain="rgb").ratios == pytest.approx((1, 4, 15), rel=1e-4)
+    (tmp_path / "a.jpg").unlink()
+    with pytest.raises(BracketError, match="a raw bracket, left out of rgb"):
+        find_brackets(tmp_path, domain="rgb")
 
 
 def test_sixteen_bit_colour_is_not_cut_to_eight(tmp_path: Path) -> None:

@@ -75,6 +75,10 @@ def test_missing_and_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     refused(tmp_path, "no exposures in it")
     refused(tmp_path / "notes.txt", "a single file")
+    (tmp_path / "IMG_1.HEIC").touch()
+    assert "convert them to JPEG" in str(refused(tmp_path, "holds IMG_1.HEIC, which"))
+    photographs(tmp_path / "garden")
+    assert "garden" in str(refused(tmp_path, "a folder of 1 bracket, and none itself").fix)
 
 
 @pytest.mark.parametrize(

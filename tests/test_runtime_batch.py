@@ -64,6 +64,50 @@ def test_one_failure_is_passed_over(artifact, folders):
     assert "mid.png: truncated" in str(results[folders[1]])
 
 
+def test_brackets_of_the_other_domain_are_named(artifact, folders, tmp_path):
+    photographs = tmp_path / "photos" / "phone"
+    photographs.mkdir()
+    for index in range(3):
+        cv2.imwrite(str(photographs / f"{index}.jpg"), np.zeros((8, 8, 3), np.uint8))
+    done = cli(artifact, "--batch", tmp_path / "photos", "--out", tmp_path / "out")
+    assert f"{photographs}: an rgb bracket, left out of raw" in done.stderr
+
+
+def test_an_exposure_is_never_replaced(artifact, folders, tmp_path):
+    exposure = folders[0] / "mid.png"
+    before = exposure.read_bytes()
+    arguments = [artifact, folders[0], "--out", tmp_path / "a.exr", "--preview", exposure]
+    done = cli(*arguments, "--overwrite")
+    assert done.returncode == 2
+    assert f"{exposure} is a photograph of the bracket, and stays" in done.stderr
+    assert exposure.read_bytes() == before
+    own = folders[0] / "preview.png"
+    for _ in range(2):
+        done = cli(
+            artifact, folders[0], "--out", tmp_path / "a.exr", "--preview", own, "--overwrite"
+        )
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        (("export", "photos/a"), "export: a whole export\nexpected: one of its artifacts: tiny"),
+        (("artifact", "photos"), "photos: a folder of 3 brackets, and none itself"),
+        (("artifact", "photos/a", "png"), "a PNG holds no HDR image"),
+    ],
+)
+def test_natural_mistakes_are_understood(artifact, folders, tmp_path, what, says):
+    model, bracket, *suffix = what
+    out = tmp_path / f"out.{suffix[0] if suffix else 'jpg'}"
+    done = cli(
+        artifact if model == "artifact" else artifact.parent, tmp_path / bracket, "--out", out
+    )
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert not out.exists()
+
+
 def test_a_second_run_goes_on(artifact, folders, tmp_path):
     arguments = [artifact, "--batch", tmp_path / "photos", "--out", tmp_path / "out"]
     done = cli(*arguments)

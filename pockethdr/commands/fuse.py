@@ -97,6 +97,7 @@ def fuse(
     options["memory"] = memory
     if bracket is not None:
         _check(out, preview, overwrite)
+        _check_spared(bracket, out, preview)
         with Fuser(artifact, **options) as fuser:
             _one(fuser, bracket, out, preview, save)
     elif batch is not None:
@@ -114,6 +115,20 @@ def _check(out: Path, preview: Path | None, overwrite: bool) -> None:
         raise click.UsageError(f"--out and --preview are both {out}")
     for path in (out, *([preview] if preview else [])):
         check_place(path, overwrite)
+
+
+def _check_spared(bracket: Path, *results: Path | None) -> None:
+    """Refuse to replace an exposure by what is made of it, whatever --overwrite says."""
+    from pockethdr.brackets.formats import is_photograph, read_header
+
+    for path in results:
+        if path is None or not (path.is_file() and is_photograph(path)):
+            continue
+        if path.resolve().parent == bracket.resolve() and not read_header(path).is_ours:
+            raise PocketError(
+                f"{path} is a photograph of the bracket, and stays",
+                expected="a file of another name, or one that PocketHDR made",
+            )
 
 
 def _check_apart(root: Path, out: Path, suffix: str) -> None:
@@ -174,10 +189,13 @@ def _many(fuser: Fuser, root: Path, out: Path, suffix: str, save: dict[str, Any]
 
 def _places(fuser: Fuser, root: Path, out: Path, suffix: str) -> dict[Path, Path]:
     """Each bracket under `root` → its file in `out`, under its own path in `root`."""
-    from pockethdr.brackets.read import find_brackets
+    from pockethdr.brackets.layout import search
 
     places: dict[Path, Path] = {}
-    for folder in find_brackets(root, domain=fuser.domain):
+    found = search(root, domain=fuser.domain)
+    for note in found.notes:
+        click.echo(note, err=True)
+    for folder in found.brackets:
         below = folder.relative_to(root).parent if folder != root else Path()
         whole = folder.resolve()
         name = whole.stem if whole.suffix == ".npz" else whole.name
