@@ -114,7 +114,9 @@ def check_folder(folder: Path) -> None:
     if not place.is_dir():
         raise _explained(NotADirectoryError(), folder)
     if not os.access(place, os.W_OK | os.X_OK):
-        raise _explained(PermissionError(errno.EACCES, "permission denied"), folder)
+        is_read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+        code = errno.EROFS if is_read_only else errno.EACCES
+        raise _explained(OSError(code, os.strerror(code)), folder, place)
 
 
 def _check_name(path: Path) -> None:
@@ -128,8 +130,13 @@ def _check_no_folder(path: Path) -> None:
         raise PocketError(f"{path} is a folder", expected="a file name", fix="choose another name")
 
 
-def _explained(error: OSError, path: Path) -> PocketError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+def _explained(error: OSError, path: Path, folder: Path | None = None) -> PocketError:
+    """In our words.
+
+    Args:
+        folder: whose permissions matter, where that is not the one that `path` lies in.
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
         return PocketError(
             f"the disk is full: {path} was not written",
             fix="free some space, then run the same command again",
@@ -141,7 +148,7 @@ def _explained(error: OSError, path: Path) -> PocketError:
     return PocketError(
         f"cannot write {path}: {error.strerror or error}",
         expected="a folder that this user may write to",
-        fix=f"check the permissions of {path.parent}, or choose another place",
+        fix=f"check the permissions of {folder or path.parent}, or choose another place",
     )
 
 

@@ -78,7 +78,7 @@ def test_a_read_only_disk_is_known_before_native_writers_meet_it(tmp_path: Path)
         pytest.skip("this user may not mount a small tmpfs")
     try:
         with (
-            pytest.raises(PocketError, match="permission denied"),
+            pytest.raises(PocketError, match="Read-only file system"),
             atomic_path(tmp_path / "a.exr"),
         ):
             raise RuntimeError("cannot open image file")
@@ -180,3 +180,23 @@ def test_sha256_of_a_folder_sees_names_and_bytes(tmp_path: Path) -> None:
     renamed = sha256_of(tmp_path)
     (tmp_path / "d" / "b").write_text("2")
     assert len({first, renamed, sha256_of(tmp_path)}) == 3
+
+
+def test_a_full_disk_is_known_by_its_words_too(tmp_path: Path) -> None:
+    """OpenEXR raises an OSError without a number."""
+
+    def fill() -> None:
+        with atomic_path(tmp_path / "a.exr"):
+            raise OSError("Failed to write pixel data. No space left on device.")
+
+    with pytest.raises(PocketError, match="the disk is full"):
+        fill()
+
+
+def test_the_folder_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PocketError, match="Permission denied") as caught:
+        check_place(tmp_path / "new" / "a.jpg", overwrite=False)
+    assert f"check the permissions of {tmp_path}," in str(caught.value.fix)
