@@ -61,12 +61,18 @@ def place_of_largest_error(image: Array, truth: Array) -> tuple[int, int]:
     return _worst(_error(image, truth))
 
 
-def pictures(images: Sequence[Array], bracket: Bracket) -> list[np.ndarray]:
+def pictures(
+    images: Sequence[Array], bracket: Bracket, clips: Sequence[float] | None = None
+) -> list[np.ndarray]:
     """C×H×W of the network's grid as 8-bit H×W×3, unflipped and toned alike.
 
     Reinhard's global curve around the key of the first image.
+
+    Args:
+        clips: the value at which each image clips, and is white; None for 1.0.
     """
-    linear = [_srgb(image, bracket) for image in images]
+    levels = [np.float32(clip) for clip in clips or (1.0,) * len(images)]
+    linear = [_srgb(i / clip, bracket) * clip for i, clip in zip(images, levels, strict=True)]
     key = float(np.exp(np.log(np.maximum(linear[0], 1e-6)).mean()))
     toned = (_toned(image / key) for image in linear)
     return [flip(image.transpose(2, 0, 1), bracket.flips).transpose(1, 2, 0) for image in toned]

@@ -24,6 +24,7 @@ from pockethdr.cluster import on_ray
 from pockethdr.errors import BracketError, PocketError, Unavailable
 from pockethdr.export.manifest import Artifact, read_manifest
 from pockethdr.report.crops import Crop, worst_crop
+from pockethdr.report.overview import Overview, overview
 from pockethdr.report.reference import Reference, tiled
 from pockethdr.report.row import Detail
 from pockethdr.runtime.agreement import finite_db
@@ -38,7 +39,10 @@ TRUTH_METRICS = {"psnr_mu": psnr_mu, "psnr_l": psnr_l, "ssim_mu": ssim_mu, "ssim
 
 @dataclass(frozen=True)
 class Job:
-    """What is judged: all artifacts of the export in `out`, each on `threads` CPU threads."""
+    """What is judged: all artifacts of the export in `out`, each on `threads` CPU threads.
+
+    With `crops` there are pictures too.
+    """
 
     out: Path
     threads: int
@@ -62,6 +66,14 @@ class Verdict:
     unavailable: str = ""
 
 
+@dataclass(frozen=True)
+class Judged:
+    """One bracket: a verdict for each artifact, and how it looks, when pictures are asked for."""
+
+    verdicts: list[Verdict]
+    overview: Overview | None
+
+
 class Done(Protocol):
     """Called after each run of the reference or of an artifact; within one, with no name and the
     share of its tiles that are done, below 1."""
@@ -69,10 +81,8 @@ class Done(Protocol):
     def __call__(self, what: str, share: float = 1.0, /) -> None: ...
 
 
-def verdicts(
-    job: Job, folders: Sequence[Path], *, ray: str | None, done: Done
-) -> Iterator[list[Verdict]]:
-    """A list for each bracket, in the order of `folders`: a verdict for each artifact.
+def verdicts(job: Job, folders: Sequence[Path], *, ray: str | None, done: Done) -> Iterator[Judged]:
+    """What is found on each bracket, in the order of `folders`.
 
     Args:
         ray: the address of a Ray cluster whose workers do it, see `pockethdr.cluster`; the same is
@@ -95,7 +105,7 @@ def verdicts(
     yield from (found[folder] for folder in folders)
 
 
-def _judged_by_worker(job: Job, folder: Path) -> tuple[list[str], list[Verdict]]:
+def _judged_by_worker(job: Job, folder: Path) -> tuple[list[str], Judged]:
     steps: list[str] = []
 
     def done(what: str, share: float = 1.0, /) -> None:
@@ -118,7 +128,7 @@ class Judge:
         self.job, self.manifest = job, read_manifest(job.out)
         self.reference = Reference(job.out, self.manifest, threads=job.threads)
 
-    def __call__(self, folder: Path, done: Done) -> list[Verdict]:
+    def __call__(self, folder: Path, done: Done) -> Judged:
         """Every artifact on one bracket."""
         bracket, progress = read_bracket(folder, domain=self.manifest.domain), _tile_by_tile(done)
         scene = _Scene(bracket, self.reference, progress)
@@ -127,7 +137,9 @@ class Judge:
         for artifact in self.manifest.artifacts:
             found.append(self._verdict(artifact, scene, progress))
             done(f"{artifact.target} {artifact.precision} on {scene.name}")
-        return found
+        crops = [verdict.crop for verdict in found if verdict.crop]
+        seen = overview(bracket, scene.reference, crops) if self.job.crops else None
+        return Judged(found, seen)
 
     def _verdict(self, artifact: Artifact, scene: _Scene, progress: Progress) -> Verdict:
         if artifact.file is None:

@@ -47,7 +47,7 @@ def strip(bracket: Bracket, outs: Sequence[Path]) -> Strip:
         bracket: with ground truth, or the place is where the merge differs from the network.
         outs: export folders of the bracket's domain.
     """
-    images = {"reference frame": _reference_frame(bracket), "merge": weighted_merge(bracket)}
+    images = {"reference frame": reference_frame(bracket), "merge": weighted_merge(bracket)}
     for out in outs:
         images |= _fused(out, bracket)
     truth = bracket.ground_truth
@@ -57,7 +57,8 @@ def strip(bracket: Bracket, outs: Sequence[Path]) -> Strip:
         images["ground truth"] = truth
     window = (..., slice(top, top + SIDE), slice(left, left + SIDE))
     # The target first: its brightness decides how all are shown.
-    shown = pictures([target[window], *(image[window] for image in images.values())], bracket)[1:]
+    clips = [1.0, 1 / bracket.ratios[1], *(1.0,) * (len(images) - 1)]
+    shown = pictures([target[window], *(i[window] for i in images.values())], bracket, clips)[1:]
     return Strip(
         bracket.name,
         top,
@@ -75,7 +76,7 @@ def _scores(images: dict[str, Array], truth: Array | None) -> list[float | None]
     return [None if truth is None else psnr_mu(image, truth) for image in images.values()]
 
 
-def _reference_frame(bracket: Bracket) -> Array:
+def reference_frame(bracket: Bracket) -> Array:
     """The mid frame alone, in the output's scale."""
     aligned = bracket.inputs()[1]
     return np.asarray(aligned[0, aligned.shape[1] // 2 :], np.float32)

@@ -68,6 +68,7 @@ def html(evaluation: Evaluation) -> str:
         devices=device_lines(devices, evaluation.manifest),
         stale_devices=len(evaluation.devices) - len(devices),
         chart=against_reference(rows, evaluation.thresholds),
+        overviews={each.bracket: each for each in evaluation.overviews},
         crops=_by_bracket(evaluation.crops),
         skipped=[row for row in rows if not row.executed],
         recipe=_flat(evaluation.manifest.recipe),

@@ -22,6 +22,7 @@ from pockethdr.report.crops import Crop
 from pockethdr.report.host import host
 from pockethdr.report.judging import Job, Verdict, verdicts
 from pockethdr.report.on_arm import with_arm
+from pockethdr.report.overview import Overview
 from pockethdr.report.row import Detail, Row, mean_of
 from pockethdr.report.thresholds import Thresholds, judge
 from pockethdr.runtime.latency import Latency, measure_artifact
@@ -39,6 +40,7 @@ class Evaluation:
     rows: tuple[Row, ...]
     details: tuple[Detail, ...]
     crops: tuple[Crop, ...]
+    overviews: tuple[Overview, ...]
     thresholds: Thresholds
     host: dict[str, Any]
     command: str
@@ -98,7 +100,7 @@ def evaluate(
         brackets: bracket folders, or folders of them; those of the export's domain are used.
         threads: CPU threads of the reference and of each runtime.
         thresholds: what passes; default `Thresholds()`.
-        crops: also picture the worst place of each artifact on each bracket.
+        crops: also picture each bracket, and on it the worst place of each artifact.
         command: what the user typed, for the record.
         arm: also run TFLite artifacts on emulated ARM code, on tiles of the first bracket.
         ray: judge brackets on this Ray cluster, see `judging.verdicts`; the figures are the same,
@@ -116,8 +118,10 @@ def evaluate(
     folders = _folders(brackets, manifest.domain)
     trials = [_Trial(out, artifact, manifest, threads) for artifact in manifest.artifacts]
     steps = _Steps(progress, len(folders) * (1 + len(trials)) + len(trials))
+    overviews: list[Overview] = []
     for found in verdicts(Job(out, threads, crops), folders, ray=ray, done=steps.done):
-        for trial, verdict in zip(trials, found, strict=True):
+        overviews += [found.overview] if found.overview else []
+        for trial, verdict in zip(trials, found.verdicts, strict=True):
             trial.add(verdict)
     for trial in trials:
         trial.read_back()
@@ -133,6 +137,7 @@ def evaluate(
         rows,
         tuple(detail for trial in trials for detail in trial.details),
         tuple(crop for trial in trials for crop in trial.crops),
+        tuple(overviews),
         bounds,
         host(),
         command,

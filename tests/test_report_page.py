@@ -1,10 +1,12 @@
 """The page is one file that loads nothing, says what failed, and takes no markup from strings."""
 
+import base64
 from collections import Counter
 from dataclasses import fields, replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
+import cv2
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from pockethdr.export.manifest import Artifact, Manifest
 from pockethdr.report.bars import Bar, bars
 from pockethdr.report.chart import Point, scatter
 from pockethdr.report.crops import SIDE, worst_crop
+from pockethdr.report.overview import overview
 from pockethdr.report.report import HEADERS, against_reference, html, verdict
 from pockethdr.report.row import Row
 from pockethdr.report.thresholds import Thresholds
@@ -75,8 +78,12 @@ ROWS = (
 
 @pytest.fixture
 def bracket() -> Bracket:
-    frames = tuple(Frame(None, np.full((240, 280), v, np.float32)) for v in (0.1, 0.2, 0.4))
-    return Bracket("one", "raw", frames, (1.0, 2.0, 4.0))  # type: ignore[arg-type]
+    return Bracket("one", "raw", _frames((240, 280)), (1.0, 2.0, 4.0))
+
+
+def _frames(size: tuple[int, int]) -> tuple[Frame, Frame, Frame]:
+    short, mid, long = (Frame(None, np.full(size, v, np.float32)) for v in (0.1, 0.2, 0.4))
+    return short, mid, long
 
 
 def evaluation(**changes: object) -> Evaluation:
@@ -109,20 +116,21 @@ def evaluation(**changes: object) -> Evaluation:
         command="pockethdr export net",
     )
     host = {"cpu": "a CPU", "cores": 2}
-    made = Evaluation(manifest, ROWS, (), (), Thresholds(), host, "pockethdr report out")
+    made = Evaluation(manifest, ROWS, (), (), (), Thresholds(), host, "pockethdr report out")
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
 def test_page_is_whole_and_loads_nothing(bracket: Bracket) -> None:
     reference = np.random.default_rng(0).random((4, 120, 140), dtype=np.float32)
     crop = worst_crop(reference * 0.9, reference, bracket, "onnx", "int8")
-    text = html(evaluation(crops=(crop,)))
+    seen = overview(bracket, reference, [crop])
+    text = html(evaluation(crops=(crop,), overviews=(seen,)))
     page = Page(text)
     assert page.tags["html"] == page.tags["body"] == page.tags["svg"] == 1
     assert page.tags["script"] == page.tags["link"] == page.tags["iframe"] == 0
-    assert page.tags["img"] == 3
-    assert page.loads
-    assert all(load.startswith("data:image/png;base64,") for load in page.loads)
+    assert page.tags["img"] == 5
+    kinds = Counter(load.partition(",")[0] for load in page.loads)
+    assert kinds == {"data:image/png;base64": 3, "data:image/jpeg;base64": 2}
     assert "http://" not in text
     assert "https://" not in text
     assert "url(" not in text
@@ -253,6 +261,33 @@ def test_crop_lies_where_the_error_is_and_states_its_gain(bracket: Bracket) -> N
     same = worst_crop(reference, reference, bracket, "onnx", "int8")
     assert same.gain == 1
     assert same.artifact == same.reference
+
+
+@pytest.mark.parametrize("flips", [(False, False), (True, False), (True, True)])
+def test_overview_outlines_the_crop_where_it_lies(
+    bracket: Bracket, flips: tuple[bool, bool]
+) -> None:
+    """One row and one column from the corner that the sensor begins in."""
+    reference = np.full((4, 240, 360), 0.2, np.float32)
+    artifact = reference.copy()
+    artifact[2, 30:50, 40:60] = 0.1
+    bracket = replace(bracket, flips=flips, frames=_frames((480, 720)))
+    crop = worst_crop(artifact, reference, bracket, "onnx", "int8")
+    made = overview(bracket, reference, [crop])
+    fused, plain = _pixels(made.fused), _pixels(overview(bracket, reference, []).fused)
+    assert fused.shape == (240, 360, 3)
+    rows, columns = np.nonzero(np.abs(fused.astype(int) - plain).max(axis=2) > 100)
+    found = rows.min(), columns.min(), rows.max(), columns.max()
+    top, left = (
+        length - start - SIDE - 1 if flipped else start
+        for length, start, flipped in zip((240, 360), (crop.top, crop.left), flips, strict=True)
+    )
+    np.testing.assert_allclose(found, (top, left, top + SIDE, left + SIDE), atol=2)
+
+
+def _pixels(uri: str) -> np.ndarray:
+    data = np.frombuffer(base64.b64decode(uri.partition(",")[2]), np.uint8)
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)
 
 
 def test_crop_of_an_image_smaller_than_itself(bracket: Bracket) -> None:

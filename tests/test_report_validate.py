@@ -140,6 +140,8 @@ def test_reports_are_written_and_equal_twice(
     assert json.loads(first[0])["rows"][1]["passed"] is False
     assert len(found.crops) == 6
     assert first[1].count(b"data:image/png;base64,") == 18
+    assert [each.bracket for each in found.overviews] == [scene.name for scene in scenes]
+    assert first[1].count(b"data:image/jpeg;base64,") == 2 * len(scenes)
     write_report(exported.out, scenes, threads=1)
     assert [path.read_bytes() for path in written] == first
 
