@@ -12,10 +12,12 @@ import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pockethdr.export.last_convolutions import Step, last_convolutions
 from pockethdr.export.qdq_lint import CONVOLUTIONS
+from pockethdr.export.weight_rounding import weight_scales
 
 if TYPE_CHECKING:
     import onnx
@@ -99,13 +101,13 @@ def _column(bias: str) -> str:
 
 def _coded(name: str, weight: NDArray[np.generic]) -> Constants:
     """Codes, their zero-point, and C×1×1 scales of a C×…×h×w weight."""
-    axes = tuple(range(1, weight.ndim))
-    scale = np.abs(weight).max(axis=axes, keepdims=True).astype(np.float32) / _MOST
-    scale[scale == 0] = 1
+    channels, ones = len(weight), (1,) * (weight.ndim - 2)
+    scale = weight_scales(torch.tensor(weight), 0, method="mse").numpy()
+    codes = np.rint(weight / scale.reshape(channels, 1, *ones)).clip(-_MOST, _MOST)
     return {
-        f"{name}_codes": (np.rint(weight / scale) + _ZERO).astype(np.uint8),
+        f"{name}_codes": (codes + _ZERO).astype(np.uint8),
         f"{name}_zero": np.array(_ZERO, np.uint8),
-        f"{name}_scale": scale.reshape(-1, *(1,) * (weight.ndim - 2)),
+        f"{name}_scale": scale.reshape(channels, *ones),
     }
 
 
