@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -41,6 +41,7 @@ from pockethdr.export.static import static_program
 from pockethdr.export.targets import CONTEXT_NAME
 from pockethdr.models.load import Loaded, example_frames
 from pockethdr.models.precision import InFloat64
+from pockethdr.models.receptive import Window, grown, holds, radius_of, seen_by
 
 _ENLARGING = "aten.upsample_nearest2d"
 _EXTREMES = frozenset(
@@ -330,29 +331,43 @@ def _wiring(part: fx.GraphModule) -> list[tuple[str, list[int]]]:
 
 def _halo(tile: fx.GraphModule, domain: str) -> int:
     """How far the tile part sees, and that it does the same wherever a piece of the frame lies."""
-    tile = copy.deepcopy(tile).double()
+    precise = copy.deepcopy(tile).double()
     *_, context = tile.graph.find_nodes(op="placeholder")
     size = shape_of(context)
     values = torch.rand(size[:2], generator=torch.Generator().manual_seed(4))
-    constant = values.double()[..., None, None].expand(size)
+    constant = values[..., None, None].expand(size)
     frames = [f.double().requires_grad_() for f in example_frames(domain, _LARGE, _LARGE, seed=3)]
     start = _LARGE // 2 - _BLOCK // 2
     with InFloat64():
-        block = tile(*frames, constant)[..., start : start + _BLOCK, start : start + _BLOCK]
-    seen = torch.autograd.grad((block * torch.rand_like(block)).sum(), frames, allow_unused=True)
-    touched = [(g != 0).any(1)[0] for g in seen if g is not None]
-    at = torch.stack(touched).any(0).nonzero()
-    halo = max(start - int(at.min()), int(at.max()) - (start + _BLOCK - 1))
-    if start - halo - _BLOCK < 0:
-        raise ContextError(
-            "cut where its values of the whole image are read, the network still sees all of it",
-            expected=f"a halo of less than {start - _BLOCK} pixels",
-            fix="replace what sees all pixels inside one operator, such as cumsum",
-        )
+        block = precise(*frames, constant.double())[..., *_square(start)]
+    seen = seen_by(block, frames)
+
+    def still(radius: int) -> bool:
+        near, channels = _square(start, radius), [frame.shape[1] for frame in frames]
+        return holds(lambda x: tile(*x, constant), channels, (_LARGE, _LARGE), near, _square(start))
+
+    halo = _confirmed(max(radius_of(seen.any(axis)) for axis in (0, 1)), still, start - _BLOCK)
     with torch.no_grad(), InFloat64():
         moved = [torch.roll(frame, (_BLOCK, _BLOCK), (2, 3)) for frame in frames]
-        end = start + 2 * _BLOCK
-        other = tile(*moved, constant)[..., start + _BLOCK : end, start + _BLOCK : end]
+        other = precise(*moved, constant.double())[..., *_square(start + _BLOCK)]
     if not torch.allclose(block, other, rtol=1e-9, atol=1e-12):
         raise ContextError("what the network does to a pixel depends on where the pixel lies")
     return halo
+
+
+def _square(start: int, radius: int = 0) -> Window:
+    """A block, and `radius` pixels around it."""
+    side = slice(start - radius, start + _BLOCK + radius)
+    return side, side
+
+
+def _confirmed(halo: int, still: Callable[[int], bool], most: int) -> int:
+    """The halo that the gradient shows, or the larger one that it takes for a mask's sake."""
+    found = halo if halo <= most and still(halo) else grown(still, halo, most)
+    if found is None:
+        raise ContextError(
+            "cut where its values of the whole image are read, the network still sees all of it",
+            expected=f"a halo of at most {most} pixels",
+            fix="replace what sees all pixels inside one operator, such as cumsum",
+        )
+    return found

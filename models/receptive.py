@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,8 +23,11 @@ _WIDTH = 64
 # How far a strip is moved to see whether its place matters: a multiple of what networks stride.
 _MOVED = 64
 _LENGTHS = (64, 128, 256, 512)
-# Levels for `_holds`, whose ranges differ in their least, mean and largest value and in contrast.
-_NEAR, _DARK, _BRIGHT = (0.4, 0.6), (0.0, 0.1), (0.5, 1.0)
+# Levels for `holds`: grey beside black, all there is, and clipped, which is what masks look for.
+_NEAR, _FAR = (0.4, 0.6), ((0.0, 0.0), (0.0, 1.0), (1.0, 1.0))
+
+#: Rows and columns of a frame.
+Window = tuple[slice, slice]
 
 
 def halo_of(module: nn.Module, frames: Sequence[Tensor]) -> int | None:
@@ -35,6 +40,8 @@ def halo_of(module: nn.Module, frames: Sequence[Tensor]) -> int | None:
 def receptive_radius(module: nn.Module, frames: Sequence[Tensor]) -> int | None:
     """The halo in pixels of the network's grid, from the gradient of a centre block in float64.
 
+    What a mask hides from the gradient is found by changing what lies beyond that (`holds`).
+
     Args:
         frames: example inputs, for their channels; their size does not matter.
 
@@ -44,7 +51,8 @@ def receptive_radius(module: nn.Module, frames: Sequence[Tensor]) -> int | None:
         attention), or when what becomes of a pixel depends on where it lies or on the frame's size.
 
     Raises:
-        ModelError: the network takes no frames that are longer than wide, or has no gradient.
+        ModelError: the network takes no frames that are longer than wide, or has no gradient, or
+            one of nothing but zeros.
     """
     channels = [frame.shape[1] for frame in frames]
     rows, columns = (_radius_along(module, channels, axis) for axis in (2, 3))
@@ -57,25 +65,40 @@ def _radius_along(module: nn.Module, channels: Sequence[int], axis: int) -> int 
             reach = _support(module, channels, length, axis)
             ends = bool(reach[0]) or bool(reach[-1])
             local = not ends and _moves_along(module, channels, length, axis)
-        radius = _radius(reach)
-        if local and _holds(module, channels, radius, axis):
+        radius = radius_of(reach)
+        still = partial(_holds, module, channels, axis)
+        if local and still(radius):
             return radius
-    return None
+    return grown(still, radius, _block(length)[0] - _BLOCK) if local else None
 
 
-def _strips(
+def grown(still: Callable[[int], bool], beyond: int, most: int) -> int | None:
+    """The least radius above `beyond`, up to `most`, that holds; None where not even that does."""
+    if beyond >= most or not still(most):
+        return None
+    return bisect_left(range(most), True, lo=beyond + 1, key=still)
+
+
+def _strips(channels: Sequence[int], length: int, axis: int, seed: int) -> list[Tensor]:
+    return _noise(channels, _strip(length, axis), seed)
+
+
+def _strip(length: int, axis: int) -> tuple[int, int]:
+    """Its height and width."""
+    return (length, _WIDTH) if axis == 2 else (_WIDTH, length)
+
+
+def _noise(
     channels: Sequence[int],
-    length: int,
-    axis: int,
+    size: tuple[int, int],
     seed: int,
     *,
     levels: tuple[float, float] = (0.0, 1.0),
     dtype: torch.dtype = torch.float64,
 ) -> list[Tensor]:
     generator, (low, high) = torch.Generator().manual_seed(seed), levels
-    size = (length, _WIDTH) if axis == 2 else (_WIDTH, length)
     noise = [torch.rand(1, c, *size, generator=generator, dtype=torch.float64) for c in channels]
-    return [(low + (high - low) * strip).to(dtype) for strip in noise]
+    return [(low + (high - low) * frame).to(dtype) for frame in noise]
 
 
 def _block(length: int) -> tuple[int, int]:
@@ -87,13 +110,28 @@ def _support(module: nn.Module, channels: Sequence[int], length: int, axis: int)
     """Along `axis`, true where an input changes the centre block."""
     frames = [strip.requires_grad_() for strip in _strips(channels, length, axis, seed=0)]
     block = _output(module, frames).narrow(axis, _block(length)[0], _BLOCK)
+    return seen_by(block, frames).any(3 - axis)
+
+
+def seen_by(block: Tensor, frames: Sequence[Tensor]) -> Tensor:
+    """H×W, true where the gradient of a block says that an input of any frame changes it.
+
+    Raises:
+        ModelError: there is no gradient, or one of nothing but zeros.
+    """
     # Unequal weights: gradients of a plain sum can cancel exactly.
     weights = torch.rand(block.shape, generator=torch.Generator().manual_seed(0)).double() + 0.5
-    reach = torch.zeros(length, dtype=torch.bool)
-    for gradient in _gradients((block * weights).sum(), frames):
-        if gradient is not None:
-            reach |= (gradient != 0).movedim(axis, 0).flatten(1).any(1)
-    return reach
+    found = [g for g in _gradients((block * weights).sum(), frames) if g is not None]
+    seen = torch.zeros(frames[0].shape[2:], dtype=torch.bool)
+    for gradient in found:
+        seen |= (gradient != 0).any(1)[0]
+    if found and not seen.any():
+        raise ModelError(
+            "the network's gradient, by which its halo is measured, is zero everywhere",
+            expected="an output that noise in [0, 1] does not clamp, and that is not rounded",
+            fix="leave out a last clamp or rounding, or end with torch.sigmoid",
+        )
+    return seen
 
 
 def _gradients(value: Tensor, frames: Sequence[Tensor]) -> Sequence[Tensor | None]:
@@ -125,29 +163,49 @@ def _moves_along(module: nn.Module, channels: Sequence[int], length: int, axis: 
     return torch.allclose(here, there, rtol=1e-9, atol=1e-12)
 
 
-def _holds(module: nn.Module, channels: Sequence[int], radius: int, axis: int) -> bool:
-    """Whether inputs further away, on the longest strip, leave the block alone.
+def _holds(module: nn.Module, channels: Sequence[int], axis: int, radius: int) -> bool:
+    """`holds` on the longest strip: a small frame hides a layer that leaps past its edge.
 
-    A small frame does not show a layer that leaps past its edge, as a wide dilation does; nor does
-    the gradient of a largest value show who else could have been it. What is far is dark once and
-    bright once: of two fields of one noise, even the extremes are nearly the same. In the module's
-    own precision: a convolution in float64 takes ten times as long.
+    In the module's own precision: a convolution in float64 takes ten times as long.
     """
-    own = next(module.parameters(), torch.zeros(())).dtype
-    length = _LENGTHS[-1]
-    start, stop = _block(length)
-    first, end = max(0, start - radius), min(length, stop + radius)
-    near = _strips(channels, length, axis, seed=1, levels=_NEAR, dtype=own)
-    blocks = []
-    for levels in (_DARK, _BRIGHT):
-        frames = _strips(channels, length, axis, seed=2, levels=levels, dtype=own)
-        for frame, kept in zip(frames, near, strict=True):
-            part = axis, first, end - first
-            frame.narrow(*part).copy_(kept.narrow(*part))
-        with torch.no_grad(), _evaluating(module):
-            blocks.append(_output(module, frames).narrow(axis, start, _BLOCK))
-    dark, bright = blocks
-    return torch.allclose(dark, bright, rtol=1e-5, atol=1e-7)
+    start, stop = _block(_LENGTHS[-1])
+    size, across = _strip(_LENGTHS[-1], axis), slice(None)
+    along = slice(max(0, start - radius), stop + radius), slice(start, stop)
+    near, block = ((part, across) if axis == 2 else (across, part) for part in along)
+    with _evaluating(module):
+        own = next(module.parameters(), torch.zeros(())).dtype
+        return holds(partial(_output, module), channels, size, near, block, dtype=own)
+
+
+def holds(
+    network: Callable[[Sequence[Tensor]], Tensor],
+    channels: Sequence[int],
+    size: tuple[int, int],
+    near: Window,
+    block: Window,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> bool:
+    """Whether inputs outside `near` leave a block of the output alone.
+
+    No gradient shows a mask, such as of clipped pixels, and that of a largest value does not show
+    who else could have been it. So what is far is black once, then noise, then clipped: two fields
+    of one noise have nearly the same extremes.
+
+    Args:
+        channels: of each frame, whose sides (H, W) are `size`.
+    """
+    kept = _noise(channels, size, seed=1, levels=_NEAR, dtype=dtype)
+
+    def beside(levels: tuple[float, float]) -> Tensor:
+        frames = _noise(channels, size, seed=2, levels=levels, dtype=dtype)
+        for frame, own in zip(frames, kept, strict=True):
+            frame[..., *near] = own[..., *near]
+        with torch.no_grad():
+            return network(frames)[..., *block]
+
+    black, *others = map(beside, _FAR)
+    return all(torch.allclose(black, other, rtol=1e-5, atol=1e-7) for other in others)
 
 
 def _output(module: nn.Module, frames: Sequence[Tensor]) -> Tensor:
@@ -164,7 +222,8 @@ def _output(module: nn.Module, frames: Sequence[Tensor]) -> Tensor:
     return result
 
 
-def _radius(reach: Tensor) -> int:
+def radius_of(reach: Tensor) -> int:
+    """How far beyond the centre block the outermost true lies."""
     start, stop = _block(len(reach))
     at = reach.nonzero()
     return max(0, int((start - at).max()), int((at - stop + 1).max())) if len(at) else 0

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pockethdr.brackets.bracket import Bracket, Camera, Frame
+from pockethdr.errors import ModelError
 from pockethdr.export import context
 from pockethdr.export.aten import aten
 from pockethdr.export.context import ContextError, find_cut, prove_cut, split
@@ -117,6 +118,31 @@ class Global(Net):
         return x.cumsum(2) * x.mean((2, 3), keepdim=True)
 
 
+class Masked(Net):
+    """Gated too, of what the mean of a mask of clipped pixels leaves over."""
+
+    blur = 9
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        clipped = (mid[:, :4].amax(1, keepdim=True) > 0.95).float()
+        kept = 1 - F.avg_pool2d(clipped, self.blur, 1, self.blur // 2)
+        x = F.relu(self.first(torch.cat([short, mid, long], 1))) * kept
+        return torch.sigmoid(self.last(x * torch.sigmoid(self.mix(x.mean((2, 3), keepdim=True)))))
+
+
+class WidelyMasked(Masked):
+    """Sees further than the frames that it is traced with."""
+
+    blur = 63
+
+
+class Saturated(Gated):
+    """Clipped, whatever the frames hold."""
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        return (super().forward(short, mid, long) + 1).clamp(max=1)
+
+
 def loaded(module: nn.Module) -> Loaded:
     torch.manual_seed(0)
     return Loaded("net", "net", "raw", type(module)().eval(), None, None)
@@ -158,6 +184,18 @@ def test_the_parts_are_the_network_and_tiles_equal_the_whole(net, channels, grid
     assert np.abs(wrong - whole).max() > 1e-3, "the context matters"
 
 
+def test_a_mask_which_no_gradient_shows_counts_for_the_halo():
+    found, bracket = found_cut(Masked), _bracket(92, 136)
+    assert found.halo == 5
+    tiled, whole = (_run(Masked, found, bracket, size) for size in ((SIZE, SIZE), (92, 136)))
+    np.testing.assert_allclose(tiled, whole, atol=2e-6)
+
+
+def test_a_gradient_of_zeros_says_nothing_of_the_halo():
+    with pytest.raises(ModelError, match="zero everywhere"):
+        found_cut(Saturated)
+
+
 def test_extremes_of_the_whole_image_are_named():
     record = found_cut(Brightest).record
     assert record.extremes[0].startswith("test_export_context.py:")
@@ -185,7 +223,12 @@ def test_variances_of_the_whole_image_are_named():
 
 
 @pytest.mark.parametrize(
-    ("net", "message"), [(Placed, "where the pixel lies"), (Global, "still sees all")]
+    ("net", "message"),
+    [
+        (Placed, "where the pixel lies"),
+        (Global, "still sees all"),
+        (WidelyMasked, "still sees all"),
+    ],
 )
 def test_what_is_still_not_local_is_refused(net, message):
     with pytest.raises(ContextError, match=message):

@@ -89,6 +89,51 @@ def test_a_halo_beyond_what_is_looked_at_is_none() -> None:
     assert receptive_radius(far, _FRAMES) is None
 
 
+class _Masked(nn.Module):
+    """A convolution of what a mask's mean over 9×9 pixels leaves over: a halo of 4 and 1."""
+
+    def __init__(self, mask: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv, self.mask = nn.Conv2d(8, 4, 3, padding=1), mask
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        blurred = nn.functional.avg_pool2d(self.mask(mid).to(mid.dtype), 9, 1, 4)
+        return self.conv(mid * (1 - blurred))
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        lambda x: x.amax(1, keepdim=True) > 0.95,
+        lambda x: x.amin(1, keepdim=True) >= 1,
+        lambda x: x.mean(1, keepdim=True) <= 0,
+        lambda x: (x > 0.1) & (x < 0.3),
+    ],
+    ids=["clipped", "clipped in all channels", "black", "dark grey"],
+)
+def test_a_mask_which_no_gradient_shows_counts(mask: Callable[[Tensor], Tensor]) -> None:
+    torch.manual_seed(0)
+    assert receptive_radius(_Masked(mask), _FRAMES) == 5
+
+
+def test_a_mask_alone_counts() -> None:
+    blurred = _Of(lambda mid: nn.functional.avg_pool2d((mid[:, :4] > 0.5).double(), 5, 1, 2))
+    assert receptive_radius(blurred, _FRAMES) == 2
+
+
+def test_a_mask_of_the_whole_image_leaves_no_halo() -> None:
+    torch.manual_seed(0)
+    assert receptive_radius(_Over(lambda x: (x > 0.95).to(x.dtype).mean()), _FRAMES) is None
+
+
+@pytest.mark.parametrize(
+    "last", [lambda x: (x + 2).clamp(max=1), lambda x: (255 * x).round() / 255]
+)
+def test_a_gradient_of_zeros_says_nothing_of_the_halo(last: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(ModelError, match="zero everywhere"):
+        receptive_radius(_Of(lambda mid: last(mid[:, :4])), _FRAMES)
+
+
 class _Placed(nn.Module):
     """Warps by a share of the frame's size, or knows where in the frame a pixel lies."""
 
