@@ -112,9 +112,9 @@ class LowRank:
         solution = self._solutions.pop(node)
         lowering = Lowering(program, solution.roles, self.form)
         new = lowering.emitted(solution.value, solution.plans, like=node)
-        return Replacement(
-            new, f"{_described(solution)}; {lowering.macs:,} MAC per pixel as `{self.form}`"
-        )
+        counts = [f"{n:,} MAC per {scope}" for scope, n in sorted(lowering.macs.items())[::-1]]
+        cost = ", ".join(counts) or "no MAC"
+        return Replacement(new, f"{_described(solution)}; {cost} as `{self.form}`")
 
 
 def dynamic_convolutions(program: fx.GraphModule) -> list[fx.Node]:

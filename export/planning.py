@@ -186,14 +186,42 @@ def _latent_order(inner: Axis, core: Sequence[Leaf], roles: Roles, groups: set[L
 
 
 def _macs(plan: Plan, roles: Roles) -> float:
-    """Multiply-accumulates for each pixel; a label on both sides of a convolution is a group."""
+    """Multiply-accumulates for each pixel, as `lowering` emits them in the form `concat`."""
     taps = plan.data.taps if isinstance(plan.data, Patches) else ()
-    inputs = {x for x in roles.channels(plan.data.labels) if x not in taps}
-    first = size_of(plan.inner) * size_of(inputs - set(plan.inner)) * size_of(taps)
+    inputs = tuple(x for x in roles.channels(plan.data.labels) if x not in taps)
+    macs = convolution_macs(inputs, plan.inner) * size_of(taps)
+    macs += sum(_repetition_macs(leaf, plan.output, roles) for leaf in plan.post)
     if not plan.core:
-        return first
-    last = size_of(plan.latent) * size_of(set(plan.output) - set(plan.latent))
-    return first + size_of(plan.latent) * len(plan.core) + last
+        return macs
+    macs += sum(_repetition_macs(leaf, plan.latent, roles) for leaf in plan.core)
+    macs += 0 if ends_in(plan.latent, plan.inner) else size_of(plan.inner) * size_of(plan.latent)
+    products = size_of(plan.latent) * len(plan.core)
+    return macs + products + convolution_macs(plan.latent, plan.output)
+
+
+def _repetition_macs(leaf: Leaf, wide: Axis, roles: Roles) -> int:
+    """Those of the 0/1 convolution that repeats a map which cannot be concatenated with itself."""
+    channels = roles.channels(leaf.labels)
+    repeated = not roles.is_map(leaf) or ends_in(wide, channels)
+    return 0 if repeated else size_of(channels) * size_of(wide)
+
+
+def convolution_macs(source: Axis, output: Axis) -> int:
+    """Multiply-accumulates of a pointwise convolution, for each pixel."""
+    return size_of(output) * size_of(source[len(groups_of(source, output)) :])
+
+
+def ends_in(wide: Axis, channels: Axis) -> bool:
+    """Whether `wide` is `channels` concatenated with itself."""
+    return wide[len(wide) - len(channels) :] == channels
+
+
+def groups_of(source: Axis, output: Axis) -> Axis:
+    """Labels that lead both: the groups of a convolution from one to the other."""
+    length = 0
+    while length < min(len(source), len(output)) and source[length] is output[length]:
+        length += 1
+    return source[:length]
 
 
 def unique(labels: Iterable[Label]) -> Axis:

@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
+from pockethdr.export.algebra import size_of
 from pockethdr.export.aten import shape
 from pockethdr.export.constants import Constants
-from pockethdr.export.lowering import FORMS, Form
-from pockethdr.export.lowrank import LowRank, dynamic_convolutions
+from pockethdr.export.lowering import FORMS, Form, Lowering
+from pockethdr.export.lowrank import LowRank, Solution, dynamic_convolutions, solve
+from pockethdr.export.planning import Plan
 from pockethdr.export.rewrite import Rewritten, apply_rewrites
 from pockethdr.export.rewrites.rank import ReduceRank
 from pockethdr.export.trace import traced
@@ -52,15 +54,19 @@ ONE_IMAGE: dict[str, Callable[[], nn.Module]] = {
 
 def rewritten(layer: nn.Module, batch: int, form: Form = "concat") -> tuple[Rewritten, Tensor]:
     torch.manual_seed(0)
-    channels = next(p for p in (16, 8, 6, 24) if _accepts(layer, p))
-    frames = [(torch.randn(batch, channels, 12, 10),) for _ in range(2)]
+    frames = [example_of(layer, batch) for _ in range(2)]
     program = traced(layer, frames[0])
     return apply_rewrites(program, [LowRank(form), ReduceRank()], frames), frames[0][0]
 
 
+def example_of(layer: nn.Module, batch: int = 1) -> tuple[Tensor]:
+    channels = next(p for p in (16, 8, 6, 24) if _accepts(layer, p))
+    return (torch.randn(batch, channels, 12, 10),)
+
+
 def _accepts(layer: nn.Module, channels: int) -> bool:
     try:
-        layer(torch.randn(1, channels, 12, 10))
+        layer(torch.randn(1, channels, 12, 10, dtype=next(layer.parameters()).dtype))
     except RuntimeError:
         return False
     return True
@@ -151,6 +157,43 @@ def test_a_wide_product_stays_a_product() -> None:
     (refusal,) = done.refusals
     assert refusal.reason.startswith("left as a matrix product: 576 latent channels")
     assert dynamic_convolutions(done.program) == []
+
+
+@pytest.mark.parametrize("style", STYLES | ONE_IMAGE)
+def test_what_is_emitted_costs_what_was_planned(style: str) -> None:
+    """No more, that is: borders of zeros are cut off kernels, terms that share data are summed."""
+    layer = (STYLES | ONE_IMAGE)[style]().eval().double()
+    program = traced(layer, [x.double() for x in example_of(layer)])
+    for place in list(LowRank().pattern(program)):
+        solution = solve(place, program)
+        assert isinstance(solution, Solution)
+        for form in FORMS:
+            lowering = Lowering(program, solution.roles, form)
+            with program.graph.inserting_before(place):
+                lowering.emitted(solution.value, solution.plans, like=place)
+            planned = sum(planned_macs(plan, form) for plan in solution.plans)
+            assert lowering.macs["pixel"] <= planned, form
+
+
+def planned_macs(plan: Plan, form: Form) -> float:
+    """Of the convolutions of a plan for each pixel, with what a form adds to those of `concat`."""
+    latent, products = size_of(plan.latent), size_of(plan.latent) * len(plan.core)
+    added = {"concat": 0, "matmul": products, "sum01": latent**2}
+    convolutions = plan.macs - products
+    if form == "tiled":
+        return convolutions * latent / size_of(plan.inner)
+    return convolutions + added[form]
+
+
+def test_a_depthwise_kernel_takes_a_depthwise_convolution() -> None:
+    done, _ = rewritten(layers.DynamicDepthwise().eval(), 1)
+    kernels = [tuple(b.shape) for _, b in done.program.named_buffers() if b.dim() == 4]
+    assert kernels == [(72, 1, 3, 3), (8, 9, 1, 1)]
+
+
+def test_what_runs_once_an_image_is_counted_apart() -> None:
+    done, _ = rewritten(layers.CondConv(experts=4).eval(), 1)
+    assert "; 10,240 MAC per pixel, 256 MAC per image as `concat`" in done.proofs[0].detail
 
 
 def test_condconv_keeps_one_convolution_for_each_expert() -> None:
