@@ -38,6 +38,9 @@ from pockethdr.export.program import add_constant
 Form = Literal["tiled", "concat", "sum01", "matmul"]
 FORMS: tuple[Form, ...] = get_args(Form)
 
+#: A factor without pixels is repeated by one convolution, unless that takes more weights than this.
+MAX_REPETITION = 1 << 14
+
 
 @dataclass(frozen=True)
 class Map:
@@ -150,7 +153,8 @@ class Lowering:
             if factor == 1:
                 return source
             return Map(emit(self.program, aten.mul.Tensor, source.node, factor), output)
-        groups = groups_of(source.channels, output) if constants or taps else ()
+        only_sums = not constants and not taps and size_of(output) < size_of(source.channels)
+        groups = () if only_sums else groups_of(source.channels, output)  # `sum01` is one group
         rest = source.channels[len(groups) :]
         weight = _weight(constants, output, rest, taps)
         weight = weight.reshape(size_of(output), size_of(rest), *window.kernel)
@@ -182,11 +186,12 @@ class Lowering:
         """Repeat the channels of `source` so that they run over `channels`."""
         if source.channels == channels:
             return source
-        rest = len(channels) - len(source.channels)
-        whole_map = shape(source.node)[2:] != (1, 1)
-        if self.form != "tiled" and whole_map and ends_in(channels, source.channels):
-            return Map(self._repeated(source.node, size_of(channels[:rest])), channels)
-        return self._linear(source, channels, ())
+        weights = size_of(source.channels) * size_of(channels)
+        is_small = shape(source.node)[2:] == (1, 1) and weights <= MAX_REPETITION
+        if self.form == "tiled" or is_small or not ends_in(channels, source.channels):
+            return self._linear(source, channels, ())
+        times = size_of(channels) // size_of(source.channels)
+        return Map(self._repeated(source.node, times), channels)
 
     def _repeated(self, node: fx.Node, times: int) -> fx.Node:
         """Concatenate `node` with itself along C, two at a time (wider ones leave XNNPACK)."""

@@ -27,7 +27,15 @@ from pockethdr.export.aten import Conv, arguments, aten, is_conv, shape
 from pockethdr.export.constants import Constants
 from pockethdr.export.expand import Expansion, window_of
 from pockethdr.export.lowering import Form, Lowering
-from pockethdr.export.planning import MAX_LATENT, Plan, Roles, feature_maps, planned, roles_of
+from pockethdr.export.planning import (
+    MAX_LATENT,
+    Plan,
+    Roles,
+    feature_maps,
+    planned,
+    roles_of,
+    stored,
+)
 from pockethdr.export.program import op_name
 from pockethdr.export.rewrite import Replacement
 
@@ -105,6 +113,8 @@ class LowRank:
         latent = max(algebra.size_of(plan.latent) for plan in solved.plans)
         if node.target in _PRODUCTS and latent > MAX_PRODUCT_LATENT:
             return f"left as a matrix product: {latent:,} latent channels would cost more"
+        if node.target in _SUMS and (reason := _stores_too_much(node, solved)):
+            return reason
         self._solutions[node] = solved
         return None
 
@@ -290,6 +300,14 @@ def _misplaced(value: Value, roles: Roles) -> str | None:
     kinds = [kind for i, kind in enumerate(runs) if i == 0 or runs[i - 1] != kind]
     if len(set(kinds)) != len(kinds):
         return "its axes interleave channels and pixels"
+    return None
+
+
+def _stores_too_much(node: fx.Node, solution: Solution) -> str | None:
+    weights = sum(stored(plan, solution.roles) for plan in solution.plans)
+    read = math.prod(shape(node.all_input_nodes[0]))
+    if weights > 2 * read:
+        return f"left as a sum: of {read:,} values it would take {weights:,} weights"
     return None
 
 

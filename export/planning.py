@@ -190,20 +190,32 @@ def _macs(plan: Plan, roles: Roles) -> float:
     taps = plan.data.taps if isinstance(plan.data, Patches) else ()
     inputs = tuple(x for x in roles.channels(plan.data.labels) if x not in taps)
     macs = convolution_macs(inputs, plan.inner) * size_of(taps)
-    macs += sum(_repetition_macs(leaf, plan.output, roles) for leaf in plan.post)
+    macs += _repetition_macs(plan, roles, pixels=True)
     if not plan.core:
         return macs
-    macs += sum(_repetition_macs(leaf, plan.latent, roles) for leaf in plan.core)
-    macs += 0 if ends_in(plan.latent, plan.inner) else size_of(plan.inner) * size_of(plan.latent)
+    macs += _repeated(plan.inner, plan.latent)
     products = size_of(plan.latent) * len(plan.core)
     return macs + products + convolution_macs(plan.latent, plan.output)
 
 
-def _repetition_macs(leaf: Leaf, wide: Axis, roles: Roles) -> int:
-    """Those of the 0/1 convolution that repeats a map which cannot be concatenated with itself."""
-    channels = roles.channels(leaf.labels)
-    repeated = not roles.is_map(leaf) or ends_in(wide, channels)
-    return 0 if repeated else size_of(channels) * size_of(wide)
+def stored(plan: Plan, roles: Roles) -> float:
+    """How many weights the plan of a place without pixels takes."""
+    return plan.macs + _repetition_macs(plan, roles, pixels=False)
+
+
+def _repetition_macs(plan: Plan, roles: Roles, *, pixels: bool) -> int:
+    """Those of the 0/1 convolutions that repeat the run-time factors with, or without, pixels."""
+    places = [(leaf, plan.latent) for leaf in plan.core] + [(x, plan.output) for x in plan.post]
+    return sum(
+        _repeated(roles.channels(leaf.labels), wide)
+        for leaf, wide in places
+        if roles.is_map(leaf) == pixels
+    )
+
+
+def _repeated(channels: Axis, wide: Axis) -> int:
+    """Concatenated with itself when it ends the wider one, which multiplies nothing."""
+    return 0 if ends_in(wide, channels) else convolution_macs(channels, wide)
 
 
 def convolution_macs(source: Axis, output: Axis) -> int:

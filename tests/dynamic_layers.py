@@ -249,6 +249,38 @@ class DynamicDepthwise(nn.Module):
         return F.conv2d(x, weight, padding=1, groups=self.c)
 
 
+class Involution(nn.Module):
+    """Involution (CVPR 2021): a 3×3 kernel for each pixel and group, shared by its channels."""
+
+    def __init__(self, c: int = 8, groups: int = 2) -> None:
+        super().__init__()
+        self.groups, self.span = groups, nn.Conv2d(c, 9 * groups, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        kernel = self.span(x).tanh().view(b, self.groups, 1, 9, h, w)
+        windows = F.unfold(x, 3, padding=1).view(b, self.groups, -1, 9, h, w)
+        return (kernel * windows).sum(3).view(b, c, h, w)
+
+
+class OdConv(nn.Module):
+    """ODConv (ICLR 2022): Σ_k α_k W_k scaled tap by tap; c² · 9 values for each of the experts."""
+
+    def __init__(self, c: int = 8, experts: int = 4, *, rectified: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(experts, c, c, 3, 3) / 10)
+        self.taps, self.experts, self.rectified = nn.Linear(c, 9), nn.Linear(c, experts), rectified
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        context = x.mean((2, 3))
+        taps = torch.sigmoid(self.taps(context)).view(b, 1, 1, 1, 3, 3)
+        alpha = torch.softmax(self.experts(context), 1).view(b, -1, 1, 1, 1, 1)
+        kernels = taps * alpha * self.weight
+        weight = (kernels.relu() if self.rectified else kernels).sum(1).view(b * c, c, 3, 3)
+        return F.conv2d(x.view(1, b * c, h, w), weight, padding=1, groups=b).view(b, c, h, w)
+
+
 class FreeKernel(nn.Module):
     """A kernel pushed through a softmax: not low-rank, to be refused."""
 

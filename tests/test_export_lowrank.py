@@ -42,6 +42,7 @@ STYLES: dict[str, Callable[[], nn.Module]] = {
     "pixel-mulsum": lambda: layers.PixelEinsum(layout="mulsum"),
     "pixel-matmul-nhwc": lambda: layers.PixelEinsum(layout="nhwc"),
     "pixel-unfold": layers.PixelUnfold,
+    "involution": layers.Involution,
 }
 ONE_IMAGE: dict[str, Callable[[], nn.Module]] = {
     "linear-view": layers.LinearKernel,
@@ -193,7 +194,22 @@ def test_a_depthwise_kernel_takes_a_depthwise_convolution() -> None:
 
 def test_what_runs_once_an_image_is_counted_apart() -> None:
     done, _ = rewritten(layers.CondConv(experts=4).eval(), 1)
-    assert "; 10,240 MAC per pixel, 256 MAC per image as `concat`" in done.proofs[0].detail
+    assert "; 10,240 MAC per pixel, 64 MAC per image as `concat`" in done.proofs[0].detail
+
+
+def test_attention_over_kernels_stores_little_more_than_they_hold() -> None:
+    layer = layers.OdConv().eval()
+    done, _ = rewritten(layer, 1)
+    assert done.refusals == []
+    stored = sum(buffer.numel() for buffer in done.program.buffers())
+    assert stored < 4 * layer.weight.numel()
+
+
+def test_a_sum_that_takes_more_weights_than_it_reads_values_stays_a_sum() -> None:
+    done, _ = rewritten(layers.OdConv(rectified=True).eval(), 1)
+    (refusal,) = done.refusals
+    assert refusal.reason == "left as a sum: of 2,304 values it would take 1,327,104 weights"
+    assert dynamic_convolutions(done.program) == []
 
 
 def test_condconv_keeps_one_convolution_for_each_expert() -> None:
