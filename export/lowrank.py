@@ -26,6 +26,7 @@ from pockethdr.export.algebra import NotAligned, Patches, Value
 from pockethdr.export.aten import Conv, arguments, aten, is_conv, shape
 from pockethdr.export.constants import Constants
 from pockethdr.export.expand import Expansion, window_of
+from pockethdr.export.expand_rules import NONLINEAR, RULES
 from pockethdr.export.lowering import Form, Lowering
 from pockethdr.export.planning import (
     MAX_LATENT,
@@ -207,7 +208,7 @@ def solve(node: fx.Node, program: fx.GraphModule) -> Solution | str:
     if not solutions:
         return next((a for a in attempts if isinstance(a, str)), "its kernel does not factor")
     best = _refined(node, constants, min(solutions, key=lambda solution: solution.cost))
-    return best if math.isfinite(best.cost) else _too_wide(best)
+    return best if math.isfinite(best.cost) else _too_wide(solutions[-1])  # the furthest opened
 
 
 def _openings(node: fx.Node, constants: Constants) -> Iterator[tuple[frozenset[fx.Node], Value]]:
@@ -292,6 +293,9 @@ def _misplaced(value: Value, roles: Roles) -> str | None:
     """Pixels must pass through untouched, and axes must come in runs of one kind."""
     spatial, out = roles.rows | roles.columns, set(value.labels)
     for term in value.terms:
+        indices = len(term.labels) + len(out)  # a label on both sides of a convolution is two
+        if indices > algebra.MAX_LABELS:
+            return f"its kernel takes {indices} indices, at most {algebra.MAX_LABELS}"
         fixed = {label for constant in term.constants for label in constant.labels}
         for leaf in term.leaves:
             if roles.is_map(leaf) and not spatial & set(leaf.labels) <= out - fixed:
@@ -314,10 +318,19 @@ def _stores_too_much(node: fx.Node, solution: Solution) -> str | None:
 def _too_wide(solution: Solution) -> str:
     plan = next(plan for plan in solution.plans if not math.isfinite(plan.cost))
     widest = max(plan.core or (plan.data,), key=lambda leaf: algebra.size_of(leaf.labels))
+    why = f"`{widest.node}` ({op_name(widest.node)}) {_why_whole(widest.node)}"
     return (
-        f"`{widest.node}` ({op_name(widest.node)}) is not linear and sets the kernel freely: that "
-        f"would take {algebra.size_of(plan.latent):,} latent channels, at most {MAX_LATENT:,}"
+        f"{why} and sets the kernel freely: that would take {algebra.size_of(plan.latent):,} "
+        f"latent channels, at most {MAX_LATENT:,}"
     )
+
+
+def _why_whole(node: fx.Node) -> str:
+    if node.target in RULES:
+        return "is used in a way that has no rule (einsum or matmul have one)"
+    if node.op != "call_function" or node.target in NONLINEAR or is_conv(node):
+        return "is not linear"
+    return "has no rule (einsum or matmul have one)"
 
 
 def _described(solution: Solution) -> str:

@@ -5,6 +5,8 @@ Each layer maps N×C×H×W to N×C'×H'×W' and builds its kernel from its input
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -279,6 +281,25 @@ class OdConv(nn.Module):
         kernels = taps * alpha * self.weight
         weight = (kernels.relu() if self.rectified else kernels).sum(1).view(b * c, c, 3, 3)
         return F.conv2d(x.view(1, b * c, h, w), weight, padding=1, groups=b).view(b, c, h, w)
+
+
+class Spelled(nn.Module):
+    """Σ_k α_k W_k for the one image, its kernel written in one of many linear ways.
+
+    Args:
+        write: α (4) and W (of `shape`) to a kernel 8×8×k×k.
+    """
+
+    def __init__(
+        self, write: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...] = (4, 8, 8, 3, 3)
+    ) -> None:
+        super().__init__()
+        self.route, self.write = nn.Linear(8, 4), write
+        self.weight = nn.Parameter(torch.randn(shape) / 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        alpha = self.route(x.mean((2, 3))).softmax(1)[0]
+        return F.conv2d(x, self.write(alpha, self.weight), padding=1)
 
 
 class FreeKernel(nn.Module):

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import dynamic_layers as layers
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from pockethdr.export.algebra import size_of
+from pockethdr.export.algebra import Constant, Label, NotAligned, contracted, size_of
 from pockethdr.export.aten import shape
 from pockethdr.export.constants import Constants
 from pockethdr.export.lowering import FORMS, Form, Lowering
@@ -50,6 +51,19 @@ ONE_IMAGE: dict[str, Callable[[], nn.Module]] = {
     "block-diag-assembled": lambda: layers.BlockDiagonal(assembled=True),
     "block-diag-einsum": lambda: layers.BlockDiagonal(assembled=False),
     "depthwise": layers.DynamicDepthwise,
+}
+
+
+SPELLED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "ellipsis": lambda a, w: torch.einsum("k,k...->...", a, w),
+    "implicit": lambda a, w: torch.einsum("k,koihw", a, w),
+    "tensordot": lambda a, w: torch.tensordot(a, w, dims=([0], [0])),
+    "rsub": lambda a, w: 1 - torch.einsum("k,koihw->oihw", a, w),
+    "roll": lambda a, w: torch.einsum("k,koihw->oihw", a, w).roll((1, -1), (2, 3)),
+    "tile": lambda a, w: torch.einsum("k,koihw->oihw", a, w[:, :4]).tile(2, 1, 1, 1),
+    "cast": lambda a, w: torch.einsum("k,koihw->oihw", a, w).type_as(w),
+    "outer": lambda a, w: torch.outer(a, w.flatten(1).sum(0)).sum(0).view(8, 8, 3, 3),
+    "mean": lambda a, w: (k := torch.einsum("k,koihw->oihw", a, w)) - k.mean(),
 }
 
 
@@ -107,6 +121,22 @@ def test_layers_for_one_image_become_static(style: str) -> None:
     assert_static(done.program)
 
 
+@pytest.mark.parametrize("spelling", SPELLED)
+def test_linear_spellings_are_seen_through(spelling: str) -> None:
+    done, _ = rewritten(layers.Spelled(SPELLED[spelling]).eval(), 1)
+    assert done.refusals == []
+    assert "`select` per image" in done.proofs[0].detail
+
+
+def test_a_kernel_cropped_by_negative_padding() -> None:
+    def cropped(a: Tensor, w: Tensor) -> Tensor:
+        return F.pad(torch.einsum("k,koihw->oihw", a, w), (-1, -1, -2, 0))
+
+    done, _ = rewritten(layers.Spelled(cropped, (4, 8, 8, 5, 5)).eval(), 1)
+    assert done.refusals == []
+    assert_static(done.program)
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("style", ["einsum", "pixel-einsum", "bmm", "condconv", "dcd-paper"])
 def test_every_form_is_exact(style: str, form: Form) -> None:
@@ -124,6 +154,24 @@ def test_a_free_kernel_is_refused_with_its_line_and_reason() -> None:
     assert "softmax" in refusal.reason
     assert "latent channels" in refusal.reason
     assert len(dynamic_convolutions(done.program)) == 1
+
+
+def test_a_kernel_without_a_rule_is_not_called_nonlinear() -> None:
+    def written(a: Tensor, w: Tensor) -> Tensor:
+        return torch.cumsum(torch.einsum("k,koihw->oihw", a, w), 1)
+
+    done, _ = rewritten(layers.Spelled(written, (4, 24, 8, 5, 5)).eval(), 1)
+    (refusal,) = done.refusals
+    assert "`cumsum` (aten.cumsum) has no rule (einsum or matmul have one)" in refusal.reason
+
+
+def test_a_sum_is_not_named_where_what_it_adds_is_to_blame() -> None:
+    def written(a: Tensor, w: Tensor) -> Tensor:
+        return 1 + torch.tanh(torch.einsum("k,koihw->oihw", a, w))
+
+    done, _ = rewritten(layers.Spelled(written, (4, 24, 8, 5, 5)).eval(), 1)
+    (refusal,) = done.refusals
+    assert "`tanh` (aten.tanh) is not linear" in refusal.reason
 
 
 def test_attention_is_no_dynamic_convolution() -> None:
@@ -210,6 +258,13 @@ def test_a_sum_that_takes_more_weights_than_it_reads_values_stays_a_sum() -> Non
     (refusal,) = done.refusals
     assert refusal.reason == "left as a sum: of 2,304 values it would take 1,327,104 weights"
     assert dynamic_convolutions(done.program) == []
+
+
+def test_more_labels_than_einsum_knows_are_not_aligned() -> None:
+    labels = tuple(Label(1) for _ in range(53))
+    ones = Constant(torch.ones([1] * 53, dtype=torch.float64), labels)
+    with pytest.raises(NotAligned, match="53 labels at once, at most 52"):
+        contracted([ones], labels)
 
 
 def test_condconv_keeps_one_convolution_for_each_expert() -> None:
