@@ -25,6 +25,9 @@ from operator import mul
 import torch
 from torch import Tensor, fx
 
+#: torch.einsum knows no more indices.
+MAX_LABELS = len(string.ascii_letters)
+
 
 class NotAligned(Exception):
     """Two axes cannot be brought to common labels; the caller keeps the value whole."""
@@ -291,6 +294,8 @@ def selected(value: Value, dim: int, matrix: Tensor) -> Value:
 def contracted(constants: Sequence[Constant], labels: Sequence[Label]) -> Tensor:
     """The constants multiplied and summed to a tensor over `labels`; absent labels are repeated."""
     every = {label for item in constants for label in item.labels} | set(labels)
+    if len(every) > MAX_LABELS:
+        raise NotAligned(f"{len(every)} labels at once, at most {MAX_LABELS}")
     letter = dict(zip(every, string.ascii_letters, strict=False))
     present = {label for item in constants for label in item.labels}
     shape = [label.size for label in labels]

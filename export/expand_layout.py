@@ -30,6 +30,14 @@ def _same(ex: Expansion, a: dict[str, Any]) -> Value:
     return ex.operand(a["self"])
 
 
+def _cast(ex: Expansion, a: dict[str, Any]) -> Value:
+    """Another precision is the same value; integers and truth values are not."""
+    wanted = a.get("dtype") or a.get("other", a["self"]).meta["val"].dtype
+    if not (wanted.is_floating_point and a["self"].meta["val"].is_floating_point()):
+        raise NotAligned("a conversion to or from integers")
+    return ex.operand(a["self"])
+
+
 def _reshape(ex: Expansion, a: dict[str, Any]) -> Value:
     value = ex.operand(a["self"])
     size = [int(n) for n in (a["size"] if "size" in a else a["shape"])]
@@ -97,7 +105,8 @@ def _expand(ex: Expansion, a: dict[str, Any]) -> Value:
 
 
 def _repeat(ex: Expansion, a: dict[str, Any]) -> Value:
-    value, repeats = ex.operand(a["self"]), a["repeats"]
+    value, repeats = ex.operand(a["self"]), list(a.get("repeats", a.get("dims")))
+    repeats = [1] * (len(value.axes) - len(repeats)) + repeats
     axes: tuple[Axis, ...] = ((),) * (len(repeats) - len(value.axes)) + value.axes
     return Value(
         tuple(algebra.axis_of(n) + x for x, n in zip(axes, repeats, strict=True)), value.terms
@@ -142,7 +151,25 @@ def _pad(ex: Expansion, a: dict[str, Any]) -> Value:
     pads = list(a["pad"])
     for i in range(0, len(pads), 2):
         dim = len(value.axes) - 1 - i // 2
-        value = placed(value, dim, pads[i], value.shape[dim] + pads[i] + pads[i + 1])
+        value = _padded(value, dim, pads[i], pads[i + 1])
+    return value
+
+
+def _padded(value: Value, dim: int, before: int, after: int) -> Value:
+    """Zeros around an axis; a negative number of them cuts entries off."""
+    size = value.shape[dim]
+    if min(before, after) < 0:
+        value = taken(value, dim, range(size)[max(-before, 0) : size - max(-after, 0)])
+    return placed(value, dim, max(before, 0), size + before + after)
+
+
+def _roll(ex: Expansion, a: dict[str, Any]) -> Value:
+    value = ex.operand(a["self"])
+    if not a["dims"]:
+        raise NotAligned("a roll of the flattened tensor")
+    for shift, dim in zip(a["shifts"], a["dims"], strict=True):
+        size = value.shape[dim]
+        value = taken(value, dim % len(value.axes), [(i - shift) % size for i in range(size)])
     return value
 
 
@@ -230,19 +257,23 @@ VIEWS: dict[Any, Rule] = {
     aten.contiguous.default: _same,
     aten.alias.default: _same,
     aten.detach.default: _same,
+    aten.type_as.default: _cast,
+    aten._to_copy.default: _cast,
     aten.dropout.default: lambda ex, a: ex.operand(a["input"]),
 }
 
 #: Opened even on constants: a label that is only repeated must not look like one that varies.
-BROADCASTS = (aten.expand.default, aten.repeat.default)
+BROADCASTS = (aten.expand.default, aten.repeat.default, aten.tile.default)
 
 #: Operator → rule.
 REARRANGED: dict[Any, Rule] = VIEWS | {
     aten.repeat.default: _repeat,
+    aten.tile.default: _repeat,
     aten.repeat_interleave.self_int: _repeat_interleave,
     aten.slice.Tensor: _slice,
     aten.select.int: _select,
     aten.flip.default: _flip,
+    aten.roll.default: _roll,
     aten.pad.default: _pad,
     aten.constant_pad_nd.default: _pad,
     aten.cat.default: _cat,

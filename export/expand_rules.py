@@ -7,6 +7,7 @@ A rule gets the expansion, which gives the values of operands, and the arguments
 from __future__ import annotations
 
 import math
+import string
 from collections.abc import Sequence
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from torch import fx
 
 from pockethdr.export import algebra
 from pockethdr.export.algebra import NotAligned, Value, Window
-from pockethdr.export.aten import aten, pair, shape
+from pockethdr.export.aten import ELEMENTWISE, aten, pair, shape
 from pockethdr.export.expand_layout import REARRANGED, Rule
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ def _add(ex: Expansion, a: dict[str, Any]) -> Value:
 
 def _sub(ex: Expansion, a: dict[str, Any]) -> Value:
     return algebra.add(ex.operand(a["self"]), ex.operand(a["other"]), scale=-float(a["alpha"]))
+
+
+def _rsub(ex: Expansion, a: dict[str, Any]) -> Value:
+    return algebra.add(ex.operand(a["other"]), ex.operand(a["self"]), scale=-float(a["alpha"]))
 
 
 def _neg(ex: Expansion, a: dict[str, Any]) -> Value:
@@ -71,6 +76,21 @@ def _mean(ex: Expansion, a: dict[str, Any]) -> Value:
     return algebra.scaled(_sum(ex, a), 1 / count)
 
 
+def _outer(ex: Expansion, a: dict[str, Any]) -> Value:
+    return algebra.einsum([ex.operand(a["self"]), ex.operand(a["vec2"])], ["i", "j"], "ij")
+
+
+def _tensordot(ex: Expansion, a: dict[str, Any]) -> Value:
+    left, right = ex.operand(a["self"]), ex.operand(a["other"])
+    names = string.ascii_letters[: len(left.axes)]
+    others = list(string.ascii_letters[len(left.axes) :][: len(right.axes)])
+    _forbid_spatial_sum(left, a["dims_self"])
+    for i, j in zip(a["dims_self"], a["dims_other"], strict=True):
+        others[j] = names[i]
+    output = [c for c in (*names, *others) if (c in names) != (c in others)]
+    return algebra.einsum([left, right], [names, "".join(others)], "".join(output))
+
+
 def _matmul(ex: Expansion, a: dict[str, Any]) -> Value:
     left, right = ex.operand(a["self"]), ex.operand(a.get("other", a.get("mat2")))
     return _matrix_product(left, right)
@@ -104,11 +124,24 @@ def _addmm(ex: Expansion, a: dict[str, Any]) -> Value:
 
 
 def _einsum(ex: Expansion, a: dict[str, Any]) -> Value:
-    equation = a["equation"].replace(" ", "")
-    if "." in equation or "->" not in equation:
-        raise NotAligned("einsum with an ellipsis or an implicit output")
-    inputs, output = equation.split("->")
-    return algebra.einsum([ex.operand(v) for v in a["tensors"]], inputs.split(","), output)
+    operands = [ex.operand(v) for v in a["tensors"]]
+    inputs, output = spelled_out(a["equation"], [len(value.axes) for value in operands])
+    return algebra.einsum(operands, inputs, output)
+
+
+def spelled_out(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
+    """Operands and output of an einsum, its ellipses as letters and its output explicit."""
+    left, arrow, output = equation.replace(" ", "").partition("->")
+    inputs = left.split(",")
+    if not arrow:
+        letters = left.replace(",", "").replace(".", "")
+        output = "..." * ("..." in left)
+        output += "".join(sorted(c for c in letters if letters.count(c) == 1))
+    free = "".join(c for c in string.ascii_letters if c not in equation)
+    widths = [rank - len(x.replace("...", "")) for x, rank in zip(inputs, ranks, strict=True)]
+    wide = free[: max((n for n, x in zip(widths, inputs, strict=True) if "..." in x), default=0)]
+    filled = [x.replace("...", wide[len(wide) - n :]) for n, x in zip(widths, inputs, strict=True)]
+    return filled, output.replace("...", wide)
 
 
 def _unfold(ex: Expansion, a: dict[str, Any]) -> Value:
@@ -140,13 +173,19 @@ def _dims(dim: Any, value: Value) -> list[int]:
 RULES: dict[Any, Rule] = REARRANGED | {
     aten.add.Tensor: _add,
     aten.sub.Tensor: _sub,
+    aten.rsub.Scalar: _rsub,
+    aten.rsub.Tensor: _rsub,
     aten.neg.default: _neg,
     aten.mul.Tensor: _mul,
     aten.div.Tensor: _div,
     aten.pow.Tensor_Scalar: _pow,
     aten.square.default: _square,
     aten.sum.dim_IntList: _sum,
+    aten.sum.default: _sum,
     aten.mean.dim: _mean,
+    aten.mean.default: _mean,
+    aten.outer.default: _outer,
+    aten.tensordot.default: _tensordot,
     aten.matmul.default: _matmul,
     aten.mm.default: _matmul,
     aten.bmm.default: _matmul,
@@ -155,4 +194,11 @@ RULES: dict[Any, Rule] = REARRANGED | {
     aten.baddbmm.default: _addmm,
     aten.einsum.default: _einsum,
     aten.im2col.default: _unfold,
+}
+
+#: Operators that no rule could say: what acts on each value alone, and what normalises.
+NONLINEAR = ELEMENTWISE - RULES.keys() | {
+    aten.softmax.int,
+    aten._softmax.default,
+    aten.rsqrt.default,
 }

@@ -8,6 +8,7 @@ becomes Λ_out ⊙ conv(W0, Λ_in ⊙ x).
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -28,7 +29,7 @@ from pockethdr.export.algebra import (
     size_of,
 )
 from pockethdr.export.aten import aten, emit, emit_conv, shape
-from pockethdr.export.planning import POINTWISE, Plan, Roles, unique
+from pockethdr.export.planning import POINTWISE, Plan, Roles, ends_in, groups_of, unique
 from pockethdr.export.program import add_constant
 
 #: `tiled`: Q repeated, so that its convolution writes all L² channels.  `concat`: the L channels
@@ -36,6 +37,9 @@ from pockethdr.export.program import add_constant
 #: `matmul`: Φ·z as a batched matrix product, where Φ is the same for all pixels.
 Form = Literal["tiled", "concat", "sum01", "matmul"]
 FORMS: tuple[Form, ...] = get_args(Form)
+
+#: A factor without pixels is repeated by one convolution, unless that takes more weights than this.
+MAX_REPETITION = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,15 @@ class Map:
 
 
 class Lowering:
-    """Adds the static form of one place to a program, at the current insertion point."""
+    """Adds the static form of one place to a program, at the current insertion point.
+
+    Attributes:
+        macs: multiply-accumulates emitted so far, by what they run once for: `pixel` or `image`.
+    """
 
     def __init__(self, program: fx.GraphModule, roles: Roles, form: Form) -> None:
         self.program, self.roles, self.form = program, roles, form
-        self.macs = 0
+        self.macs = Counter[str]()
 
     def emitted(self, value: Value, plans: Sequence[Plan], like: fx.Node) -> fx.Node:
         """The sum of all plans, with the shape of `like`."""
@@ -110,6 +118,7 @@ class Lowering:
         pixels = self._reshape(z.node, (n, m, height * width))
         product = emit(self.program, aten.matmul.default, matrix, pixels)
         node = self._reshape(product, (shape(product)[0], size_of(rows), height, width))
+        self._count(node, size_of(rows) * m)
         return Map(node, rows)
 
     def _input(self, plan: Plan) -> Map:
@@ -144,12 +153,12 @@ class Lowering:
             if factor == 1:
                 return source
             return Map(emit(self.program, aten.mul.Tensor, source.node, factor), output)
-        groups = _shared_prefix(source.channels, output) if constants else ()
+        only_sums = not constants and not taps and size_of(output) < size_of(source.channels)
+        groups = () if only_sums else groups_of(source.channels, output)  # `sum01` is one group
         rest = source.channels[len(groups) :]
         weight = _weight(constants, output, rest, taps)
         weight = weight.reshape(size_of(output), size_of(rest), *window.kernel)
         weight, window = _cropped(weight, window)
-        self.macs += weight.numel()
         node = emit_conv(
             self.program,
             source.node,
@@ -161,7 +170,11 @@ class Lowering:
             groups=size_of(groups),
             hint="lowrank",
         )
+        self._count(node, weight.numel())
         return Map(node, output)
+
+    def _count(self, node: fx.Node, macs: int) -> None:
+        self.macs["image" if shape(node)[2:] == (1, 1) else "pixel"] += macs
 
     def _scaled(self, source: Map, leaf: Leaf) -> Map:
         """`source` times a run-time factor, repeated over the channels that it lacks."""
@@ -173,11 +186,12 @@ class Lowering:
         """Repeat the channels of `source` so that they run over `channels`."""
         if source.channels == channels:
             return source
-        rest = len(channels) - len(source.channels)
-        whole_map = shape(source.node)[2:] != (1, 1)
-        if self.form != "tiled" and whole_map and channels[rest:] == source.channels:
-            return Map(self._repeated(source.node, size_of(channels[:rest])), channels)
-        return self._linear(source, channels, ())
+        weights = size_of(source.channels) * size_of(channels)
+        is_small = shape(source.node)[2:] == (1, 1) and weights <= MAX_REPETITION
+        if self.form == "tiled" or is_small or not ends_in(channels, source.channels):
+            return self._linear(source, channels, ())
+        times = size_of(channels) // size_of(source.channels)
+        return Map(self._repeated(source.node, times), channels)
 
     def _repeated(self, node: fx.Node, times: int) -> fx.Node:
         """Concatenate `node` with itself along C, two at a time (wider ones leave XNNPACK)."""
@@ -248,14 +262,6 @@ def _cropped(weight: Tensor, window: Window) -> tuple[Tensor, Window]:
             kernel = (weight.shape[2], weight.shape[3])
             window = replace(window, kernel=kernel, padding=(padding[0], padding[1]))
     return weight, window
-
-
-def _shared_prefix(a: Axis, b: Axis) -> Axis:
-    """Labels that lead both: the groups of a convolution from one to the other."""
-    length = 0
-    while length < min(len(a), len(b)) and a[length] is b[length]:
-        length += 1
-    return a[:length]
 
 
 def _grouped(plans: Sequence[Plan]) -> list[list[Plan]]:

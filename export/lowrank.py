@@ -26,8 +26,17 @@ from pockethdr.export.algebra import NotAligned, Patches, Value
 from pockethdr.export.aten import Conv, arguments, aten, is_conv, shape
 from pockethdr.export.constants import Constants
 from pockethdr.export.expand import Expansion, window_of
+from pockethdr.export.expand_rules import NONLINEAR, RULES
 from pockethdr.export.lowering import Form, Lowering
-from pockethdr.export.planning import MAX_LATENT, Plan, Roles, feature_maps, planned, roles_of
+from pockethdr.export.planning import (
+    MAX_LATENT,
+    Plan,
+    Roles,
+    feature_maps,
+    planned,
+    roles_of,
+    stored,
+)
 from pockethdr.export.program import op_name
 from pockethdr.export.rewrite import Replacement
 
@@ -105,6 +114,8 @@ class LowRank:
         latent = max(algebra.size_of(plan.latent) for plan in solved.plans)
         if node.target in _PRODUCTS and latent > MAX_PRODUCT_LATENT:
             return f"left as a matrix product: {latent:,} latent channels would cost more"
+        if node.target in _SUMS and (reason := _stores_too_much(node, solved)):
+            return reason
         self._solutions[node] = solved
         return None
 
@@ -112,9 +123,9 @@ class LowRank:
         solution = self._solutions.pop(node)
         lowering = Lowering(program, solution.roles, self.form)
         new = lowering.emitted(solution.value, solution.plans, like=node)
-        return Replacement(
-            new, f"{_described(solution)}; {lowering.macs:,} MAC per pixel as `{self.form}`"
-        )
+        counts = [f"{n:,} MAC per {scope}" for scope, n in sorted(lowering.macs.items())[::-1]]
+        cost = ", ".join(counts) or "no MAC"
+        return Replacement(new, f"{_described(solution)}; {cost} as `{self.form}`")
 
 
 def dynamic_convolutions(program: fx.GraphModule) -> list[fx.Node]:
@@ -197,7 +208,7 @@ def solve(node: fx.Node, program: fx.GraphModule) -> Solution | str:
     if not solutions:
         return next((a for a in attempts if isinstance(a, str)), "its kernel does not factor")
     best = _refined(node, constants, min(solutions, key=lambda solution: solution.cost))
-    return best if math.isfinite(best.cost) else _too_wide(best)
+    return best if math.isfinite(best.cost) else _too_wide(solutions[-1])  # the furthest opened
 
 
 def _openings(node: fx.Node, constants: Constants) -> Iterator[tuple[frozenset[fx.Node], Value]]:
@@ -282,6 +293,9 @@ def _misplaced(value: Value, roles: Roles) -> str | None:
     """Pixels must pass through untouched, and axes must come in runs of one kind."""
     spatial, out = roles.rows | roles.columns, set(value.labels)
     for term in value.terms:
+        indices = len(term.labels) + len(out)  # a label on both sides of a convolution is two
+        if indices > algebra.MAX_LABELS:
+            return f"its kernel takes {indices} indices, at most {algebra.MAX_LABELS}"
         fixed = {label for constant in term.constants for label in constant.labels}
         for leaf in term.leaves:
             if roles.is_map(leaf) and not spatial & set(leaf.labels) <= out - fixed:
@@ -293,13 +307,30 @@ def _misplaced(value: Value, roles: Roles) -> str | None:
     return None
 
 
+def _stores_too_much(node: fx.Node, solution: Solution) -> str | None:
+    weights = sum(stored(plan, solution.roles) for plan in solution.plans)
+    read = math.prod(shape(node.all_input_nodes[0]))
+    if weights > 2 * read:
+        return f"left as a sum: of {read:,} values it would take {weights:,} weights"
+    return None
+
+
 def _too_wide(solution: Solution) -> str:
     plan = next(plan for plan in solution.plans if not math.isfinite(plan.cost))
     widest = max(plan.core or (plan.data,), key=lambda leaf: algebra.size_of(leaf.labels))
+    why = f"`{widest.node}` ({op_name(widest.node)}) {_why_whole(widest.node)}"
     return (
-        f"`{widest.node}` ({op_name(widest.node)}) is not linear and sets the kernel freely: that "
-        f"would take {algebra.size_of(plan.latent):,} latent channels, at most {MAX_LATENT:,}"
+        f"{why} and sets the kernel freely: that would take {algebra.size_of(plan.latent):,} "
+        f"latent channels, at most {MAX_LATENT:,}"
     )
+
+
+def _why_whole(node: fx.Node) -> str:
+    if node.target in RULES:
+        return "is used in a way that has no rule (einsum or matmul have one)"
+    if node.op != "call_function" or node.target in NONLINEAR or is_conv(node):
+        return "is not linear"
+    return "has no rule (einsum or matmul have one)"
 
 
 def _described(solution: Solution) -> str:

@@ -186,14 +186,54 @@ def _latent_order(inner: Axis, core: Sequence[Leaf], roles: Roles, groups: set[L
 
 
 def _macs(plan: Plan, roles: Roles) -> float:
-    """Multiply-accumulates for each pixel; a label on both sides of a convolution is a group."""
+    """Multiply-accumulates for each pixel, as `lowering` emits them in the form `concat`."""
     taps = plan.data.taps if isinstance(plan.data, Patches) else ()
-    inputs = {x for x in roles.channels(plan.data.labels) if x not in taps}
-    first = size_of(plan.inner) * size_of(inputs - set(plan.inner)) * size_of(taps)
+    inputs = tuple(x for x in roles.channels(plan.data.labels) if x not in taps)
+    macs = convolution_macs(inputs, plan.inner) * size_of(taps)
+    macs += _repetition_macs(plan, roles, pixels=True)
     if not plan.core:
-        return first
-    last = size_of(plan.latent) * size_of(set(plan.output) - set(plan.latent))
-    return first + size_of(plan.latent) * len(plan.core) + last
+        return macs
+    macs += _repeated(plan.inner, plan.latent)
+    products = size_of(plan.latent) * len(plan.core)
+    return macs + products + convolution_macs(plan.latent, plan.output)
+
+
+def stored(plan: Plan, roles: Roles) -> float:
+    """How many weights the plan of a place without pixels takes."""
+    return plan.macs + _repetition_macs(plan, roles, pixels=False)
+
+
+def _repetition_macs(plan: Plan, roles: Roles, *, pixels: bool) -> int:
+    """Those of the 0/1 convolutions that repeat the run-time factors with, or without, pixels."""
+    places = [(leaf, plan.latent) for leaf in plan.core] + [(x, plan.output) for x in plan.post]
+    return sum(
+        _repeated(roles.channels(leaf.labels), wide)
+        for leaf, wide in places
+        if roles.is_map(leaf) == pixels
+    )
+
+
+def _repeated(channels: Axis, wide: Axis) -> int:
+    """Concatenated with itself when it ends the wider one, which multiplies nothing."""
+    return 0 if ends_in(wide, channels) else convolution_macs(channels, wide)
+
+
+def convolution_macs(source: Axis, output: Axis) -> int:
+    """Multiply-accumulates of a pointwise convolution, for each pixel."""
+    return size_of(output) * size_of(source[len(groups_of(source, output)) :])
+
+
+def ends_in(wide: Axis, channels: Axis) -> bool:
+    """Whether `wide` is `channels` concatenated with itself."""
+    return wide[len(wide) - len(channels) :] == channels
+
+
+def groups_of(source: Axis, output: Axis) -> Axis:
+    """Labels that lead both: the groups of a convolution from one to the other."""
+    length = 0
+    while length < min(len(source), len(output)) and source[length] is output[length]:
+        length += 1
+    return source[:length]
 
 
 def unique(labels: Iterable[Label]) -> Axis:

@@ -5,6 +5,8 @@ Each layer maps N×C×H×W to N×C'×H'×W' and builds its kernel from its input
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -247,6 +249,57 @@ class DynamicDepthwise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weight = self.fc(x.mean((2, 3))).view(self.c, 1, 3, 3).softmax(0)
         return F.conv2d(x, weight, padding=1, groups=self.c)
+
+
+class Involution(nn.Module):
+    """Involution (CVPR 2021): a 3×3 kernel for each pixel and group, shared by its channels."""
+
+    def __init__(self, c: int = 8, groups: int = 2) -> None:
+        super().__init__()
+        self.groups, self.span = groups, nn.Conv2d(c, 9 * groups, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        kernel = self.span(x).tanh().view(b, self.groups, 1, 9, h, w)
+        windows = F.unfold(x, 3, padding=1).view(b, self.groups, -1, 9, h, w)
+        return (kernel * windows).sum(3).view(b, c, h, w)
+
+
+class OdConv(nn.Module):
+    """ODConv (ICLR 2022): Σ_k α_k W_k scaled tap by tap; c² · 9 values for each of the experts."""
+
+    def __init__(self, c: int = 8, experts: int = 4, *, rectified: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(experts, c, c, 3, 3) / 10)
+        self.taps, self.experts, self.rectified = nn.Linear(c, 9), nn.Linear(c, experts), rectified
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        context = x.mean((2, 3))
+        taps = torch.sigmoid(self.taps(context)).view(b, 1, 1, 1, 3, 3)
+        alpha = torch.softmax(self.experts(context), 1).view(b, -1, 1, 1, 1, 1)
+        kernels = taps * alpha * self.weight
+        weight = (kernels.relu() if self.rectified else kernels).sum(1).view(b * c, c, 3, 3)
+        return F.conv2d(x.view(1, b * c, h, w), weight, padding=1, groups=b).view(b, c, h, w)
+
+
+class Spelled(nn.Module):
+    """Σ_k α_k W_k for the one image, its kernel written in one of many linear ways.
+
+    Args:
+        write: α (4) and W (of `shape`) to a kernel 8×8×k×k.
+    """
+
+    def __init__(
+        self, write: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...] = (4, 8, 8, 3, 3)
+    ) -> None:
+        super().__init__()
+        self.route, self.write = nn.Linear(8, 4), write
+        self.weight = nn.Parameter(torch.randn(shape) / 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        alpha = self.route(x.mean((2, 3))).softmax(1)[0]
+        return F.conv2d(x, self.write(alpha, self.weight), padding=1)
 
 
 class FreeKernel(nn.Module):

@@ -7,12 +7,15 @@ from collections.abc import Callable
 import dynamic_layers as layers
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from pockethdr.export.algebra import Constant, Label, NotAligned, contracted, size_of
 from pockethdr.export.aten import shape
 from pockethdr.export.constants import Constants
-from pockethdr.export.lowering import FORMS, Form
-from pockethdr.export.lowrank import LowRank, dynamic_convolutions
+from pockethdr.export.lowering import FORMS, Form, Lowering
+from pockethdr.export.lowrank import LowRank, Solution, dynamic_convolutions, solve
+from pockethdr.export.planning import Plan
 from pockethdr.export.rewrite import Rewritten, apply_rewrites
 from pockethdr.export.rewrites.rank import ReduceRank
 from pockethdr.export.trace import traced
@@ -40,6 +43,7 @@ STYLES: dict[str, Callable[[], nn.Module]] = {
     "pixel-mulsum": lambda: layers.PixelEinsum(layout="mulsum"),
     "pixel-matmul-nhwc": lambda: layers.PixelEinsum(layout="nhwc"),
     "pixel-unfold": layers.PixelUnfold,
+    "involution": layers.Involution,
 }
 ONE_IMAGE: dict[str, Callable[[], nn.Module]] = {
     "linear-view": layers.LinearKernel,
@@ -50,17 +54,34 @@ ONE_IMAGE: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+SPELLED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "ellipsis": lambda a, w: torch.einsum("k,k...->...", a, w),
+    "implicit": lambda a, w: torch.einsum("k,koihw", a, w),
+    "tensordot": lambda a, w: torch.tensordot(a, w, dims=([0], [0])),
+    "rsub": lambda a, w: 1 - torch.einsum("k,koihw->oihw", a, w),
+    "roll": lambda a, w: torch.einsum("k,koihw->oihw", a, w).roll((1, -1), (2, 3)),
+    "tile": lambda a, w: torch.einsum("k,koihw->oihw", a, w[:, :4]).tile(2, 1, 1, 1),
+    "cast": lambda a, w: torch.einsum("k,koihw->oihw", a, w).type_as(w),
+    "outer": lambda a, w: torch.outer(a, w.flatten(1).sum(0)).sum(0).view(8, 8, 3, 3),
+    "mean": lambda a, w: (k := torch.einsum("k,koihw->oihw", a, w)) - k.mean(),
+}
+
+
 def rewritten(layer: nn.Module, batch: int, form: Form = "concat") -> tuple[Rewritten, Tensor]:
     torch.manual_seed(0)
-    channels = next(p for p in (16, 8, 6, 24) if _accepts(layer, p))
-    frames = [(torch.randn(batch, channels, 12, 10),) for _ in range(2)]
+    frames = [example_of(layer, batch) for _ in range(2)]
     program = traced(layer, frames[0])
     return apply_rewrites(program, [LowRank(form), ReduceRank()], frames), frames[0][0]
 
 
+def example_of(layer: nn.Module, batch: int = 1) -> tuple[Tensor]:
+    channels = next(p for p in (16, 8, 6, 24) if _accepts(layer, p))
+    return (torch.randn(batch, channels, 12, 10),)
+
+
 def _accepts(layer: nn.Module, channels: int) -> bool:
     try:
-        layer(torch.randn(1, channels, 12, 10))
+        layer(torch.randn(1, channels, 12, 10, dtype=next(layer.parameters()).dtype))
     except RuntimeError:
         return False
     return True
@@ -100,6 +121,22 @@ def test_layers_for_one_image_become_static(style: str) -> None:
     assert_static(done.program)
 
 
+@pytest.mark.parametrize("spelling", SPELLED)
+def test_linear_spellings_are_seen_through(spelling: str) -> None:
+    done, _ = rewritten(layers.Spelled(SPELLED[spelling]).eval(), 1)
+    assert done.refusals == []
+    assert "`select` per image" in done.proofs[0].detail
+
+
+def test_a_kernel_cropped_by_negative_padding() -> None:
+    def cropped(a: Tensor, w: Tensor) -> Tensor:
+        return F.pad(torch.einsum("k,koihw->oihw", a, w), (-1, -1, -2, 0))
+
+    done, _ = rewritten(layers.Spelled(cropped, (4, 8, 8, 5, 5)).eval(), 1)
+    assert done.refusals == []
+    assert_static(done.program)
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("style", ["einsum", "pixel-einsum", "bmm", "condconv", "dcd-paper"])
 def test_every_form_is_exact(style: str, form: Form) -> None:
@@ -117,6 +154,24 @@ def test_a_free_kernel_is_refused_with_its_line_and_reason() -> None:
     assert "softmax" in refusal.reason
     assert "latent channels" in refusal.reason
     assert len(dynamic_convolutions(done.program)) == 1
+
+
+def test_a_kernel_without_a_rule_is_not_called_nonlinear() -> None:
+    def written(a: Tensor, w: Tensor) -> Tensor:
+        return torch.cumsum(torch.einsum("k,koihw->oihw", a, w), 1)
+
+    done, _ = rewritten(layers.Spelled(written, (4, 24, 8, 5, 5)).eval(), 1)
+    (refusal,) = done.refusals
+    assert "`cumsum` (aten.cumsum) has no rule (einsum or matmul have one)" in refusal.reason
+
+
+def test_a_sum_is_not_named_where_what_it_adds_is_to_blame() -> None:
+    def written(a: Tensor, w: Tensor) -> Tensor:
+        return 1 + torch.tanh(torch.einsum("k,koihw->oihw", a, w))
+
+    done, _ = rewritten(layers.Spelled(written, (4, 24, 8, 5, 5)).eval(), 1)
+    (refusal,) = done.refusals
+    assert "`tanh` (aten.tanh) is not linear" in refusal.reason
 
 
 def test_attention_is_no_dynamic_convolution() -> None:
@@ -151,6 +206,65 @@ def test_a_wide_product_stays_a_product() -> None:
     (refusal,) = done.refusals
     assert refusal.reason.startswith("left as a matrix product: 576 latent channels")
     assert dynamic_convolutions(done.program) == []
+
+
+@pytest.mark.parametrize("style", STYLES | ONE_IMAGE)
+def test_what_is_emitted_costs_what_was_planned(style: str) -> None:
+    """No more, that is: borders of zeros are cut off kernels, terms that share data are summed."""
+    layer = (STYLES | ONE_IMAGE)[style]().eval().double()
+    program = traced(layer, [x.double() for x in example_of(layer)])
+    for place in list(LowRank().pattern(program)):
+        solution = solve(place, program)
+        assert isinstance(solution, Solution)
+        for form in FORMS:
+            lowering = Lowering(program, solution.roles, form)
+            with program.graph.inserting_before(place):
+                lowering.emitted(solution.value, solution.plans, like=place)
+            planned = sum(planned_macs(plan, form) for plan in solution.plans)
+            assert lowering.macs["pixel"] <= planned, form
+
+
+def planned_macs(plan: Plan, form: Form) -> float:
+    """Of the convolutions of a plan for each pixel, with what a form adds to those of `concat`."""
+    latent, products = size_of(plan.latent), size_of(plan.latent) * len(plan.core)
+    added = {"concat": 0, "matmul": products, "sum01": latent**2}
+    convolutions = plan.macs - products
+    if form == "tiled":
+        return convolutions * latent / size_of(plan.inner)
+    return convolutions + added[form]
+
+
+def test_a_depthwise_kernel_takes_a_depthwise_convolution() -> None:
+    done, _ = rewritten(layers.DynamicDepthwise().eval(), 1)
+    kernels = [tuple(b.shape) for _, b in done.program.named_buffers() if b.dim() == 4]
+    assert kernels == [(72, 1, 3, 3), (8, 9, 1, 1)]
+
+
+def test_what_runs_once_an_image_is_counted_apart() -> None:
+    done, _ = rewritten(layers.CondConv(experts=4).eval(), 1)
+    assert "; 10,240 MAC per pixel, 64 MAC per image as `concat`" in done.proofs[0].detail
+
+
+def test_attention_over_kernels_stores_little_more_than_they_hold() -> None:
+    layer = layers.OdConv().eval()
+    done, _ = rewritten(layer, 1)
+    assert done.refusals == []
+    stored = sum(buffer.numel() for buffer in done.program.buffers())
+    assert stored < 4 * layer.weight.numel()
+
+
+def test_a_sum_that_takes_more_weights_than_it_reads_values_stays_a_sum() -> None:
+    done, _ = rewritten(layers.OdConv(rectified=True).eval(), 1)
+    (refusal,) = done.refusals
+    assert refusal.reason == "left as a sum: of 2,304 values it would take 1,327,104 weights"
+    assert dynamic_convolutions(done.program) == []
+
+
+def test_more_labels_than_einsum_knows_are_not_aligned() -> None:
+    labels = tuple(Label(1) for _ in range(53))
+    ones = Constant(torch.ones([1] * 53, dtype=torch.float64), labels)
+    with pytest.raises(NotAligned, match="53 labels at once, at most 52"):
+        contracted([ones], labels)
 
 
 def test_condconv_keeps_one_convolution_for_each_expert() -> None:
