@@ -15,7 +15,7 @@ NPZ, METADATA, KALANTARI, DNG, PHOTOGRAPHS = "npz", "metadata", "kalantari", "dn
 EXPOSURES = "exposure.txt"
 #: How messages name a domain.
 A = {RAW: "a raw", RGB: "an rgb"}
-# Of phones, but patented or one maker's own.
+# Pictures that phones make, and that nothing here decodes.
 _UNREAD = {".heic", ".heif", ".avif", ".webp", ".jxl"}
 _EXPECTED = (
     "metadata.json with its images, three or more JPEG/PNG/TIFF with EXIF exposure times, "

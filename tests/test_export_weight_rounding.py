@@ -1,5 +1,7 @@
 """Weights in steps of their channel's scale."""
 
+import copy
+
 import export_toy as nets
 import numpy as np
 import pytest
@@ -33,7 +35,7 @@ def test_a_channel_of_zeros_has_a_scale() -> None:
 
 def test_a_bias_beyond_32_bits_of_small_scales_makes_them_larger() -> None:
     """In steps of 1e-9 · 1e-6 it would be 3e15, wrap, and be another bias."""
-    plain = nets.toy()
+    plain = copy.deepcopy(nets.toy())
     conv = next(m for m in plain.graph.nodes if m.name == "conv2d_1")
     bias = constant_of(conv.args[2], plain)
     bias.detach().fill_(3.0)
