@@ -105,7 +105,7 @@ def _expand(ex: Expansion, a: dict[str, Any]) -> Value:
 
 
 def _repeat(ex: Expansion, a: dict[str, Any]) -> Value:
-    value, repeats = ex.operand(a["self"]), list(a.get("repeats", a.get("dims")))
+    value, repeats = ex.operand(a["self"]), list(a["repeats"] if "repeats" in a else a["dims"])
     repeats = [1] * (len(value.axes) - len(repeats)) + repeats
     axes: tuple[Axis, ...] = ((),) * (len(repeats) - len(value.axes)) + value.axes
     return Value(
