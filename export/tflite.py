@@ -19,22 +19,20 @@ from torch import Tensor, fx
 
 from pockethdr.errors import first_line
 from pockethdr.export.aten import Conv, is_conv
-from pockethdr.export.codes import is_dequantize, is_quantize, quantize_behind
+from pockethdr.export.codes import is_dequantize, is_quantize
 from pockethdr.export.last_convolutions import Step, last_convolutions
 from pockethdr.export.placement import FUSED, JOINS, RELAYOUTS, readers_behind
-from pockethdr.export.qparams import QMIN
 from pockethdr.export.quiet import quiet
 from pockethdr.export.targets import OUTPUT_NAME, TargetError, input_names
 from pockethdr.export.tflite_file import CONV_INPUTS, opened
 from pockethdr.export.weight_rounding import with_rounded_weights
+from pockethdr.export.xnnpack import with_delegated_relus, with_rows_of_factors
 from pockethdr.files import write_bytes
 
 # Added to a float32 it is lost, and yet no zero that a converter would leave out.
 _NOTHING = 1e-30
 # Below every value, and a float32.
 _LEAST = -3e38
-# Far from the bounds that XNNPACK sets on a slope.
-_LEAK = 0.25
 
 
 def build(
@@ -89,7 +87,7 @@ def tflite_from_program(
             }
             if integer:
                 program = with_delegated_relus(held_float(with_rounded_weights(program)))
-            wrapped = ChannelsLast(program)
+            wrapped = ChannelsLast(with_rows_of_factors(program))
             model = litert_torch.convert(
                 wrapped, sample_kwargs=inputs, quant_config=_integer_config() if integer else None
             )
@@ -121,23 +119,6 @@ def held_float(program: fx.GraphModule) -> fx.GraphModule:
             held = program.graph.call_function(torch.ops.aten.clamp_min.default, (added, _LEAST))
         added.meta, held.meta = dict(conv.input.meta), dict(conv.input.meta)
         conv.node.replace_input_with(conv.input, held)
-    program.recompile()
-    return program
-
-
-def with_delegated_relus(program: fx.GraphModule) -> fx.GraphModule:
-    """A copy of a Q/DQ program whose integer ReLUs of their own are leaky ones.
-
-    XNNPACK has no integer RELU but within another operation, and leaves one behind a concatenation,
-    say, to a kernel that takes as long as a convolution. LEAKY_RELU it has. Where the codes of the
-    result begin at zero, quantising clamps what leaks. Without any ReLU there, the converter would
-    merge the pairs on both sides of it.
-    """
-    program = copy.deepcopy(program)
-    for node in program.graph.find_nodes(op="call_function", target=torch.ops.aten.relu.default):
-        source, stored = node.args[0], quantize_behind(node)
-        if is_dequantize(source) and stored is not None and stored.args[2] == QMIN:
-            node.target, node.args = torch.ops.aten.leaky_relu.default, (source, _LEAK)
     program.recompile()
     return program
 

@@ -26,12 +26,14 @@ class Small(nn.Module):
         )
         self.same = nn.Conv2d(4, 4, 2, padding="same")
         self.norm = nn.InstanceNorm2d(4)
+        self.own = nn.Conv2d(4, 4, 3, padding=1)
         self.register_buffer("gain", torch.rand(4))
 
     def forward(self, frame: Tensor) -> Tensor:
         x = self.norm(self.body(frame))
         x = nn.functional.interpolate(x, scale_factor=0.5, mode="bicubic")
         x = self.same(x) * self.same(x).sigmoid()
+        x = x + self.own(x) + self.gain.reshape(4, 1, 1)
         skip = nn.functional.leaky_relu(x - 0.1, 0.1)
         x = x + torch.relu(torch.cat([skip, x - 0.1], 1)).sum(1, keepdim=True)
         n, c, h, w = x.shape

@@ -11,6 +11,7 @@ from pockethdr.export.rewrite import Rewrite
 from pockethdr.export.rewrites.activation_before_cat import ActivateBeforeCat
 from pockethdr.export.rewrites.adaptive_pool import FixAdaptivePool
 from pockethdr.export.rewrites.batch_norm import FoldBatchNorm
+from pockethdr.export.rewrites.bias_of_sum import AddIntoBias
 from pockethdr.export.rewrites.conv_shuffle import MergeConvShuffle
 from pockethdr.export.rewrites.explicit_padding import ExplicitPadding
 from pockethdr.export.rewrites.filled import ShrinkFilled
@@ -33,6 +34,7 @@ from pockethdr.export.rewrites.written_slices import ConcatWrittenSlices
 
 __all__ = [
     "ActivateBeforeCat",
+    "AddIntoBias",
     "ConcatWrittenSlices",
     "ExpandImageNorm",
     "ExpandLeakyRelu",
@@ -72,6 +74,7 @@ def default_rewrites() -> list[Rewrite]:
         ActivateBeforeCat(),
         FoldConstants(),
         FoldBatchNorm(),
+        AddIntoBias(),
         FixAdaptivePool(),
         ResizeByMatrix(),
         RemoveIdentities(),
