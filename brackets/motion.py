@@ -72,9 +72,9 @@ class _Thing:
         length = opened * math.hypot(*self.path)
         layer = _blurred(layer, length, math.atan2(self.path[1], self.path[0]))
         # Rounding takes a blurred alpha a hair past one: light must not turn negative.
-        seen = scene * np.maximum(1 - layer[..., 3:], 0.0)
-        seen += layer[..., :3]
-        return seen
+        behind = np.maximum(1 - layer[..., 3], 0.0)
+        seen = cv2.multiply(scene, cv2.merge([behind] * 3))
+        return np.asarray(cv2.add(seen, cv2.cvtColor(layer, cv2.COLOR_BGRA2BGR)), np.float32)
 
 
 def _with(things: list[_Thing], scene: Image, step: float, opened: float) -> Image:
@@ -95,19 +95,18 @@ def _things(scene: Image, motion: Motion, rng: np.random.Generator) -> list[_Thi
 
 def _thing(scene: Image, speed: float, size: float, rng: np.random.Generator) -> _Thing:
     height, width = scene.shape[:2]
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
     centre = rng.uniform(0.3, 0.7, 2) * (height, width)
     axes = size * min(height, width) * np.array([1.0, rng.uniform(0.4, 1.0)])
-    distance = np.hypot((rows - centre[0]) / axes[0], (columns - centre[1]) / axes[1])
+    rows = (np.arange(height) - centre[0]) / axes[0]
+    columns = (np.arange(width) - centre[1]) / axes[1]
+    distance = np.hypot(rows[:, None], columns)
     alpha = np.clip((1.0 - distance) * float(axes.min()) / 1.5, 0.0, 1.0).astype(np.float32)
     texture = np.roll(scene[::-1, ::-1], tuple(rng.integers(0, (height, width))), (0, 1))
     gain = math.exp(rng.uniform(math.log(0.2), math.log(2.0)))
     angle = rng.uniform(0.0, 2 * math.pi)
     path = (speed * math.cos(angle), speed * math.sin(angle))
-    layer = np.empty((height, width, 4), np.float32)
-    np.multiply(texture * np.float32(gain), alpha[..., None], out=layer[..., :3])
-    layer[..., 3] = alpha
-    return _Thing(layer, path)
+    colours = (channel * np.float32(gain) * alpha for channel in cv2.split(texture))
+    return _Thing(np.asarray(cv2.merge([*colours, alpha]), np.float32), path)
 
 
 def _warped(
