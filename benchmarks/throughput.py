@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 
 import click
+import cv2
 import torch
 from results import FOUR
 
@@ -61,6 +62,7 @@ def steps_per_second(name: str, cache: Path, steps: int) -> tuple[float, float]:
 def main(cache: Path, steps: int) -> None:
     """Measure and print a table."""
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)  # as where batches are made in training
     making = making_ms(cache, steps)
     click.echo(
         "| | steps/s | step, ms | its batch, ms | share of the batch |\n|---|---|---|---|---|"

@@ -57,24 +57,48 @@ def views(
 
 @dataclass(frozen=True)
 class _Thing:
-    """A patch of texture that moves `path` pixels from one frame to the next.
+    """A patch of texture that moves `path` = (x, y) pixels from one frame to the next.
 
-    `layer` is H×W×4: colour times alpha, then alpha.
+    `layer` is h×w×4: colour times alpha, then alpha; `corner` its row and column in the scene.
     """
 
     layer: Image
+    corner: tuple[int, int]
     path: tuple[float, float]
 
     def over(self, scene: Image, step: float, opened: float) -> Image:
         """The scene with the thing `step` frames from the reference, blurred over its way."""
-        move = (self.path[0] * step, self.path[1] * step, 0.0)
-        layer = _warped(self.layer, move, 0)
         length = opened * math.hypot(*self.path)
-        layer = _blurred(layer, length, math.atan2(self.path[1], self.path[0]))
+        moves = self.path[1] * step, self.path[0] * step
+        reach = math.ceil(length / 2) + 1
+        rows, columns = (
+            _overlap(begin + move, size, reach, limit)
+            for begin, move, size, limit in zip(
+                self.corner, moves, self.layer.shape, scene.shape, strict=False
+            )
+        )
+        if rows.start >= rows.stop or columns.start >= columns.stop:
+            return scene
+        down = moves[0] + self.corner[0] - rows.start
+        right = moves[1] + self.corner[1] - columns.start
+        layer = cv2.warpAffine(
+            self.layer,
+            np.array([[1, 0, right], [0, 1, down]]),
+            (columns.stop - columns.start, rows.stop - rows.start),
+        )
+        layer = _blurred(np.asarray(layer, np.float32), length, math.atan2(*self.path[::-1]))
         # Rounding takes a blurred alpha a hair past one: light must not turn negative.
         behind = np.maximum(1 - layer[..., 3], 0.0)
-        seen = cv2.multiply(scene, cv2.merge([behind] * 3))
-        return np.asarray(cv2.add(seen, cv2.cvtColor(layer, cv2.COLOR_BGRA2BGR)), np.float32)
+        seen = scene.copy()
+        view = cv2.multiply(seen[rows, columns], cv2.merge([behind] * 3))
+        seen[rows, columns] = cv2.add(view, cv2.cvtColor(layer, cv2.COLOR_BGRA2BGR))
+        return seen
+
+
+def _overlap(begin: float, size: int, reach: int, limit: int) -> slice:
+    """What `size` pixels from `begin` on, and `reach` more on both sides, cover of `limit`."""
+    first, end = math.floor(begin) - reach, math.ceil(begin) + size + reach
+    return slice(max(0, first), min(limit, end))
 
 
 def _with(things: list[_Thing], scene: Image, step: float, opened: float) -> Image:
@@ -94,26 +118,27 @@ def _things(scene: Image, motion: Motion, rng: np.random.Generator) -> list[_Thi
 
 
 def _thing(scene: Image, speed: float, size: float, rng: np.random.Generator) -> _Thing:
+    """An ellipse of the scene turned upside down and shifted, darker or brighter."""
     height, width = scene.shape[:2]
     centre = rng.uniform(0.3, 0.7, 2) * (height, width)
     axes = size * min(height, width) * np.array([1.0, rng.uniform(0.4, 1.0)])
-    rows = (np.arange(height) - centre[0]) / axes[0]
-    columns = (np.arange(width) - centre[1]) / axes[1]
-    distance = np.hypot(rows[:, None], columns)
+    rows, columns = (
+        np.arange(max(0, math.floor(middle - axis)), min(limit, math.ceil(middle + axis) + 1))
+        for middle, axis, limit in zip(centre, axes, (height, width), strict=True)
+    )
+    distance = np.hypot(((rows - centre[0]) / axes[0])[:, None], (columns - centre[1]) / axes[1])
     alpha = np.clip((1.0 - distance) * float(axes.min()) / 1.5, 0.0, 1.0).astype(np.float32)
-    texture = np.roll(scene[::-1, ::-1], tuple(rng.integers(0, (height, width))), (0, 1))
+    shift = rng.integers(0, (height, width))
+    texture = scene[np.ix_((shift[0] - 1 - rows) % height, (shift[1] - 1 - columns) % width)]
     gain = math.exp(rng.uniform(math.log(0.2), math.log(2.0)))
     angle = rng.uniform(0.0, 2 * math.pi)
     path = (speed * math.cos(angle), speed * math.sin(angle))
     colours = (channel * np.float32(gain) * alpha for channel in cv2.split(texture))
-    return _Thing(np.asarray(cv2.merge([*colours, alpha]), np.float32), path)
+    layer = np.asarray(cv2.merge([*colours, alpha]), np.float32)
+    return _Thing(layer, (int(rows[0]), int(columns[0])), path)
 
 
-def _warped(
-    image: Image,
-    pose: NDArray[np.floating] | tuple[float, float, float],
-    border: int = cv2.BORDER_REFLECT_101,
-) -> Image:
+def _warped(image: Image, pose: NDArray[np.floating]) -> Image:
     """Shift by pose[:2] = (x, y) pixels and turn by pose[2] degrees about the centre."""
     if not np.any(pose):
         return image
@@ -121,9 +146,7 @@ def _warped(
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), float(pose[2]), 1.0)
     matrix = np.array(turn, np.float64)
     matrix[:, 2] += pose[:2]
-    warped = cv2.warpAffine(
-        image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border
-    )
+    warped = cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(warped, np.float32)
 
 

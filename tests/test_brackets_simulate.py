@@ -189,7 +189,7 @@ def test_light_never_turns_negative_behind_a_blurred_object() -> None:
     sun = np.full((40, 40, 3), 1e6, np.float32)
     black = np.zeros((40, 40, 4), np.float32)
     black[..., 3] = 1
-    diagonal = _Thing(black, (5 * np.sqrt(0.5), 5 * np.sqrt(0.5)))  # five pixels
+    diagonal = _Thing(black, (0, 0), (5 * np.sqrt(0.5), 5 * np.sqrt(0.5)))  # five pixels
     assert diagonal.over(sun, 0.0, 1.0).min() >= 0
 
 
