@@ -95,7 +95,7 @@ def row_of(export: Export, artifact: Artifact, *, latency: bool) -> dict[str, An
             row
             | losses(found, export)
             | {"latency_ms": latency_of(export.out / artifact.file) if latency else None}
-            | {"worst_agreement_db": _agreement(found, export, artifact)}
+            | {"agreement_db": _agreement(found, export, artifact)}
         )
     except Unavailable as missing:
         return row | {"skipped": f"{missing.reason}; {missing.install}"}
@@ -132,9 +132,11 @@ def _output(runner: Runner, deployed: Deployed, bracket: Bracket) -> Array:
     return tiled(runner.run, bracket.inputs(), deployed.manifest, context=context)[0]
 
 
-def _agreement(found: list[Array], export: Export, artifact: Artifact) -> dict[str, float]:
-    """Other target → PSNR-µ between its artifact and this one, of one precision, least of all
-    brackets."""
+def _agreement(
+    found: list[Array], export: Export, artifact: Artifact
+) -> dict[str, dict[str, float]]:
+    """Other target → PSNR-µ between its artifact and this one, of one precision, over all brackets:
+    their mean and the least of them."""
     others = [
         other
         for other in export.manifest.artifacts
@@ -144,7 +146,11 @@ def _agreement(found: list[Array], export: Export, artifact: Artifact) -> dict[s
     for other in others:
         with suppress(Unavailable):
             pairs = zip(found, export.own_outputs(other), strict=True)
-            agreed[other.target] = round(min(psnr_mu(mine, its) for mine, its in pairs), 2)
+            near = [psnr_mu(mine, its) for mine, its in pairs]
+            agreed[other.target] = {
+                "mean": round(float(np.mean(near)), 2),
+                "least": round(min(near), 2),
+            }
     return agreed
 
 

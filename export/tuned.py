@@ -22,7 +22,12 @@ from pockethdr.export.recipe import DEFAULT_RECIPE, Recipe, named_recipe, recipe
 from pockethdr.files import sha256_of
 from pockethdr.models import zoo
 from pockethdr.models.load import Loaded
-from pockethdr.models.weights import load_weights, read_header, save_weights
+from pockethdr.models.weights import (
+    OtherTensorsError,
+    load_weights,
+    read_header,
+    save_weights,
+)
 
 KIND = "int8"
 
@@ -49,7 +54,14 @@ class Tuned:
             WeightsError: the program has other constants than the one that was tuned.
         """
         prepared = with_input_gains(program, self.recipe.input_gains)
-        load_weights(self.path, prepared, besides=constants_of_size(prepared))
+        try:
+            load_weights(self.path, prepared, besides=constants_of_size(prepared))
+        except OtherTensorsError as error:
+            raise WeightsError(
+                f"{self.path}: tuned for another form of this network than it is rewritten to now",
+                expected="the constants that the rewrites of this version leave",
+                fix="run pockethdr finetune again, with the version that exports",
+            ) from error
         return prepared
 
     def to_json(self) -> dict[str, Any]:

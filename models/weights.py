@@ -20,6 +20,10 @@ _LISTED = 5
 _CONVERT = "save the tensors with safetensors.torch.save_file(model.state_dict(), path)"
 
 
+class OtherTensorsError(WeightsError):
+    """A weights file holds other tensors than the network: in number, name or shape."""
+
+
 def save_weights(
     path: Path, module: nn.Module, header: Mapping[str, Any], *, besides: Collection[str] = ()
 ) -> None:
@@ -137,7 +141,7 @@ def _check_names(
     expected = set(own)
     missing, unexpected = sorted(expected - set(state)), sorted(set(state) - expected)
     if missing or unexpected:
-        raise WeightsError(
+        raise OtherTensorsError(
             f"{path}: weights of another network; missing: {_first(missing)}; "
             f"unexpected: {_first(unexpected)}",
             expected=f"the {len(expected)} tensors of {kind}",
@@ -167,7 +171,7 @@ def _check_values(
         if state[name].shape != tensor.shape
     ]
     if wrong:
-        raise WeightsError(
+        raise OtherTensorsError(
             f"{path}: weights of another size: {_first(wrong)}",
             expected=f"the sizes of this {kind}",
             fix="name the variant that these weights were trained for",

@@ -146,6 +146,13 @@ def test_it_is_refused_for_another_network_or_recipe(loaded: Loaded, tuned: Tune
         read_tuned(tuned.path.with_name("none.safetensors"))
 
 
+def test_a_program_that_is_rewritten_otherwise_is_not_filled(tuned: Tuned) -> None:
+    before = static_program(load_model("dsan-m32", domain="raw"), size=(64, 64)).program
+    with pytest.raises(WeightsError, match="another form of this network") as refused:
+        tuned.program(before)
+    assert "pockethdr finetune again" in refused.value.fix
+
+
 def test_float_weights_are_no_tuned_ones() -> None:
     shipped = load_model("dsan-m32", domain="raw")
     assert shipped.weights
