@@ -12,7 +12,7 @@ from pockethdr import doctor
 from pockethdr.commands import debug
 from pockethdr.errors import ArtifactError
 from pockethdr.export.read_back import READERS
-from pockethdr.export.targets import TARGETS
+from pockethdr.export.targets import PRECISIONS, TARGETS
 from pockethdr.report.panels import PREFERRED
 from pockethdr.runtime.artifact import target_of
 from pockethdr.runtime.runner import OPENERS
@@ -47,6 +47,7 @@ def test_no_table_has_a_target_of_its_own(place: str) -> None:
 
 def test_debug_offers_what_can_be_looked_into() -> None:
     assert set(debug.TARGETS) == set(TAPPED)
+    assert debug.PRECISIONS == PRECISIONS
 
 
 @pytest.mark.parametrize("name", TARGETS)

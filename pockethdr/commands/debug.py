@@ -10,8 +10,9 @@ from pockethdr.commands import brackets_option, model_option, trust_named
 from pockethdr.commands.console import print_table, stages
 from pockethdr.files import write_bytes
 
-#: Those of `runtime.taps.TAPPED`, which takes its time to import.
+#: Those of `runtime.taps.TAPPED` and of `export.targets`, which take their time to import.
 TARGETS = ("tflite", "onnx", "coreml")
+PRECISIONS = ("fp32", "fp16", "int8", "dynint8")
 
 
 @click.command()
@@ -19,9 +20,7 @@ TARGETS = ("tflite", "onnx", "coreml")
 @click.option(
     "--target", type=click.Choice(TARGETS), required=True, help="Whose artifact to look into."
 )
-@click.option(
-    "--precision", default="int8", show_default=True, help="Of fp32, fp16, int8, dynint8."
-)
+@click.option("--precision", type=click.Choice(PRECISIONS), default="int8", show_default=True)
 @brackets_option
 @click.option(
     "--patches",

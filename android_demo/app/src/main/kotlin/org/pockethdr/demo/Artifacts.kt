@@ -8,6 +8,7 @@ import org.pockethdr.core.Export
 import org.pockethdr.core.ModelSpec
 import org.pockethdr.core.PocketError
 import java.io.File
+import java.io.IOException
 
 enum class Precision { FP16, INT8 }
 
@@ -37,7 +38,7 @@ class Artifacts(private val assets: AssetManager, private val folder: File) {
         folder.mkdirs()
         val part = File(folder, file.name + ".part")
         assets.open(asset).use { source -> part.outputStream().use { source.copyTo(it) } }
-        part.renameTo(file)
+        if (!part.renameTo(file)) throw IOException("$part cannot be renamed to ${file.name}")
     }
 }
 
