@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
+
+import numpy as np
 
 from pockethdr.brackets.bracket import RAW
 from pockethdr.errors import BracketError
@@ -106,3 +109,8 @@ class Simulation:
         """Exposure of each frame over that of the short one."""
         mid, long = self.ratio if isinstance(self.ratio, tuple) else (self.ratio, self.ratio**2)
         return 1.0, float(mid), float(long)
+
+
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """A random number whose logarithm is uniform, as exposures and speeds are."""
+    return math.exp(rng.uniform(math.log(low), math.log(high)))

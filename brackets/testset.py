@@ -6,7 +6,6 @@ seed. The same cache gives the same brackets.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import cv2
@@ -15,7 +14,8 @@ from numpy.typing import NDArray
 
 from pockethdr.brackets.bracket import FLIPS, Bracket
 from pockethdr.brackets.noise import phones
-from pockethdr.brackets.simulate import Simulation, simulate
+from pockethdr.brackets.simulate import simulate
+from pockethdr.brackets.simulation import Simulation, log_uniform
 
 # Views of each image: more of the larger ones, which show more.
 VIEWS = {
@@ -57,16 +57,16 @@ def photographed(rng: np.random.Generator) -> Simulation:
     bits = int(rng.choice([10, 12]))
     return Simulation(
         phone=str(rng.choice(phones())),
-        iso=_between(rng, 100, 3200),
-        ratio=4.0 if rng.random() < 0.7 else _between(rng, 2.0, 8.0),
-        brightness=_between(rng, 0.01, 0.2),
+        iso=log_uniform(rng, 100, 3200),
+        ratio=4.0 if rng.random() < 0.7 else log_uniform(rng, 2.0, 8.0),
+        brightness=log_uniform(rng, 0.01, 0.2),
         cfa=str(rng.choice(sorted(FLIPS))),
         bit_depth=bits,
         black_level=64 if bits == 10 else 256,
-        shake_px=_between(rng, 1.0, 8.0),
+        shake_px=log_uniform(rng, 1.0, 8.0),
         shake_deg=rng.uniform(0.0, 0.2),
         blur_px=rng.uniform(0.0, 6.0) if blurred else 0.0,
-        object_px=_between(rng, 8.0, 60.0) if moving else 0.0,
+        object_px=log_uniform(rng, 8.0, 60.0) if moving else 0.0,
         object_size=rng.uniform(0.05, 0.2),
         objects=int(rng.integers(1, 4)),
         shading=rng.uniform(0.2, 1.2) if shading else 0.0,
@@ -84,7 +84,3 @@ def _piece(image: NDArray[np.float16], rng: np.random.Generator) -> NDArray[np.f
     piece = image[top : top + tall, left : left + wide].astype(np.float32)
     shrunk = cv2.resize(piece, (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(shrunk, np.float32)
-
-
-def _between(rng: np.random.Generator, low: float, high: float) -> float:
-    return math.exp(rng.uniform(math.log(low), math.log(high)))

@@ -139,9 +139,6 @@ class Conv:
         """Stride 1, no dilation, one group, not transposed."""
         return self.stride == self.dilation == (1, 1) and self.groups == 1 and not self.transposed
 
-    def is_pointwise(self) -> bool:
-        return self.is_plain() and self.kernel == (1, 1) and self.padding == (0, 0)
-
     def keeps_size(self) -> bool:
         """Stride 1 with as much padding as the (odd) kernel takes away."""
         reach = tuple(d * (k - 1) for d, k in zip(self.dilation, self.kernel, strict=True))

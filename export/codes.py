@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pockethdr.export.aten import only_user
+
 if TYPE_CHECKING:
     from torch import fx
 
@@ -23,7 +25,7 @@ def code(scale: Any, zero: Any, target: str) -> str:
 
 
 def real_type(target: str) -> type[np.floating[Any]]:
-    """In which files of `target` hold scales and, unless they are integers, biases."""
+    """The type of scales, and of biases that are not integers, in files of `target`."""
     return np.float16 if target == "coreml" else np.float32
 
 
@@ -40,9 +42,9 @@ def codes_of_program(program: fx.GraphModule) -> set[Code]:
 
 def quantize_behind(node: fx.Node) -> fx.Node | None:
     """The only reader of `node`, or of the ReLU that is, when it quantises."""
-    reader = _only_reader(node)
+    reader = only_user(node)
     if reader is not None and "aten.relu." in str(reader.target):
-        reader = _only_reader(reader)
+        reader = only_user(reader)
     return reader if reader is not None and is_quantize(reader) else None
 
 
@@ -77,10 +79,6 @@ def _divisors(program: fx.GraphModule) -> dict[fx.Node, float]:
             scale, _ = _code_of(node.args[1])
             divisors[node] = divisors[written] = scale
     return divisors
-
-
-def _only_reader(node: fx.Node) -> fx.Node | None:
-    return next(iter(node.users)) if len(node.users) == 1 else None
 
 
 def _over(found: Code, divisor: float | None) -> Code:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -39,6 +38,7 @@ from pockethdr.export.targets import LITERT_INT8
 from pockethdr.export.tuned import Tuned, write_tuned
 from pockethdr.models.load import Loaded
 from pockethdr.models.patches import Patches
+from pockethdr.models.progress import line_to_stderr
 from pockethdr.models.train import diverged, mu_law
 
 _REPORT_EVERY = 100
@@ -94,7 +94,7 @@ def finetune(
         PocketError: no images, a network that the recipe does not fit, a gradient that is no
             number, or a checkpoint that is there, is not there, or is of another run.
     """
-    config, say = config or FinetuneConfig(), log or _to_stderr
+    config, say = config or FinetuneConfig(), log or line_to_stderr
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(1)
     patches = _patches(loaded.domain, sources, config)
@@ -277,7 +277,3 @@ def _copy_constants(network: fx.GraphModule, program: fx.GraphModule) -> None:
     with torch.no_grad():
         for name, tuned in learned_constants(network).items():
             own[name].copy_(tuned)
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,9 +104,6 @@ def imposed(artifacts: Iterable[Path], target: str, given: Given) -> Imposed:
 def imposed_in(folder: Path, artifact: Artifact) -> Imposed | None:
     """Read an artifact of an export again; None where the manifest keeps nothing to compare with.
 
-    What is missing is not told by a manifest that did not ask: its `given` holds also what the
-    format may leave out.
-
     Raises:
         Unavailable: what reads the format is not installed.
     """
@@ -116,13 +113,11 @@ def imposed_in(folder: Path, artifact: Artifact) -> Imposed | None:
     files = [artifact.file, *([artifact.context.file] if artifact.context else [])]
     paths = [folder / file for file in files]
     try:
-        found = imposed(paths, artifact.target, Given.from_json(given))
+        return imposed(paths, artifact.target, Given.from_json(given))
     except ModuleNotFoundError as missing:
         raise Unavailable(
             f"{missing.name} is not installed", install=target_of(artifact.target).install
         ) from missing
-    asked = "missing" in artifact.checks.get("ranges", {})
-    return found if asked else replace(found, missing=None)
 
 
 def _verdict_on_code(found: str, given: Given) -> str:

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, fx
 
+from pockethdr.export.aten import Conv, convs
 from pockethdr.export.codes import code, is_dequantize, is_quantize, real_type
-
-if TYPE_CHECKING:
-    from torch import Tensor, fx
-
-    from pockethdr.export.aten import Conv
+from pockethdr.export.placement import JOINS, RELAYOUTS, readers_behind
+from pockethdr.export.program import constant_of
 
 Array = NDArray[Any]
 PARTS = ("weights", "scales", "bias", "reads")
@@ -113,8 +113,6 @@ def int8_mac_share(program: fx.GraphModule) -> float:
 
 
 def _convolutions(program: fx.GraphModule) -> list[Conv]:
-    from pockethdr.export.aten import Conv, convs
-
     return [Conv(node) for node in convs(program)]
 
 
@@ -123,8 +121,6 @@ def _is_rounded_by_litert(conv: Conv) -> bool:
 
     It looks for them behind moves, joins and ReLUs. A ReLU6 it leaves float, and what that reads.
     """
-    from pockethdr.export.placement import JOINS, RELAYOUTS, readers_behind
-
     if not (conv.transposed and conv.weight.op == "get_attr" and is_dequantize(conv.input)):
         return False
     readers = list(readers_behind(conv.node, RELAYOUTS | JOINS | {"aten.relu"}))
@@ -161,9 +157,6 @@ def _kernel_of(
 
 def _weights_of(dequantize: fx.Node, program: fx.GraphModule) -> tuple[Array, Array]:
     """Integer weights and scales, whether they are folded or a pair around float weights."""
-    import torch
-    from torch import fx
-
     stored, scales, zeros, *span = dequantize.args
     assert isinstance(stored, fx.Node)
     step, zero = _value(scales, program), _value(zeros, program)
@@ -176,8 +169,6 @@ def _weights_of(dequantize: fx.Node, program: fx.GraphModule) -> tuple[Array, Ar
 
 
 def _value(node: Any, program: fx.GraphModule) -> Tensor:
-    from pockethdr.export.program import constant_of
-
     value = constant_of(node, program)
     assert value is not None
     return value

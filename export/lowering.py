@@ -76,7 +76,10 @@ class Lowering:
         return self._shaped(total, value, shape(like))
 
     def _group(self, plans: Sequence[Plan], bias: Tensor | None) -> tuple[Map, Tensor | None]:
-        """Plans that share their post scaling; a bias goes in when nothing scales it."""
+        """The sum of plans that share their post scaling, and the bias if it is still to be added.
+
+        A bias goes into the first convolution, unless a post scaling would scale it too.
+        """
         own = None if plans[0].post else bias
         total: Map | None = None
         for plan in plans:
@@ -129,7 +132,7 @@ class Lowering:
             rows, columns = Label(height), Label(width)
             whole = Leaf(data.node, (data.axes[0], data.axes[1], (rows,), (columns,)))
             roles = Roles(self.roles.batch, frozenset({rows}), frozenset({columns}))
-            source = Lowering(self.program, roles, self.form)._leaf(whole)
+            source = self._leaf(whole, roles)
         else:
             source = self._leaf(data)
         for leaf in plan.pre:
@@ -201,16 +204,17 @@ class Lowering:
         whole = emit(self.program, aten.cat.default, [half, half], 1)
         return whole if times % 2 == 0 else emit(self.program, aten.cat.default, [whole, node], 1)
 
-    def _leaf(self, leaf: Leaf) -> Map:
+    def _leaf(self, leaf: Leaf, roles: Roles | None = None) -> Map:
         """A run-time tensor as N×C×H×W, its channel labels in the order in which they lie."""
-        runs = [(role, tuple(run)) for role, run in groupby(leaf.labels, self.roles.of)]
+        roles = roles or self.roles
+        runs = [(role, tuple(run)) for role, run in groupby(leaf.labels, roles.of)]
         order = sorted(range(len(runs)), key=lambda i: "nchw".index(runs[i][0]))
         node = leaf.node
         if order != list(range(len(runs))):
             node = self._reshape(node, [size_of(run) for _, run in runs])
             node = emit(self.program, aten.permute.default, node, order)
-        sizes = [size_of(x for x in leaf.labels if self.roles.of(x) == wanted) for wanted in "nchw"]
-        return Map(self._reshape(node, sizes), self.roles.channels(leaf.labels))
+        sizes = [size_of(x for x in leaf.labels if roles.of(x) == wanted) for wanted in "nchw"]
+        return Map(self._reshape(node, sizes), roles.channels(leaf.labels))
 
     def _shaped(self, total: Map, value: Value, wanted: Sequence[int]) -> fx.Node:
         """Give the sum the axes of the place, expanding what no term varied over."""

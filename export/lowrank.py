@@ -101,7 +101,7 @@ class LowRank:
         self._solutions = dict[fx.Node, Solution]()
 
     def pattern(self, program: fx.GraphModule) -> Iterator[fx.Node]:
-        """Last first: the projection P behind a product with Φ takes that product in."""
+        """Backwards: P behind a product with Φ takes that product in, which then is no place."""
         constants = Constants(program)
         for node in reversed(program.graph.nodes):
             if node.op == "call_function" and _is_place(node, constants):
@@ -200,7 +200,7 @@ def solve(node: fx.Node, program: fx.GraphModule) -> Solution | str:
     constants = Constants(program)
     kernel = node.target in _CONVOLUTIONS or _sums_kernel(node)
     attempts = [
-        _attempt(value, opened)
+        _solved(value, opened)
         for opened, value in _openings(node, constants)
         if kernel or _is_mixture(value)
     ]
@@ -229,7 +229,7 @@ def _refined(node: fx.Node, constants: Constants, best: Solution) -> Solution:
         expansion = Expansion(constants, best.opened)
         _value(node, expansion)
         toggled = [best.opened ^ {other} for other in (*expansion.closed, *best.opened - {node})]
-        trials = [_attempted(node, constants, opened) for opened in toggled]
+        trials = [_solved_with(node, constants, opened) for opened in toggled]
         better = [t for t in trials if isinstance(t, Solution) and t.cost < best.cost]
         if any(plan.core for plan in best.plans):  # never trade the product with Φ for its result
             better = [t for t in better if any(plan.core for plan in t.plans)]
@@ -238,14 +238,14 @@ def _refined(node: fx.Node, constants: Constants, best: Solution) -> Solution:
         best = min(better, key=lambda solution: solution.cost)
 
 
-def _attempted(node: fx.Node, constants: Constants, opened: frozenset[fx.Node]) -> Solution | str:
+def _solved_with(node: fx.Node, constants: Constants, opened: frozenset[fx.Node]) -> Solution | str:
     try:
-        return _attempt(_value(node, Expansion(constants, opened)), opened)
+        return _solved(_value(node, Expansion(constants, opened)), opened)
     except NotAligned as error:
         return str(error)
 
 
-def _attempt(value: Value, opened: frozenset[fx.Node]) -> Solution | str:
+def _solved(value: Value, opened: frozenset[fx.Node]) -> Solution | str:
     roles = roles_of(value)
     if reason := _misplaced(value, roles):
         return reason

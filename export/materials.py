@@ -35,7 +35,7 @@ CALIBRATION_NAME = "calibration.json"
 
 
 class Materials:
-    """Of one network under one set of settings.
+    """All that the artifacts of one network are built from, under one set of settings.
 
     Args:
         journal: of the folder in which the calibration is kept.
@@ -121,7 +121,7 @@ class Materials:
 
     @cached_property
     def calibration(self) -> Calibration:
-        """That of an earlier run when it is of the same graph, brackets and seed.
+        """That of an earlier run if it still fits, else the one that was given, else a new one.
 
         Raises:
             CalibrationError: the one that was given is of another network.

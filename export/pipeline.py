@@ -30,10 +30,10 @@ from pockethdr.export.manifest import (
 )
 from pockethdr.export.materials import CALIBRATION_NAME, Materials
 from pockethdr.export.provenance import versions
-from pockethdr.export.recipe import Recipe
+from pockethdr.export.recipe import Recipe, named_recipe
 from pockethdr.export.settings import Settings
 from pockethdr.export.targets import Target, TargetError, target_of
-from pockethdr.export.tuned import Tuned
+from pockethdr.export.tuned import Tuned, chosen_recipe
 from pockethdr.files import sha256_of, size_of
 from pockethdr.models.load import Loaded
 from pockethdr.models.trust import trust
@@ -50,7 +50,7 @@ def export_model(
     bracket_folders: Sequence[Path],
     out: Path,
     size: tuple[int, int],
-    recipe: Recipe,
+    recipe: Recipe | str | None = None,
     seed: int = 0,
     patches: int = 16,
     overwrite: bool = False,
@@ -69,11 +69,12 @@ def export_model(
         bracket_folders: to calibrate and to prove on; at least one.
         out: created when missing.
         size: H, W of the network's grid, which the artifacts are fixed to.
-        recipe: what stays float in INT8.
+        recipe: what stays float in INT8, by name or as one; None takes the tuning that ships with
+            these very weights and its recipe, as `pockethdr export` does, else `hdr`.
         seed, patches: of the calibration.
         overwrite: replace an export of other settings.
         allow_dynamic: go on although a convolution keeps a run-time kernel.
-        tuned: weights and ranges for the INT8 artifacts, tuned for `recipe`.
+        tuned: weights and ranges for the INT8 artifacts, tuned for `recipe`, which must be given.
         ray: calibrate on this Ray cluster, see `calibration.spread`; the result is the same.
         calibration: of this network at any size, instead of calibrating: INT8 artifacts of several
             sizes then compute the same.
@@ -91,12 +92,14 @@ def export_model(
             expected="at least one folder",
             fix="find_brackets(ROOT) gives those under a folder",
         )
+    if recipe is None:
+        recipe, tuned = chosen_recipe(loaded, None, None)
     settings = Settings(
         targets=tuple(targets),
         precisions=tuple(precisions),
         brackets=tuple(bracket_folders),
         size=size,
-        recipe=recipe,
+        recipe=named_recipe(recipe) if isinstance(recipe, str) else recipe,
         seed=seed,
         patches=patches,
         allow_dynamic=allow_dynamic,
@@ -304,7 +307,7 @@ def _in_one(refused: dict[str, TargetError], out: Path) -> TargetError:
 
 
 def _file(target: Target, part: _Part, precision: str) -> dict[str, Any]:
-    """Build one file; beside the share that it has in integers, the one it was to have."""
+    """Build one file; its checks, for INT8 with the share that was planned to be integer."""
     planned = {"planned_int8_mac_share": int8_mac_share(part.program)}
     found = target.build(part.program, part.inputs, precision, part.path, overwrite=True)
     return found | (planned if precision == "int8" else {})

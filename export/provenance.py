@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from importlib import metadata
+from collections.abc import Sequence
+from importlib import import_module, metadata
 from pathlib import Path
 
 #: Packages whose version changes what an export writes.
@@ -13,6 +14,8 @@ TOOLS = (
     "litert-converter", "litert-quantizer", "ai-edge-litert", "torchao", "coremltools",
     "tensorrt", "tensorrt-rtx-cu13-bindings",
 )  # fmt: skip
+BUILDERS = ("brackets", "models", "calibration", "export")
+JUDGES = (*BUILDERS, "runtime", "report")
 
 
 def versions() -> dict[str, str]:
@@ -26,17 +29,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def code_sha256() -> str:
-    """Of the rooms whose code decides what an artifact holds."""
-    import pockethdr.brackets
-    import pockethdr.calibration
-    import pockethdr.export
-    import pockethdr.models
-
+def code_sha256(rooms: Sequence[str] = BUILDERS) -> str:
+    """Of all the code in some rooms of pockethdr; by default in those that decide what an artifact
+    holds."""
     digest = hashlib.sha256()
-    rooms = pockethdr.brackets, pockethdr.models, pockethdr.calibration, pockethdr.export
     for room in rooms:
-        for folder in map(Path, room.__path__):
+        for folder in map(Path, import_module(f"pockethdr.{room}").__path__):
             for file in sorted(folder.rglob("*.py")):
                 digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -84,7 +84,7 @@ class SharedRanges:
             self.group.update(dict.fromkeys(members, into))
 
     def params(self, node: fx.Node) -> Params:
-        """Of the range over all values that share it.
+        """Scale and zero-point of the union of the ranges that are shared.
 
         Raises:
             RangeError: one of them has no range, or one that is not finite.

@@ -133,31 +133,28 @@ class _Writer:
         return [n for n in user.all_input_nodes if n.op != "get_attr"]
 
     def _share_ranges(self, node: fx.Node) -> None:
+        """One range for a relayout or join and its integer operands.
+
+        A join takes in an operand whose kernel fixes its scale (tanh) only if all have that scale.
+        """
         if node not in self.integer or kind_of(node) not in RELAYOUTS | JOINS:
             return
-        fixed = self.ranges.fixed(node)
-        for value in self._values_of(node):
-            free = self.ranges.fixed(value) == fixed or kind_of(node) in RELAYOUTS
-            if value in self.integer and (free or self._all_fixed_alike(node)):
+        operands, own = self._values_of(node), self.ranges.fixed(node)
+        alike = kind_of(node) in RELAYOUTS or len({self.ranges.fixed(v) for v in operands}) == 1
+        for value in operands:
+            if value in self.integer and (alike or self.ranges.fixed(value) == own):
                 self.ranges.share(node, value)
 
-    def _all_fixed_alike(self, node: fx.Node) -> bool:
-        fixed = {self.ranges.fixed(value) for value in self._values_of(node)}
-        return len(fixed) == 1
-
     def _quantize_edge(self, value: fx.Node, user: fx.Node) -> None:
+        """A pair between two operations; two where `user` wants other codes than `value` has."""
         produced = value in self.integer and not self.inputs_only
         if self._is_fused(value, user) or not (produced or user in self.integer):
             return
+        wanted = self.ranges.params(user if self._imposes(user) else value)
+        pairs = [self.ranges.params(value)] if produced else []
         source = value
-        if produced:
-            own = self.ranges.params(value)
-            source = self._pair(value, own)
-            wanted = self.ranges.params(user) if self._imposes(user) else own
-        else:
-            wanted = self.ranges.params(user if self._imposes(user) else value)
-        if not produced or wanted != own:
-            source = self._pair(source, wanted)
+        for params in [*pairs, wanted] if wanted not in pairs else pairs:
+            source = self._pair(source, params)
         user.replace_input_with(value, source)
 
     def _imposes(self, user: fx.Node) -> bool:

@@ -93,12 +93,14 @@ def rehearsal(
     folders = [folder for folder, _ in seen]
     read = partial(read_bracket, domain=loaded.domain, stream=True)
     return Rehearsal(
-        program,
-        calibrate(program, folders, seed=0, tile=tile, patches_per_bracket=patches, read=read),
-        tuple(scene for _, scene in seen),
-        tuple(scene for _, scene in known[1::2]),
-        tuned,
-        _key(loaded, base, tuned, brackets, tile, patches),
+        program=program,
+        calibration=calibrate(
+            program, folders, seed=0, tile=tile, patches_per_bracket=patches, read=read
+        ),
+        seen=tuple(scene for _, scene in seen),
+        unseen=tuple(scene for _, scene in known[1::2]),
+        tuned=tuned,
+        key=_key(loaded, base, tuned, brackets, tile, patches),
     )
 
 

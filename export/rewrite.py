@@ -71,7 +71,7 @@ class Rewrite(Protocol):
     name: str
 
     def pattern(self, program: fx.GraphModule) -> Iterable[fx.Node]:
-        """The nodes, in graph order, that this rewrite is about."""
+        """The nodes that this rewrite is about, in the order in which they are to be rewritten."""
 
     def check(self, node: fx.Node, program: fx.GraphModule) -> str | None:
         """The reason to refuse `node`, or None when `rewrite` will succeed."""

@@ -17,7 +17,6 @@ from torch import Tensor, fx, nn
 from pockethdr.brackets.bracket import Bracket
 from pockethdr.errors import ModelError, RefusedError, first_line
 from pockethdr.export.constants import is_deterministic
-from pockethdr.export.lowering import Form
 from pockethdr.export.lowrank import LowRank, dynamic_convolutions
 from pockethdr.export.program import op_name, source_of
 from pockethdr.export.rewrite import Proof, Refusal, Rewrite, Rewritten, apply_rewrites
@@ -44,7 +43,6 @@ def static_program(
     *,
     size: tuple[int, int],
     allow_dynamic: bool = False,
-    form: Form = "concat",
     bracket: Bracket | None = None,
 ) -> Rewritten:
     """The network as a program with constant weights, traced at `size`.
@@ -52,7 +50,6 @@ def static_program(
     Args:
         size: H, W of the network's grid.
         allow_dynamic: go on although a convolution keeps a run-time kernel.
-        form: how Φ meets the latent channels.
         bracket: a real bracket to prove on, beside random frames.
 
     Raises:
@@ -60,19 +57,18 @@ def static_program(
         RefusedError: a dynamic operation could not be made static, or the network draws at random.
         ProofError: a rewrite changed a value.
     """
-    rewrites = standard_rewrites(form)
-    done = _rewritten(loaded, size, rewrites, bracket)
+    done = _rewritten(loaded, size, standard_rewrites(), bracket)
     stuck = {node.name for node in dynamic_convolutions(done.program)}
     if stuck and not allow_dynamic:
         raise _refused(loaded.spec, [r for r in done.refusals if r.place in stuck])
     return done
 
 
-def standard_rewrites(form: Form = "concat") -> list[Rewrite]:
-    """What a program goes through, in order: one program, since one calibration serves all targets.
+def standard_rewrites() -> list[Rewrite]:
+    """All that a program goes through, in order.
 
-    What its layouts cost where a runtime would rather have others is in
-    docs/decisions/004-layout-rewrites.md.
+    First what is written in short is written out, so that the algebra of `LowRank` sees it; then
+    dynamic convolutions become static; then `default_rewrites` lays the result out for runtimes.
     """
     return [
         ExplicitPadding(),
@@ -80,7 +76,7 @@ def standard_rewrites(form: Form = "concat") -> list[Rewrite]:
         WriteOutArithmetic(),
         ConcatWrittenSlices(),
         ShrinkFilled(),
-        LowRank(form),
+        LowRank(),
         *default_rewrites(),
     ]
 

@@ -104,8 +104,8 @@ def held_float(program: fx.GraphModule) -> fx.GraphModule:
     """A copy of a Q/DQ program whose float convolutions the converter leaves float.
 
     It would round the weights of one between pairs by itself. What is put in front of such a one
-    changes no value, and breaks the converter's pattern. Transposed ones it is left to round, in a
-    way that is known (`kernels`).
+    changes nothing but zeros, by 1e-30, and breaks the converter's pattern. Transposed ones it is
+    left to round, in a way that is known (`kernels`).
     """
     program = copy.deepcopy(program)
     for conv in [Conv(node) for node in program.graph.nodes if is_conv(node)]:

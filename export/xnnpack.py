@@ -14,18 +14,18 @@ from pockethdr.export.qparams import QMIN
 
 # Far from the bounds that XNNPACK sets on a slope.
 _LEAK = 0.25
-# From 64 channels on, a row of factors costs more to read than it saves calls.
+# With 64 channels, a row of factors costs more to read than it saves calls.
 _FEW_CHANNELS = 32
 _BINARY = (aten.mul.Tensor, aten.div.Tensor, aten.add.Tensor, aten.sub.Tensor)
 
 
 def with_delegated_relus(program: fx.GraphModule) -> fx.GraphModule:
-    """A copy of a Q/DQ program whose integer ReLUs of their own are leaky ones.
+    """A copy of a Q/DQ program in which integer ReLUs that no other kernel takes in are leaky ones.
 
     XNNPACK has no integer RELU but within another operation, and leaves one behind a concatenation,
-    say, to a kernel that takes as long as a convolution. LEAKY_RELU it has. Where the codes of the
-    result begin at zero, quantising clamps what leaks. Without any ReLU there, the converter would
-    merge the pairs on both sides of it.
+    say, to a kernel that takes as long as a convolution. LEAKY_RELU it has. Only ReLUs whose codes
+    begin at zero are changed: quantising their result clamps what leaks. Without any ReLU there,
+    the converter would merge the pairs on both sides of it.
     """
     program = copy.deepcopy(program)
     for node in program.graph.find_nodes(op="call_function", target=torch.ops.aten.relu.default):
@@ -37,10 +37,11 @@ def with_delegated_relus(program: fx.GraphModule) -> fx.GraphModule:
 
 
 def with_rows_of_factors(program: fx.GraphModule) -> fx.GraphModule:
-    """A copy in which a constant for each of few channels is one for each pixel of a row, too.
+    """A copy in which constants C×1×1 of few channels are repeated along the width, C×1×W.
 
     In N×H×W×C, a factor 1×1×1×C lies along the channels of one pixel, and XNNPACK calls its kernel
-    for every pixel anew: of eight values it then spends most of its time on calls.
+    for every pixel anew: of eight values it then spends most of its time on calls. One of 1×1×W×C
+    it multiplies row by row.
     """
     program = copy.deepcopy(program)
     rows: dict[tuple[fx.Node, int], fx.Node] = {}

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from pockethdr.brackets.bracket import FLIPS, RAW
 from pockethdr.brackets.noise import brooks_noise, noise_of, phones
-from pockethdr.brackets.simulate import Simulation, simulate
+from pockethdr.brackets.simulate import simulate
+from pockethdr.brackets.simulation import Simulation, log_uniform
 from pockethdr.models.loader import Batch
 
 _MARGIN = 16
@@ -101,14 +102,14 @@ def random_settings(domain: str, rng: np.random.Generator) -> Simulation:
     common = Simulation(
         domain=domain,
         noise=_random_noise(rng),
-        brightness=_between(rng, 0.003, 1.2),
+        brightness=log_uniform(rng, 0.003, 1.2),
         cfa=str(rng.choice(sorted(FLIPS))),
         bit_depth=bits,
         black_level=int(rng.choice([16, 64])) * 4 ** (bits > 10),
-        shake_px=_between(rng, 0.5, 14.0) if shaking else 0.0,
+        shake_px=log_uniform(rng, 0.5, 14.0) if shaking else 0.0,
         shake_deg=rng.uniform(0.0, 0.5) if shaking else 0.0,
         blur_px=rng.uniform(0.0, 8.0) if rng.random() < 0.3 else 0.0,
-        object_px=_between(rng, 2.0, 60.0) if moving else 0.0,
+        object_px=log_uniform(rng, 2.0, 60.0) if moving else 0.0,
         object_size=rng.uniform(0.1, 0.4),
         objects=int(rng.integers(1, 4)),
         shading=rng.uniform(0.0, 1.5) if rng.random() < 0.5 else 0.0,
@@ -143,7 +144,7 @@ def _processed(settings: Simulation, rng: np.random.Generator) -> Simulation:
 def _random_noise(rng: np.random.Generator) -> tuple[float, float]:
     if rng.random() < 0.5:
         return brooks_noise(rng)
-    return noise_of(str(rng.choice(phones())), _between(rng, 100, 6400))
+    return noise_of(str(rng.choice(phones())), log_uniform(rng, 100, 6400))
 
 
 def _random_ratios(domain: str, rng: np.random.Generator) -> tuple[float, float]:
@@ -151,14 +152,14 @@ def _random_ratios(domain: str, rng: np.random.Generator) -> tuple[float, float]
     if rng.random() < 0.4:
         return 4.0, 16.0
     low, high = (2.0, 16.0) if domain == RAW else (2.0, 5.0)
-    mid = _between(rng, low, high)
+    mid = log_uniform(rng, low, high)
     return mid, mid * min(high, max(low, mid * math.exp(rng.normal(0.0, 0.15))))
 
 
 def _piece(scene: NDArray[np.float16], side: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """A random square of the scene, shrunk by up to 2.5, mirrored or turned at random."""
     height, width = scene.shape[:2]
-    taken = min(int(side * _between(rng, 1.0, 2.5)), height, width)
+    taken = min(int(side * log_uniform(rng, 1.0, 2.5)), height, width)
     y, x = rng.integers(0, (height - taken + 1, width - taken + 1))
     # Widened by torch, which is four times as fast at it.
     piece = torch.from_numpy(scene[y : y + taken, x : x + taken]).float().numpy()
@@ -179,10 +180,6 @@ def _retouched(piece: NDArray[np.float32], rng: np.random.Generator) -> NDArray[
         centre, axes = rng.integers(0, side, 2), rng.integers(3, side // 3, 2)
         cv2.ellipse(mask, centre.tolist(), axes.tolist(), rng.uniform(0, 180), 0, 360, 1.0, -1)
         soft = np.asarray(cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.5, 6.0)), np.float32)
-        gain = _between(rng, 4.0, 300.0) if rng.random() < 0.5 else _between(rng, 0.01, 0.3)
+        gain = log_uniform(rng, 4.0, 300.0) if rng.random() < 0.5 else log_uniform(rng, 0.01, 0.3)
         piece = piece * (1 + soft[..., None] * np.float32(gain - 1))
     return np.ascontiguousarray(piece)
-
-
-def _between(rng: np.random.Generator, low: float, high: float) -> float:
-    return math.exp(rng.uniform(math.log(low), math.log(high)))

@@ -41,7 +41,7 @@ class Progress:
         log = _nowhere if silent else log
         console = Console(stderr=True)
         self.bar = _bar(console) if log is None and console.is_terminal else None
-        self.log = log or (self.bar.console.print if self.bar else _line_to_stderr)
+        self.log = log or (self.bar.console.print if self.bar else line_to_stderr)
         self.task = self.bar.add_task("training", total=steps, completed=done) if self.bar else None
 
     def __enter__(self) -> Self:
@@ -115,5 +115,5 @@ def _nowhere(line: str) -> None:
     pass
 
 
-def _line_to_stderr(line: str) -> None:
+def line_to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

@@ -1,9 +1,9 @@
 """The one table of named networks.
 
-`dsan-m32` alone is the shipped form; `dsan-m32-global`, `-grid`, `-pixel` and `-static` name what Φ
-varies over. See docs/decisions/002-default-phi-is-per-pixel.md for why the shipped form is per
-pixel. The networks that DSAN is compared with come as their paper has them, as the benchmark of
-Mobile-HDR ran them, and at a phone's cost: that of `dsan-m32`.
+`dsan-m32` without a suffix is the shipped form; `dsan-m32-global`, `-grid`, `-pixel` and `-static`
+name what Φ varies over. Why the shipped form is per pixel: docs/decisions/002. The networks that
+DSAN is compared with come as their paper has them, as the benchmark of Mobile-HDR ran them, and at
+a phone's cost: that of `dsan-m32`.
 """
 
 from __future__ import annotations

@@ -22,9 +22,15 @@ from pockethdr.errors import (
 if TYPE_CHECKING:
     from pockethdr.brackets.bracket import Bracket
     from pockethdr.brackets.read import find_brackets, read_bracket
+    from pockethdr.calibration.calibration import Calibration, CalibrationError
+    from pockethdr.cluster import ClusterError
     from pockethdr.export.manifest import Manifest, read_manifest
     from pockethdr.export.pipeline import export_model
+    from pockethdr.export.recipe import Recipe, named_recipe
+    from pockethdr.export.targets import TargetError
+    from pockethdr.export.tuned import Tuned, read_tuned
     from pockethdr.models.load import load_model
+    from pockethdr.report.row import Row
     from pockethdr.report.validate import validate
     from pockethdr.runtime.fuse import Fuser, fuse
     from pockethdr.runtime.image import HDRImage
@@ -36,36 +42,54 @@ __all__ = [
     "ArtifactError",
     "Bracket",
     "BracketError",
+    "Calibration",
+    "CalibrationError",
+    "ClusterError",
     "Fuser",
     "HDRImage",
     "Manifest",
     "ModelError",
     "PocketError",
+    "Recipe",
     "RefusedError",
+    "Row",
+    "TargetError",
+    "Tuned",
     "Unavailable",
     "WeightsError",
     "export_model",
     "find_brackets",
     "fuse",
     "load_model",
+    "named_recipe",
     "open_runner",
     "read_bracket",
     "read_manifest",
+    "read_tuned",
     "validate",
 ]
 
 _HOMES = {
     "Bracket": "pockethdr.brackets.bracket",
+    "Calibration": "pockethdr.calibration.calibration",
+    "CalibrationError": "pockethdr.calibration.calibration",
+    "ClusterError": "pockethdr.cluster",
     "Fuser": "pockethdr.runtime.fuse",
     "HDRImage": "pockethdr.runtime.image",
     "Manifest": "pockethdr.export.manifest",
+    "Recipe": "pockethdr.export.recipe",
+    "Row": "pockethdr.report.row",
+    "TargetError": "pockethdr.export.targets",
+    "Tuned": "pockethdr.export.tuned",
     "export_model": "pockethdr.export.pipeline",
     "find_brackets": "pockethdr.brackets.read",
     "fuse": "pockethdr.runtime.fuse",
     "load_model": "pockethdr.models.load",
+    "named_recipe": "pockethdr.export.recipe",
     "open_runner": "pockethdr.runtime.runner",
     "read_bracket": "pockethdr.brackets.read",
     "read_manifest": "pockethdr.export.manifest",
+    "read_tuned": "pockethdr.export.tuned",
     "validate": "pockethdr.report.validate",
 }
 

@@ -54,7 +54,7 @@ class Row:
     Attributes:
         artifact: file name in the output folder; None when it was not built.
         executed: this host ran it, or tried and failed (then `reason` says how).
-        reason: why a figure is None; empty when none is.
+        reason: why a figure is None, or what else a reader has to know of it; may be empty.
         brackets: names of those that were judged.
         psnr_mu_vs_reference: of the worst bracket, since each of them must pass.
         psnr_mu, psnr_l, ssim_mu, ssim_l: means over the brackets with ground truth.

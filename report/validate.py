@@ -133,15 +133,15 @@ def evaluate(
         bracket = read_bracket(folders[0], domain=manifest.domain)
         rows = with_arm(rows, out, bracket)
     return Evaluation(
-        manifest,
-        rows,
-        tuple(detail for trial in trials for detail in trial.details),
-        tuple(crop for trial in trials for crop in trial.crops),
-        tuple(overviews),
-        bounds,
-        host(),
-        command,
-        devices,
+        manifest=manifest,
+        rows=rows,
+        details=tuple(detail for trial in trials for detail in trial.details),
+        crops=tuple(crop for trial in trials for crop in trial.crops),
+        overviews=tuple(overviews),
+        thresholds=bounds,
+        host=host(),
+        command=command,
+        devices=devices,
     )
 
 

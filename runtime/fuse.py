@@ -163,21 +163,21 @@ class Fuser:
                     progress(done, len(plan))
         return HDRImage(
             planes,
-            bracket.domain,
-            bracket.camera,
-            bracket.orientation,
-            bracket.flips,
-            bracket.padding,
-            runner.name,
-            len(plan),
-            dict(clock.seconds),
-            (
+            domain=bracket.domain,
+            camera=bracket.camera,
+            orientation=bracket.orientation,
+            flips=bracket.flips,
+            padding=bracket.padding,
+            runner=runner.name,
+            tiles=len(plan),
+            seconds=dict(clock.seconds),
+            notes=(
                 f"exposure ratios from {bracket.exposure_source}",
                 *bracket.notes,
                 *self._notes,
                 *notes,
             ),
-            bracket.frames[1].path,
+            source=bracket.frames[1].path,
         )
 
 
@@ -186,10 +186,13 @@ def fuse(
     bracket: str | Path | Bracket,
     *,
     threads: int = 2,
+    align: bool = False,
+    response: str = "auto",
+    memory: str | None = None,
     progress: Progress | None = None,
 ) -> HDRImage:
-    """Fuse one bracket; see `Fuser`."""
-    with Fuser(artifact, threads=threads) as fuser:
+    """Fuse one bracket; see `Fuser` and `Fuser.fuse`."""
+    with Fuser(artifact, threads=threads, align=align, response=response, memory=memory) as fuser:
         return fuser.fuse(bracket, progress=progress)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from pockethdr.commands.cached import judged_rows, remember
+from pockethdr.commands.cached import is_judged, remember
 from pockethdr.export.manifest import Artifact, Manifest, write_manifest
 from pockethdr.report.row import Row
 
@@ -73,12 +74,25 @@ def judged(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_nothing_is_remembered_of_a_fresh_folder(judged: tuple[Path, Path]) -> None:
-    assert judged_rows(*judged) is None
+    assert not is_judged(*judged)
 
 
-def test_rows_come_back_as_they_were(judged: tuple[Path, Path]) -> None:
+def test_a_report_of_the_same_is_remembered(judged: tuple[Path, Path]) -> None:
     remember(*judged)
-    assert judged_rows(*judged) == [ROW]
+    assert is_judged(*judged)
+
+
+@pytest.mark.parametrize("room", ["export", "runtime.mil", "report"])
+def test_our_own_code_counts(
+    judged: tuple[Path, Path], room: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remember(*judged)
+    changed = Path(*import_module(f"pockethdr.{room}").__path__)
+    read = Path.read_bytes
+    monkeypatch.setattr(
+        Path, "read_bytes", lambda path: read(path) + b"#" * (path.parent == changed)
+    )
+    assert not is_judged(*judged)
 
 
 @pytest.mark.parametrize(
@@ -96,4 +110,4 @@ def test_any_change_is_judged_anew(
 ) -> None:
     remember(*judged)
     change(*judged)
-    assert judged_rows(*judged) is None
+    assert not is_judged(*judged)

@@ -24,7 +24,6 @@ from pockethdr.export import read_back, tflite
 from pockethdr.export.aten import Conv, is_conv
 from pockethdr.export.imposed import (
     Given,
-    Imposed,
     RangesError,
     given_of,
     imposed,
@@ -214,16 +213,3 @@ def test_without_the_reader_of_a_format_it_says_what_to_install(
         imposed_in(tmp_path, Artifact("onnx", "int8", "a.onnx", checks={"given": given}))
     assert "onnx is not installed" in refused.value.reason
     assert imposed_in(tmp_path, Artifact("onnx", "fp32", "a.onnx")) is None
-
-
-def test_an_older_manifest_is_not_asked_for_what_it_never_promised(tmp_path: Path) -> None:
-    """Its `given` held also what a format may leave out."""
-    given = given_of([toy_for("onnx")], "onnx").to_json()
-    TARGETS["onnx"].build(nets.toy(), nets.frames(), "fp32", tmp_path / "a.onnx")
-    checks = {"given": given, "ranges": {"ours": 1, "foreign": []}}
-    artifact = Artifact("onnx", "int8", "a.onnx", checks=checks)
-    assert imposed_in(tmp_path, artifact) == Imposed(0, (), None)
-    checks["ranges"]["missing"] = []
-    found = imposed_in(tmp_path, artifact)
-    assert found is not None
-    assert found.missing

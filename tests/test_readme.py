@@ -10,6 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+import pockethdr
 from pockethdr.cli import main
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
@@ -35,6 +36,15 @@ def test_command(command: str) -> None:
     else:
         name, *rest = arguments
         main.commands[name].make_context(name, rest, parent=click.Context(main))
+
+
+@pytest.mark.parametrize("block", re.findall(r"^```python\n(.*?)^```", README, re.M | re.S))
+def test_python(block: str) -> None:
+    """It parses, and every name of ours that it uses is there."""
+    compile(block, "README.md", "exec")
+    names = re.findall(r"pockethdr\.(\w+)", block)
+    assert names
+    assert all(hasattr(pockethdr, name) for name in names)
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!http|#)([^)#]+)", README))

@@ -1,6 +1,7 @@
 """Exact graph rewrites, one file each: pattern, check, rewrite.
 
-`default_rewrites` is what ships. Four more are exact and proved, and not in it: they were no faster
+`default_rewrites` are those behind the low-rank expansion; `static.standard_rewrites` is the whole
+list. Four more are exact and proved, and not in it: they were no faster
 in the runtimes that were measured, and wait for one in which they are. `benchmarks/rewrites.py`
 measures `MergeConvShuffle`, `PolyphaseDilated`, `UnshuffleStridedConv` and `ExpandLeakyRelu`.
 """
@@ -61,10 +62,12 @@ __all__ = [
 
 
 def default_rewrites() -> list[Rewrite]:
-    """What every program goes through for every target, in order, behind the low-rank expansion.
+    """What every program goes through behind the low-rank expansion, in order.
 
-    One list, since one calibration serves all targets; which layouts are in it, and what that costs
-    which runtime: docs/decisions/004-layout-rewrites.md.
+    Paddings and identities come again since the expansion leaves some, and identities once more
+    behind the layers that others are written out to. One list, since one calibration serves all
+    targets; which layouts are in it, and what that costs which runtime:
+    docs/decisions/004-layout-rewrites.md.
     """
     return [
         ExplicitPadding(),

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     "--benchmark-model", type=click.Path(path_type=Path), help="LiteRT's tool for the phone."
 )
 @click.option(
-    "--runs", type=click.IntRange(1), default=50, show_default=True, help="Of each artifact, timed."
+    "--runs",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    help="Timed runs of each artifact.",
 )
 @click.option("--import", "result", type=click.Path(path_type=Path), help="A result.json.")
 @click.pass_context

@@ -20,7 +20,13 @@ PRECISIONS = ("fp32", "fp16", "int8", "dynint8")
 @click.option(
     "--target", type=click.Choice(TARGETS), required=True, help="Whose artifact to look into."
 )
-@click.option("--precision", type=click.Choice(PRECISIONS), default="int8", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="int8",
+    show_default=True,
+    help="Which of the target's artifacts to look into.",
+)
 @brackets_option
 @click.option(
     "--patches",

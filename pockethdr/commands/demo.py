@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from pockethdr.commands import Names, Size, command_line, network_names
 from pockethdr.commands.console import stages, steps
 from pockethdr.commands.judge import exit_code, print_rows
-
-if TYPE_CHECKING:
-    from pockethdr.report.row import Row
 
 DOMAIN = "raw"
 MODELS = "dsan-m32,ahdrnet-mobile,deephdr-mobile,nhdrrnet-mobile"
@@ -37,7 +32,11 @@ PRECISIONS = ("fp16", "int8")
     help="The folder of the report, with one for each network in it.",
 )
 @click.option(
-    "--size", type=Size(), default="256x256", show_default=True, help="Of a tile, packed pixels."
+    "--size",
+    type=Size(),
+    default="256x256",
+    show_default=True,
+    help="Height and width of a tile, packed pixels.",
 )
 @click.pass_context
 def demo(context: click.Context, models: tuple[str, ...], out: Path, size: tuple[int, int]) -> None:
@@ -69,11 +68,9 @@ def _export(name: str, sample: Path, out: Path, size: tuple[int, int], command: 
     from pockethdr.brackets.read import find_brackets
     from pockethdr.export.pipeline import export_model
     from pockethdr.export.targets import TARGETS
-    from pockethdr.export.tuned import chosen_recipe
     from pockethdr.models.load import load_model
 
     loaded = load_model(name, domain=DOMAIN, weights=None)
-    recipe, tuned = chosen_recipe(loaded, None, None)
     with stages(f"exporting {name}") as stage:
         export_model(
             loaded,
@@ -82,26 +79,19 @@ def _export(name: str, sample: Path, out: Path, size: tuple[int, int], command: 
             bracket_folders=find_brackets(sample, domain=DOMAIN),
             out=out,
             size=size,
-            recipe=recipe,
-            tuned=tuned,
-            seed=0,
-            patches=16,
             # The demo's own folder: other settings than last time are no reason to stop.
             overwrite=True,
-            allow_dynamic=False,
             command=command,
             progress=stage,
         )
 
 
-def _judge(name: str, sample: Path, out: Path, command: str) -> Sequence[Row]:
-    from pockethdr.commands.cached import judged_rows, remember
+def _judge(name: str, sample: Path, out: Path, command: str) -> None:
+    from pockethdr.commands.cached import is_judged, remember
     from pockethdr.report.report import write_report
 
-    rows = judged_rows(out, sample)
-    if rows is not None:
-        return rows
+    if is_judged(out, sample):
+        return
     with steps(f"judging {name}") as step:
-        found = write_report(out, [sample], command=command, progress=step)
+        write_report(out, [sample], command=command, progress=step)
     remember(out, sample)
-    return found.rows

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def doctor(as_json: bool) -> None:
     """Show what this host can build and run, and the install line for what it cannot.
 

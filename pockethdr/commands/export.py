@@ -44,7 +44,7 @@ _size = click.option(
     type=Size(),
     default="256x256",
     show_default=True,
-    help="Of the network's grid; for raw that is half the sensor's rows and columns.",
+    help="Height and width of a tile; for raw in packed pixels, half the sensor's.",
 )
 _patches = click.option(
     "--max-patches",
@@ -54,7 +54,11 @@ _patches = click.option(
     help="Calibration patches of a bracket.",
 )
 _seed = click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the choice of patches."
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Seed of the choice of patches.",
 )
 _ray = ray_option("Calibrate")
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace what is there.")
@@ -153,8 +157,8 @@ def calibrate(
     type=Names("precision", precision_names),
     default="fp16,int8",
     show_default=True,
-    help="Of fp32, fp16, int8, and dynint8 (TFLite and ONNX): integer weights, with the ranges of "
-    "activations measured at run time, so that nothing is calibrated.",
+    help="One or more of fp32, fp16, int8, and dynint8 (TFLite and ONNX): integer weights, and the "
+    "ranges of activations measured at run time, so that nothing is calibrated.",
 )
 @click.option(
     "--recipe",
@@ -189,11 +193,12 @@ def calibrate(
 @click.option(
     "--size",
     "sizes",
+    metavar="HxW",
     type=Size(),
     multiple=True,
     default=["256x256"],
     show_default="256x256",
-    help="Of the network's grid; for raw that is half the sensor's rows and columns. Given several "
+    help="Height and width of a tile; for raw in packed pixels, half the sensor's. Given several "
     "times, each size is exported into a folder HxW of --out, all with one calibration.",
 )
 @_patches

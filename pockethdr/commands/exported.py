@@ -65,7 +65,9 @@ def write_found(found: Found, out: Path) -> None:
         "(simulated)"
     )
     if not found.met:
-        click.echo("this is the best found; try a lower --max-loss, more brackets, or finetune")
+        click.echo(
+            "this is the best found; give more brackets, allow a higher --max-loss, or finetune"
+        )
     if unseen < ENOUGH_BRACKETS:
         click.echo(
             f"{unseen} brackets say little of others: give {2 * ENOUGH_BRACKETS} with ground truth "

@@ -35,7 +35,13 @@ FAILED = 1
     type=click.Path(path_type=Path),
     help="Fuse every bracket under this folder; what is in --out already is left as it is.",
 )
-@click.option("--format", "suffix", default="jpg", show_default=True, help="Of --batch's files.")
+@click.option(
+    "--format",
+    "suffix",
+    default="jpg",
+    show_default=True,
+    help="Suffix of the files that --batch writes.",
+)
 @click.option("--align", is_flag=True, help="Lay hand-held frames over each other first.")
 @click.option(
     "--response",
@@ -49,7 +55,7 @@ FAILED = 1
     type=Number(-20, 20),
     default=0.0,
     show_default=True,
-    help="Stops, of what displays show.",
+    help="Stops by which .jpg, .avif and previews are brightened.",
 )
 @threads_option(default=2, help="CPU threads of the runtime, and of what is done around it.")
 @click.option(

@@ -26,7 +26,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 
 
 @click.command()
-@click.option("--cache", type=click.Path(path_type=Path), required=True, help="Where to.")
+@click.option("--cache", type=click.Path(path_type=Path), required=True, help="The folder to fill.")
 @click.option(
     "--brackets",
     type=click.Path(path_type=Path),
@@ -113,12 +113,30 @@ def simulate(
     required=True,
     help="What `pockethdr gather` filled, or the folder of Mobile-HDR.",
 )
-@click.option("--run", type=click.Path(path_type=Path), help="For checkpoints; runs/NAME-DOMAIN.")
-@click.option("--steps", type=click.IntRange(1), help="40,000; for mobile-hdr 200,000.")
+@click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    help="Folder of the run, with its checkpoints.  [default: runs/NAME-DOMAIN]",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    help="Steps of training.  [default: 40,000; mobile-hdr: 200,000]",
+)
 @click.option("--minutes", type=Number(0, min_open=True), help="A time budget instead of steps.")
-@click.option("--batch", type=click.IntRange(1), help="8; for mobile-hdr 16.")
-@click.option("--patch", type=click.IntRange(16), help="Sensor pixels; mobile-hdr: 256.")
-@click.option("--lr", type=Number(0, min_open=True), help="1e-3; for mobile-hdr 2e-4.")
+@click.option(
+    "--batch", type=click.IntRange(1), help="Patches of a step.  [default: 8; mobile-hdr: 16]"
+)
+@click.option(
+    "--patch",
+    type=click.IntRange(16),
+    help="Side of a patch in sensor pixels.  [default: 128, rgb: 96; mobile-hdr: 256]",
+)
+@click.option(
+    "--lr",
+    type=Number(0, min_open=True),
+    help="Learning rate at its peak.  [default: 1e-3; mobile-hdr: 2e-4]",
+)
 @click.option("--init", type=click.Path(path_type=Path), help="Weights to start from.")
 @channel_order_option
 @seed_option
@@ -174,7 +192,9 @@ def train(name: str, domain: str, data: str, run: Path | None, resume: bool, **g
 @click.option(
     "--minutes", type=Number(0, min_open=True), default=12.0, show_default=True, help="Time budget."
 )
-@click.option("--steps", type=click.IntRange(1), help="That many steps, whatever the time.")
+@click.option(
+    "--steps", type=click.IntRange(1), help="Train this many steps, however long they take."
+)
 @click.option(
     "--lr",
     type=Number(0, min_open=True),
@@ -185,8 +205,8 @@ def train(name: str, domain: str, data: str, run: Path | None, resume: bool, **g
 )
 @seed_option
 @threads_option(default=1, help="CPU threads of the network.")
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint, beside FILE.")
-@click.option("--overwrite", is_flag=True, help="Replace FILE where it exists.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint, beside --out.")
+@click.option("--overwrite", is_flag=True, help="Replace the file at --out.")
 def finetune(
     model: str,
     weights: Path | None,
@@ -204,8 +224,8 @@ def finetune(
 ) -> None:
     """Tune MODEL for INT8: train its rewritten program with the roundings of the artifacts in it.
 
-    The file holds the tuned weights and their ranges; `pockethdr export --tuned` makes INT8
-    artifacts of them. Float artifacts keep the weights of MODEL. A killed run goes on with
+    What is written holds the tuned weights and their ranges; `pockethdr export --tuned` makes INT8
+    artifacts of it. Float artifacts keep the weights of MODEL. A killed run goes on with
     --resume, to the result that it would have had.
 
     \b
