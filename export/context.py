@@ -98,8 +98,8 @@ def find_cut(loaded: Loaded, program: fx.GraphModule) -> Cut | None:
         return None
     extremes, spreads = _flattened(small, large)
     record = replace(_record(values), extremes=extremes, spreads=spreads)
-    measured = split(large, record)[1]
-    halo = _halo(measured, loaded.domain)
+    context, measured = split(large, record)
+    halo = _halo(context, measured, loaded.domain)
     if _wiring(split(program, record)[1]) != _wiring(measured):
         raise _unfit(f"what is left of it is not what was measured at {_LARGE}×{_LARGE}")
     frames = [example_frames(loaded.domain, *_size_of(program), seed=seed) for seed in (1, 2)]
@@ -329,14 +329,19 @@ def _wiring(part: fx.GraphModule) -> list[tuple[str, list[int]]]:
     ]
 
 
-def _halo(tile: fx.GraphModule, domain: str) -> int:
-    """How far the tile part sees, and that it does the same wherever a piece of the frame lies."""
+def _halo(context: fx.GraphModule, tile: fx.GraphModule, domain: str) -> int:
+    """How far the tile part sees, and that it does the same wherever a piece of the frame lies.
+
+    It is told what the context part makes of the same frames, everywhere the mean of it: with
+    any other statistics a normalisation may leave nothing that a ReLU lets through.
+    """
     precise = copy.deepcopy(tile).double()
-    *_, context = tile.graph.find_nodes(op="placeholder")
-    size = shape_of(context)
-    values = torch.rand(size[:2], generator=torch.Generator().manual_seed(4))
-    constant = values[..., None, None].expand(size)
-    frames = [f.double().requires_grad_() for f in example_frames(domain, _LARGE, _LARGE, seed=3)]
+    noise = example_frames(domain, _LARGE, _LARGE, seed=3)
+    *_, fourth = tile.graph.find_nodes(op="placeholder")
+    with torch.no_grad():
+        told = context(*noise).mean((2, 3), keepdim=True)
+    constant = told.expand(shape_of(fourth))
+    frames = [frame.double().requires_grad_() for frame in noise]
     start = _LARGE // 2 - _BLOCK // 2
     with InFloat64():
         block = precise(*frames, constant.double())[..., *_square(start)]
@@ -351,7 +356,12 @@ def _halo(tile: fx.GraphModule, domain: str) -> int:
         moved = [torch.roll(frame, (_BLOCK, _BLOCK), (2, 3)) for frame in frames]
         other = precise(*moved, constant.double())[..., *_square(start + _BLOCK)]
     if not torch.allclose(block, other, rtol=1e-9, atol=1e-12):
-        raise ContextError("what the network does to a pixel depends on where the pixel lies")
+        raise ContextError(
+            "what the network does to a pixel depends on where the pixel lies",
+            expected="a network that does the same everywhere, beside what it knows of the whole "
+            "image: tiles of a larger frame lie elsewhere",
+            fix="replace coordinates of pixels and grids that are laid over the whole image",
+        )
     return halo
 
 

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, fx
 
 from pockethdr.errors import first_line
-from pockethdr.export.aten import Conv, is_conv
+from pockethdr.export.aten import Conv, aten, is_call, is_conv
 from pockethdr.export.codes import is_dequantize, is_quantize
 from pockethdr.export.last_convolutions import Step, last_convolutions
 from pockethdr.export.placement import FUSED, JOINS, RELAYOUTS, readers_behind
+from pockethdr.export.program import kind_of
 from pockethdr.export.quiet import quiet
 from pockethdr.export.targets import OUTPUT_NAME, TargetError, input_names
 from pockethdr.export.tflite_file import CONV_INPUTS, opened
@@ -33,6 +34,12 @@ from pockethdr.files import write_bytes
 _NOTHING = 1e-30
 # Below every value, and a float32.
 _LEAST = -3e38
+# Softmax has a fixed scale in integers; the others are made of comparisons and selections, in which
+# the converter gives the result the scale of the operand.
+_HELD = (
+    *(aten.softmax.int, aten._softmax.default, aten.log_softmax.int, aten._log_softmax.default),
+    *(aten.softplus.default, aten.elu.default),
+)
 
 
 def build(
@@ -101,26 +108,76 @@ def tflite_from_program(
 
 
 def held_float(program: fx.GraphModule) -> fx.GraphModule:
-    """A copy of a Q/DQ program whose float convolutions the converter leaves float.
+    """A copy of a Q/DQ program in which the converter leaves float what is float.
 
-    It would round the weights of one between pairs by itself. What is put in front of such a one
-    changes nothing but zeros, by 1e-30, and breaks the converter's pattern. Transposed ones it is
-    left to round, in a way that is known (`kernels`).
+    By itself it would
+
+    - round the weights of a float convolution between pairs; of transposed ones it may, in a way
+      that is known (`kernels`),
+    - make some functions integer on scales that are not theirs (`_HELD`),
+    - join values of several scales, which describe the whole image, on the first one's,
+    - move a pair behind a float relayout in front of it, and give all that reads what is laid out
+      the codes of one.
+
+    What is put in between changes nothing but zeros, by 1e-30, and fits no pattern.
     """
     program = copy.deepcopy(program)
-    for conv in [Conv(node) for node in program.graph.nodes if is_conv(node)]:
-        is_float = conv.weight.op == "get_attr" and not conv.transposed
-        if not (is_float and is_dequantize(conv.input) and _is_quantized(conv.node)):
-            continue
-        with program.graph.inserting_before(conv.node):
-            # A sum alone would go into the bias of a convolution without padding, a maximum alone
-            # would become integer with its input.
-            added = program.graph.call_function(torch.ops.aten.add.Tensor, (conv.input, _NOTHING))
-            held = program.graph.call_function(torch.ops.aten.clamp_min.default, (added, _LEAST))
-        added.meta, held.meta = dict(conv.input.meta), dict(conv.input.meta)
-        conv.node.replace_input_with(conv.input, held)
+    for node in list(program.graph.nodes):
+        for value in _misread(node):
+            with program.graph.inserting_before(node):
+                node.replace_input_with(value, _held(value, alone=is_quantize(node)))
     program.recompile()
     return program
+
+
+def _misread(node: fx.Node) -> list[fx.Node]:
+    """What `node` reads that the converter would not let it read as the program says."""
+    if is_quantize(node):
+        return [value for value in node.all_input_nodes if _is_moved_across(value)]
+    if is_conv(node):
+        conv = Conv(node)
+        is_float = conv.weight.op == "get_attr" and not conv.transposed and _is_quantized(node)
+        return [conv.input] if is_float and is_dequantize(conv.input) else []
+    is_float_join = kind_of(node) in JOINS and not _is_quantized(node)
+    if is_float_join or is_call(node, *_HELD):
+        return [value for value in node.all_input_nodes if is_dequantize(_laid_out(value))]
+    return []
+
+
+def _held(value: fx.Node, *, alone: bool) -> fx.Node:
+    """`value` plus nothing, and unless `alone` at least the least that there is.
+
+    A sum alone would go into the bias of a convolution without padding, a maximum alone would
+    become integer with a value that is. In front of a pair it would, too, and its constant no code.
+    """
+    held = value.graph.call_function(aten.add.Tensor, (value, _NOTHING))
+    held.meta = dict(value.meta)
+    if not alone:
+        held = value.graph.call_function(aten.clamp_min.default, (held, _LEAST))
+        held.meta = dict(value.meta)
+    return held
+
+
+def _is_moved_across(value: fx.Node) -> bool:
+    """Whether the converter would move a pair behind `value` to where it changes what others read.
+
+    That is in front of float relayouts. What quantises a convolution behind a relayout it gives to
+    that reader alone.
+    """
+    origin, shared = value, False
+    while kind_of(origin) in RELAYOUTS:
+        shared = shared or len(origin.users) > 1
+        origin = origin.all_input_nodes[0]
+    if origin is value or is_dequantize(origin):
+        return False
+    return shared or (len(origin.users) > 1 and not is_conv(origin))
+
+
+def _laid_out(value: fx.Node) -> fx.Node:
+    """The tensor that relayouts make `value` of."""
+    while kind_of(value) in RELAYOUTS:
+        value = value.all_input_nodes[0]
+    return value
 
 
 def _is_quantized(value: fx.Node) -> bool:

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from pockethdr.export.pipeline import export_model
 from pockethdr.export.quantize import quantized
 from pockethdr.export.read_back import stored_in
 from pockethdr.export.recipe import RECIPES, Recipe
 from pockethdr.export.targets import TARGETS, TargetError
 from pockethdr.export.trace import traced
+from pockethdr.models.load import load_model
+from pockethdr.report.validate import validate
 
 pytest.importorskip("litert_torch")
 
@@ -124,3 +127,78 @@ def test_what_the_runtime_has_no_kernel_for_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TargetError, match=r"LiteRT does not run .*STABLEHLO_SORT"):
         TARGET.build(program, nets.frames(), "fp32", tmp_path / "a.tflite")
     assert not list(tmp_path.iterdir())
+
+
+class _Gated(torch.nn.Module):
+    """Functions that LiteRT's converter would make integer, between integer convolutions."""
+
+    def __init__(self, gate) -> None:
+        super().__init__()
+        self.first, self.gate = torch.nn.Conv2d(12, 8, 3, padding=1), gate
+        self.a, self.b = (torch.nn.Conv2d(8, 8, 3, padding=1) for _ in range(2))
+        self.last = torch.nn.Conv2d(8, 4, 3, padding=1)
+
+    def forward(self, short, mid, long):
+        x = torch.relu(self.first(torch.cat([short, mid, long], 1)))
+        return torch.sigmoid(self.last(self.gate(self.a(x)) * self.b(x)))
+
+
+@pytest.mark.parametrize(
+    "gate", [lambda x: torch.softmax(x, 1), torch.nn.functional.softplus, torch.nn.functional.elu]
+)
+def test_functions_of_other_scales_stay_float(gate, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    program = traced(_Gated(gate).eval(), nets.frames())
+    done = quantized(program, nets.ranges_of(program), RECIPES["hdr-ends"], TARGET.scheme)
+    TARGET.build(done.program, nets.frames(), "int8", tmp_path / "a.tflite")
+    assert nets.psnr(_run(tmp_path / "a.tflite"), nets.run(done.program, nets.frames())) >= 50
+
+
+WHOLE = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+class Whole(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(24, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.kernel, self.film = nn.Linear(8, 72), nn.Linear(8, 8)
+        self.c = nn.Conv2d(8, 4, 3, padding=1)
+        with torch.no_grad():
+            self.kernel.weight *= 0.05
+            self.kernel.bias *= 0.05
+
+    def forward(self, short, mid, long):
+        x = torch.relu(self.a(torch.cat([short, mid, long], 1)))
+        told = x.mean((2, 3))
+        x = x + F.conv2d(x, self.kernel(told).view(8, 1, 3, 3), padding=1, groups=8)  # tiny values
+        film = 1 + self.film(told)[..., None, None]  # values about one
+        return torch.sigmoid(self.c(F.softplus(torch.relu(self.b(x))) * film))
+
+def build():
+    torch.manual_seed(0)
+    return Whole()
+"""
+
+
+def test_parts_of_what_describes_the_image_have_codes_of_their_own(tmp_path: Path) -> None:
+    """The tile part reads both from one input, which the converter gave the codes of the first."""
+    pytest.importorskip("onnxruntime")
+    sample = Path(__file__).resolve().parents[1] / "brackets" / "sample"
+    (tmp_path / "whole.py").write_text(WHOLE)
+    loaded = load_model(f"{tmp_path / 'whole.py'}:build", domain="raw")
+    export_model(
+        loaded,
+        targets=["onnx", "tflite"],
+        precisions=["int8"],
+        bracket_folders=[sample],
+        out=tmp_path / "out",
+        size=(64, 64),
+        recipe="hdr",
+    )
+    rows = validate(tmp_path / "out", [sample])
+    near = {row.target: row.psnr_mu_vs_reference for row in rows}
+    assert near["onnx"] > 80
+    assert near["tflite"] == pytest.approx(near["onnx"], abs=1)
+    assert not any(row.foreign or row.missing for row in rows)

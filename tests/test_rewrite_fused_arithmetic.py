@@ -9,6 +9,7 @@ from pockethdr.export.rewrites.fused_arithmetic import WriteOutArithmetic
 from pockethdr.export.static import standard_rewrites
 
 FUSED = {"lerp", "addcmul", "addcdiv", "__and__", "__or__", "__xor__", "bitwise_and", "median"}
+FUSED |= {"logit"}
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,8 @@ FUSED = {"lerp", "addcmul", "addcdiv", "__and__", "__or__", "__xor__", "bitwise_
         lambda x: torch.where((x < 0.1) ^ (x < 0.5), x, -x),
         lambda x: torch.where(torch.bitwise_and(x > 0.1, x < 0.5), x, -x),
         lambda x: torch.median(torch.stack([x, x.flip(1), x.flip(2)]), 0).values,
+        lambda x: torch.logit(torch.sigmoid(x)),
+        lambda x: torch.logit(x, 0.1),
         lambda x: x[:, :3].median(1, keepdim=True)[0],
         lambda x: x[..., :3].median(-1)[0],
     ],

@@ -30,6 +30,7 @@ from pockethdr.export.rewrites.reflect_pad import ExpandReflectPad
 from pockethdr.export.rewrites.relu_of_leaky import ReluOfLeaky
 from pockethdr.export.rewrites.strided import UnshuffleStridedConv
 from pockethdr.export.rewrites.transposed import ShuffleTransposedConv
+from pockethdr.export.rewrites.unfold import UnfoldByConvolution
 from pockethdr.export.rewrites.unshuffle_conv import MergeUnshuffleConv
 from pockethdr.export.rewrites.written_slices import ConcatWrittenSlices
 
@@ -55,6 +56,7 @@ __all__ = [
     "ResizeByMatrix",
     "ShrinkFilled",
     "ShuffleTransposedConv",
+    "UnfoldByConvolution",
     "UnshuffleStridedConv",
     "WriteOutArithmetic",
     "default_rewrites",
@@ -72,6 +74,7 @@ def default_rewrites() -> list[Rewrite]:
     return [
         ExplicitPadding(),
         RemoveIdentities(),
+        UnfoldByConvolution(),
         ReduceRank(),
         ExpandImageNorm(),
         ActivateBeforeCat(),

@@ -2,6 +2,7 @@
 
 lerp(a, b, w) = a + w (b - a)
 addcmul(a, b, c, v) = a + v b c            addcdiv(a, b, c, v) = a + v b / c
+logit(x) = log x - log(1 - x)                                     of x within its bounds
 p & q, p | q, p ^ q = logical and, or, xor                               of truth values
 copy(x, y) = y, spread to the shape of x
 median(x₀, x₁, x₂) = max(min(x₀, x₁), min(max(x₀, x₁), x₂))              along an axis of three
@@ -41,6 +42,7 @@ class WriteOutArithmetic:
 
     def pattern(self, program: fx.GraphModule) -> Iterable[fx.Node]:
         yield from calls(program, *_LERP, *_SCALED, *_LOGICAL, aten.copy.default)
+        yield from calls(program, aten.logit.default)
         yield from (node for node in program.graph.nodes if _is_median(node))
 
     def check(self, node: fx.Node, program: fx.GraphModule) -> str | None:
@@ -59,6 +61,8 @@ class WriteOutArithmetic:
             same = shape(a["src"]) == shape(node)
             spread = None if same else emit(program, aten.expand.default, a["src"], shape(node))
             return Replacement(spread or a["src"])
+        if is_call(node, aten.logit.default):
+            return Replacement(_logit(program, a["self"], a["eps"]))
         if is_call(node, *_LERP):
             apart = emit(program, aten.sub.Tensor, a["end"], a["self"])
             more = emit(program, aten.mul.Tensor, apart, a["weight"])
@@ -69,6 +73,18 @@ class WriteOutArithmetic:
                 more = emit(program, aten.mul.Tensor, more, float(a["value"]))
             return Replacement(emit(program, aten.add.Tensor, a["self"], more))
         return Replacement(emit(program, _LOGICAL[node.target], a["self"], a["other"]))
+
+
+def _logit(program: fx.GraphModule, x: fx.Node, bound: float | None) -> fx.Node:
+    if bound is not None:
+        x = emit(program, aten.clamp.default, x, bound, 1 - bound)
+    rest = emit(program, aten.add.Tensor, emit(program, aten.neg.default, x), 1.0)
+    return emit(
+        program,
+        aten.sub.Tensor,
+        emit(program, aten.log.default, x),
+        emit(program, aten.log.default, rest),
+    )
 
 
 def _is_median(node: fx.Node) -> bool:

@@ -1,50 +1,104 @@
-"""Element-wise operations on tensors of rank 5 and more, computed at rank 4 or less.
+"""Operations on tensors of rank 5 and more, computed at rank 4 or less.
 
-    f(a, b) = view(f(view(a), view(b)))     with axes merged or dropped that all operands share
+    f(a, b) = view(f(view(a), view(b)))     element-wise: axes that all operands share, merged
+    Σ a, softmax a                          axes that are summed over or not, merged
+    cat(a, b), stack(a, b)                  all axes before, and all behind the one that grows
 
-Kernels are often scaled at rank 5 (N×1×C×1×1); phone runtimes stop at rank 4.
+Axes of one element are dropped. Kernels are often scaled at rank 5 (N×1×C×1×1), and those of
+several experts mixed at rank 6; phone runtimes stop at rank 4, and Core ML at 5.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from torch import fx
 
-from pockethdr.export.aten import ELEMENTWISE, aten, emit, shape
+from pockethdr.export.aten import ELEMENTWISE, arguments, aten, emit, shape
 from pockethdr.export.rewrite import Replacement
 
 MAX_RANK = 4
+_SUMS = frozenset({aten.sum.dim_IntList, aten.mean.dim})
+_SOFTMAX = frozenset({aten.softmax.int, aten._softmax.default})
+_JOINS = frozenset({aten.cat.default, aten.stack.default})
 
 
 class ReduceRank:
-    """The rewrite of every element-wise operation above rank 4."""
+    """The rewrite of operations above rank 4."""
 
     name = "rank"
 
     def pattern(self, program: fx.GraphModule) -> Iterator[fx.Node]:
+        known = ELEMENTWISE | _SUMS | _SOFTMAX | _JOINS
         for node in program.graph.nodes:
-            if node.target in ELEMENTWISE and len(shape(node)) > MAX_RANK:
+            if node.target in known and _rank(node) > MAX_RANK:
                 yield node
 
     def check(self, node: fx.Node, program: fx.GraphModule) -> str | None:
-        groups = _groups([shape(source) for source in (*node.all_input_nodes, node)])
-        if len(groups) > MAX_RANK:
-            return f"its operands vary over {len(groups)} axes independently"
+        if node.target in ELEMENTWISE:
+            groups = _groups([shape(source) for source in (*node.all_input_nodes, node)])
+            if len(groups) > MAX_RANK:
+                return f"its operands vary over {len(groups)} axes independently"
+        if node.target in _SUMS | _SOFTMAX and len(_runs(node)) > MAX_RANK:
+            return f"its axes fall into {len(_runs(node))} runs"
         return None
 
     def rewrite(self, node: fx.Node, program: fx.GraphModule) -> Replacement:
-        groups = _groups([shape(source) for source in (*node.all_input_nodes, node)])
-        flat = {
-            source: emit(program, aten.reshape.default, source, _merged(shape(source), groups))
-            for source in node.all_input_nodes
-        }
-        args = fx.map_arg(node.args, lambda source: flat[source])
-        kwargs = fx.map_arg(node.kwargs, lambda source: flat[source])
-        new = emit(program, node.target, *args, **kwargs)
-        rank = f"rank {len(shape(node))} to {len(groups)}"
+        if node.target in ELEMENTWISE:
+            new = _elementwise(node, program)
+        elif node.target in _JOINS:
+            new = _join(node, program)
+        else:
+            new = _along(node, program)
+        rank = f"rank {_rank(node)} to {len(shape(new))}"
         return Replacement(emit(program, aten.reshape.default, new, list(shape(node))), rank)
+
+
+def _rank(node: fx.Node) -> int:
+    return max(len(shape(n)) for n in (node, *node.all_input_nodes))
+
+
+def _elementwise(node: fx.Node, program: fx.GraphModule) -> fx.Node:
+    groups = _groups([shape(source) for source in (*node.all_input_nodes, node)])
+    flat = {
+        source: emit(program, aten.reshape.default, source, _merged(shape(source), groups))
+        for source in node.all_input_nodes
+    }
+    args = fx.map_arg(node.args, lambda source: flat[source])
+    kwargs = fx.map_arg(node.kwargs, lambda source: flat[source])
+    return emit(program, node.target, *args, **kwargs)
+
+
+def _runs(node: fx.Node) -> list[tuple[bool, int]]:
+    """Of the operand's axes in order: whether the operation goes along them, and their size."""
+    sizes, a = shape(node.all_input_nodes[0]), arguments(node)
+    dims = a["dim"] if isinstance(a["dim"], (list, tuple)) else [a["dim"]]
+    along = {d % len(sizes) for d in dims or range(len(sizes))}
+    axes = [(axis in along, size) for axis, size in enumerate(sizes) if size > 1]
+    runs = groupby(axes, key=lambda axis: axis[0])
+    return [(is_along, math.prod(size for _, size in run)) for is_along, run in runs]
+
+
+def _along(node: fx.Node, program: fx.GraphModule) -> fx.Node:
+    """A sum, mean or softmax over runs of axes; a softmax goes along one axis alone."""
+    runs, a = _runs(node), arguments(node)
+    flat = emit(program, aten.reshape.default, a["self"], [size for _, size in runs] or [1])
+    dims = [axis for axis, (is_along, _) in enumerate(runs) if is_along]
+    if node.target in _SUMS:
+        return emit(program, node.target, flat, dims) if dims else flat
+    rest = (a["half_to_float"],) if "half_to_float" in a else ()
+    if not dims:  # of one element
+        return emit(program, aten.full_like.default, flat, 1.0)
+    return emit(program, node.target, flat, dims[0], *rest)
+
+
+def _join(node: fx.Node, program: fx.GraphModule) -> fx.Node:
+    parts, dim = arguments(node)["tensors"], arguments(node)["dim"] % len(shape(node))
+    before = math.prod(shape(node)[:dim])
+    flat = [emit(program, aten.reshape.default, part, [before, -1]) for part in parts]
+    return emit(program, aten.cat.default, flat, 1)
 
 
 def _groups(shapes: Sequence[tuple[int, ...]]) -> list[list[int]]:
