@@ -245,6 +245,31 @@ def emit_conv(
     )
 
 
+def emit_conv_like(
+    program: fx.GraphModule,
+    conv: Conv,
+    source: fx.Node,
+    weight: fx.Node | Tensor,
+    bias: fx.Node | Tensor | None,
+    *,
+    hint: str,
+) -> fx.Node:
+    """A convolution of `source` that goes about it as `conv` does, see `emit_conv`."""
+    return emit_conv(
+        program,
+        source,
+        weight,
+        bias,
+        stride=conv.stride,
+        padding=conv.padding,
+        dilation=conv.dilation,
+        groups=conv.groups,
+        transposed=conv.transposed,
+        output_padding=conv.output_padding,
+        hint=hint,
+    )
+
+
 def emit(program: fx.GraphModule, op: Any, *args: Any, **kwargs: Any) -> fx.Node:
     """A call of `op` at the current insertion point, with `meta["val"]` set."""
     node = program.graph.call_function(op, args, kwargs)

@@ -56,7 +56,7 @@ def _misread(node: fx.Node) -> list[fx.Node]:
         return [conv.input] if is_float and is_dequantize(conv.input) else []
     is_float_join = kind_of(node) in JOINS and not _is_quantized(node)
     if is_float_join or is_call(node, *_HELD):
-        return [value for value in node.all_input_nodes if is_dequantize(_laid_out(value))]
+        return [value for value in node.all_input_nodes if is_dequantize(_made_of(value)[-1])]
     return []
 
 
@@ -80,20 +80,18 @@ def _is_moved_across(value: fx.Node) -> bool:
     That is in front of float relayouts. What quantises a convolution behind a relayout it gives to
     that reader alone.
     """
-    origin, shared = value, False
-    while kind_of(origin) in RELAYOUTS:
-        shared = shared or len(origin.users) > 1
-        origin = origin.all_input_nodes[0]
-    if origin is value or is_dequantize(origin):
+    *relayouts, origin = _made_of(value)
+    if not relayouts or is_dequantize(origin):
         return False
-    return shared or (len(origin.users) > 1 and not is_conv(origin))
+    return any(len(n.users) > 1 for n in (*relayouts, *([] if is_conv(origin) else [origin])))
 
 
-def _laid_out(value: fx.Node) -> fx.Node:
-    """The tensor that relayouts make `value` of."""
-    while kind_of(value) in RELAYOUTS:
-        value = value.all_input_nodes[0]
-    return value
+def _made_of(value: fx.Node) -> list[fx.Node]:
+    """`value`, what it is another layout of, and so on to what is none."""
+    chain = [value]
+    while kind_of(chain[-1]) in RELAYOUTS:
+        chain.append(chain[-1].all_input_nodes[0])
+    return chain
 
 
 def _is_quantized(value: fx.Node) -> bool:

@@ -53,16 +53,15 @@ class Imposed:
 
     Attributes:
         foreign: those in its files that were not given.
-        missing: those given that none of its files holds; None where that cannot be told.
+        missing: those given that none of its files holds.
     """
 
     ours: int
     foreign: tuple[str, ...]
-    missing: tuple[str, ...] | None = None
+    missing: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        missing = None if self.missing is None else list(self.missing)
-        return {"ours": self.ours, "foreign": list(self.foreign), "missing": missing}
+        return {"ours": self.ours, "foreign": list(self.foreign), "missing": list(self.missing)}
 
 
 def is_readable(target: str) -> bool:

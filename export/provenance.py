@@ -15,7 +15,8 @@ TOOLS = (
     "tensorrt", "tensorrt-rtx-cu13-bindings",
 )  # fmt: skip
 BUILDERS = ("brackets", "models", "calibration", "export")
-JUDGES = (*BUILDERS, "runtime", "report")
+#: An empty name is of the face: the command line, files and errors.
+JUDGES = ("", *BUILDERS, "runtime", "report")
 
 
 def versions() -> dict[str, str]:
@@ -34,7 +35,7 @@ def code_sha256(rooms: Sequence[str] = BUILDERS) -> str:
     holds."""
     digest = hashlib.sha256()
     for room in rooms:
-        for folder in map(Path, import_module(f"pockethdr.{room}").__path__):
+        for folder in map(Path, import_module(f"pockethdr.{room}".rstrip(".")).__path__):
             for file in sorted(folder.rglob("*.py")):
                 digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -152,8 +152,10 @@ class _Writer:
             return
         wanted = self.ranges.params(user if self._imposes(user) else value)
         pairs = [self.ranges.params(value)] if produced else []
+        if wanted not in pairs:
+            pairs.append(wanted)
         source = value
-        for params in [*pairs, wanted] if wanted not in pairs else pairs:
+        for params in pairs:
             source = self._pair(source, params)
         user.replace_input_with(value, source)
 

@@ -22,12 +22,7 @@ from pockethdr.export.recipe import DEFAULT_RECIPE, Recipe, named_recipe, recipe
 from pockethdr.files import sha256_of
 from pockethdr.models import zoo
 from pockethdr.models.load import Loaded
-from pockethdr.models.weights import (
-    OtherTensorsError,
-    load_weights,
-    read_header,
-    save_weights,
-)
+from pockethdr.models.weights import OtherTensorsError, load_weights, read_header, save_weights
 
 KIND = "int8"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 
-import torch
 from torch import fx
 
 from pockethdr.export.aten import aten, calls, shape
@@ -28,10 +27,10 @@ def with_delegated_relus(program: fx.GraphModule) -> fx.GraphModule:
     the converter would merge the pairs on both sides of it.
     """
     program = copy.deepcopy(program)
-    for node in program.graph.find_nodes(op="call_function", target=torch.ops.aten.relu.default):
+    for node in calls(program, aten.relu.default):
         source, stored = node.args[0], quantize_behind(node)
         if is_dequantize(source) and stored is not None and stored.args[2] == QMIN:
-            node.target, node.args = torch.ops.aten.leaky_relu.default, (source, _LEAK)
+            node.target, node.args = aten.leaky_relu.default, (source, _LEAK)
     program.recompile()
     return program
 

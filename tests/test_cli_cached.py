@@ -82,12 +82,12 @@ def test_a_report_of_the_same_is_remembered(judged: tuple[Path, Path]) -> None:
     assert is_judged(*judged)
 
 
-@pytest.mark.parametrize("room", ["export", "runtime.mil", "report"])
+@pytest.mark.parametrize("room", ["", "commands", "export", "runtime.mil", "report"])
 def test_our_own_code_counts(
     judged: tuple[Path, Path], room: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remember(*judged)
-    changed = Path(*import_module(f"pockethdr.{room}").__path__)
+    changed = Path(*import_module(f"pockethdr.{room}".rstrip(".")).__path__)
     read = Path.read_bytes
     monkeypatch.setattr(
         Path, "read_bytes", lambda path: read(path) + b"#" * (path.parent == changed)

@@ -196,6 +196,29 @@ def test_a_gradient_of_zeros_says_nothing_of_the_halo():
         found_cut(Saturated)
 
 
+class Normalised(nn.Module):
+    """GroupNorm in front of each ReLU, as restoration networks have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = (nn.Conv2d(n, 8, 3, padding=1, bias=False) for n in (24, 8))
+        self.norms = nn.ModuleList(nn.GroupNorm(4, 8) for _ in range(2))
+        self.last = nn.Conv2d(8, 4, 1)
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        x = F.relu(self.norms[0](self.a(torch.cat([short, mid, long], 1))))
+        return torch.sigmoid(self.last(F.relu(self.norms[1](self.b(x)))))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_normalisation_lets_something_through_while_the_halo_is_measured(seed):
+    """With other statistics than its own, half of such networks were dead behind their ReLUs."""
+    torch.manual_seed(seed)
+    network = Loaded("net", "net", "raw", Normalised().eval(), None, None)
+    found = find_cut(network, static_program(network, size=(SIZE, SIZE)).program)
+    assert found.halo == 2
+
+
 def test_extremes_of_the_whole_image_are_named():
     record = found_cut(Brightest).record
     assert record.extremes[0].startswith("test_export_context.py:")

@@ -1,9 +1,9 @@
 """Exact graph rewrites, one file each: pattern, check, rewrite.
 
 `default_rewrites` are those behind the low-rank expansion; `static.standard_rewrites` is the whole
-list. Four more are exact and proved, and not in it: they were no faster
-in the runtimes that were measured, and wait for one in which they are. `benchmarks/rewrites.py`
-measures `MergeConvShuffle`, `PolyphaseDilated`, `UnshuffleStridedConv` and `ExpandLeakyRelu`.
+list. Four more are exact and proved, and not in it: they were no faster in the runtimes that were
+measured, and wait for one in which they are. `benchmarks/rewrites.py` measures `MergeConvShuffle`,
+`PolyphaseDilated`, `UnshuffleStridedConv` and `ExpandLeakyRelu`.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from pockethdr.export.aten import (
     arguments,
     aten,
     by_group,
-    emit_conv,
+    emit_conv_like,
     from_groups,
     is_call,
     is_conv,
@@ -81,18 +81,8 @@ class FoldBatchNorm:
         weight = constant_of(conv.weight, program)
         bias = None if conv.bias is None else constant_of(conv.bias, program)
         weight, bias = fold(conv, norm, weight, bias)
-        new = emit_conv(
-            program,
-            conv.input if norm.result is node else norm.input,
-            *(weight, bias),
-            stride=conv.stride,
-            padding=conv.padding,
-            dilation=conv.dilation,
-            groups=conv.groups,
-            transposed=conv.transposed,
-            output_padding=conv.output_padding,
-            hint=node.name,
-        )
+        source = conv.input if norm.result is node else norm.input
+        new = emit_conv_like(program, conv, source, weight, bias, hint=node.name)
         return Replacement(new, f"batch norm of {len(norm.scale)} channels folded into weights")
 
 

@@ -10,6 +10,7 @@ once it is static, behind the sum. An addition more reads and writes the whole i
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from torch import Tensor, fx
 
@@ -19,7 +20,7 @@ from pockethdr.export.aten import (
     aten,
     calls,
     emit,
-    emit_conv,
+    emit_conv_like,
     is_call,
     is_conv,
     only_user,
@@ -29,46 +30,41 @@ from pockethdr.export.program import constant_of
 from pockethdr.export.rewrite import Replacement
 
 
+@dataclass(frozen=True)
+class _Place:
+    """What is added up: an image that is a convolution or has one in its sum, and a constant."""
+
+    image: fx.Node
+    conv: Conv
+    offset: Tensor
+
+
 class AddIntoBias:
     """Let the bias of a convolution take in what is added for each channel."""
 
     name = "bias_of_sum"
 
     def pattern(self, program: fx.GraphModule) -> Iterable[fx.Node]:
-        for node in calls(program, aten.add.Tensor):
-            added = _added(node, program)
-            if added is not None and _summands_to_conv(added[0], shape(node)) is not None:
-                yield node
+        return (node for node in calls(program, aten.add.Tensor) if _place(node, program))
 
     def check(self, node: fx.Node, program: fx.GraphModule) -> str | None:
-        conv = _convolution(node, program)
-        if constant_of(conv.weight, program) is None:
+        place = _place(node, program)
+        assert place is not None
+        if constant_of(place.conv.weight, program) is None:
             return "the weight of the convolution is computed"
-        if conv.bias is not None and constant_of(conv.bias, program) is None:
+        if place.conv.bias is not None and constant_of(place.conv.bias, program) is None:
             return "the bias of the convolution is computed"
         return None
 
     def rewrite(self, node: fx.Node, program: fx.GraphModule) -> Replacement:
-        added = _added(node, program)
-        assert added is not None
-        conv = _convolution(node, program)
+        place = _place(node, program)
+        assert place is not None
+        conv, bias = place.conv, place.offset.reshape(-1)
         own = None if conv.bias is None else constant_of(conv.bias, program)
-        offset = added[1].reshape(-1)
-        new = emit_conv(
-            program,
-            conv.input,
-            conv.weight,
-            offset if own is None else own + offset,
-            stride=conv.stride,
-            padding=conv.padding,
-            dilation=conv.dilation,
-            groups=conv.groups,
-            transposed=conv.transposed,
-            output_padding=conv.output_padding,
-            hint=node.name,
-        )
+        bias = bias if own is None else own + bias
+        new = emit_conv_like(program, conv, conv.input, conv.weight, bias, hint=node.name)
         old = conv.node
-        while old is not added[0]:
+        while old is not place.image:
             total = only_user(old)
             assert total is not None
             operands = [new if x is old else x for x in total.args]
@@ -76,27 +72,21 @@ class AddIntoBias:
         return Replacement(new, f"in the bias of {conv.node}")
 
 
-def _added(node: fx.Node, program: fx.GraphModule) -> tuple[fx.Node, Tensor] | None:
-    """The image and the constant for each of its channels that `node` adds up."""
+def _place(node: fx.Node, program: fx.GraphModule) -> _Place | None:
     if len(shape(node)) != 4 or not _is_plain_sum(node):
         return None
     channels = shape(node)[1]
     for image, other in (node.args, reversed(node.args)):
         value = constant_of(other, program)
-        if value is not None and value.shape in ((channels, 1, 1), (1, channels, 1, 1)):
-            return (image, value) if isinstance(image, fx.Node) else None
+        if not isinstance(image, fx.Node) or value is None:
+            continue
+        if value.shape in ((channels, 1, 1), (1, channels, 1, 1)):
+            conv = _convolution_in(image, shape(node))
+            return None if conv is None else _Place(image, Conv(conv), value)
     return None
 
 
-def _convolution(node: fx.Node, program: fx.GraphModule) -> Conv:
-    added = _added(node, program)
-    assert added is not None
-    conv = _summands_to_conv(added[0], shape(node))
-    assert conv is not None
-    return Conv(conv)
-
-
-def _summands_to_conv(node: fx.Node, wanted: tuple[int, ...]) -> fx.Node | None:
+def _convolution_in(node: fx.Node, wanted: tuple[int, ...]) -> fx.Node | None:
     """A convolution of the wanted shape in the sum that is `node`, if nothing else reads of it."""
     if len(node.users) != 1 or shape(node) != wanted:
         return None
@@ -104,7 +94,7 @@ def _summands_to_conv(node: fx.Node, wanted: tuple[int, ...]) -> fx.Node | None:
         return node
     if not _is_plain_sum(node):
         return None
-    found = (_summands_to_conv(term, wanted) for term in node.all_input_nodes)
+    found = (_convolution_in(term, wanted) for term in node.all_input_nodes)
     return next((conv for conv in found if conv is not None), None)
 
 

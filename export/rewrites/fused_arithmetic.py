@@ -41,8 +41,8 @@ class WriteOutArithmetic:
     name = "fused_arithmetic"
 
     def pattern(self, program: fx.GraphModule) -> Iterable[fx.Node]:
-        yield from calls(program, *_LERP, *_SCALED, *_LOGICAL, aten.copy.default)
-        yield from calls(program, aten.logit.default)
+        others = aten.copy.default, aten.logit.default
+        yield from calls(program, *_LERP, *_SCALED, *_LOGICAL, *others)
         yield from (node for node in program.graph.nodes if _is_median(node))
 
     def check(self, node: fx.Node, program: fx.GraphModule) -> str | None:

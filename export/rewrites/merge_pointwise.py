@@ -16,7 +16,7 @@ from math import prod
 import torch
 from torch import Tensor, fx
 
-from pockethdr.export.aten import Conv, by_group, convs, emit_conv, from_groups, is_conv, shape
+from pockethdr.export.aten import Conv, by_group, convs, emit_conv_like, from_groups, is_conv, shape
 from pockethdr.export.program import constant_of
 from pockethdr.export.rewrite import Replacement
 
@@ -62,18 +62,12 @@ class MergePointwise:
 
     def rewrite(self, node: fx.Node, program: fx.GraphModule) -> Replacement:
         pair = _pair_at(node)
-        wide = pair.wide
-        new = emit_conv(
+        new = emit_conv_like(
             program,
+            pair.wide,
             pair.first.input,
             _product(pair, program),
             _bias(pair, program),
-            stride=wide.stride,
-            padding=wide.padding,
-            dilation=wide.dilation,
-            groups=wide.groups,
-            transposed=wide.transposed,
-            output_padding=wide.output_padding,
             hint=node.name,
         )
         saved = pair.first.macs + pair.second.macs - _merged_macs(pair)
