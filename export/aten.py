@@ -7,7 +7,7 @@ other traces hold `aten.convolution`. Rewrites and the quantizer read all of the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -276,6 +276,17 @@ def emit(program: fx.GraphModule, op: Any, *args: Any, **kwargs: Any) -> fx.Node
     real = pytree.tree_map_only(fx.Node, _meta_tensor, (args, kwargs))
     node.meta["val"] = op(*real[0], **real[1])
     return node
+
+
+def emit_with(
+    program: fx.GraphModule, node: fx.Node, operands: Mapping[fx.Node, fx.Node]
+) -> fx.Node:
+    """The call that `node` is, at the current insertion point, with others in place of operands."""
+    args = fx.map_arg(node.args, lambda operand: operands.get(operand, operand))
+    kwargs = fx.map_arg(node.kwargs, lambda operand: operands.get(operand, operand))
+    assert isinstance(args, tuple)
+    assert isinstance(kwargs, dict)
+    return emit(program, node.target, *args, **kwargs)
 
 
 def arguments(node: fx.Node) -> dict[str, Any]:

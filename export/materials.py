@@ -17,11 +17,10 @@ from pockethdr.brackets.read import read_bracket
 from pockethdr.calibration.calibration import Calibration, CalibrationError
 from pockethdr.calibration.observe import program_sha256
 from pockethdr.calibration.spread import calibrator
-from pockethdr.export.coding import with_input_gains
 from pockethdr.export.context import Cut, find_cut
 from pockethdr.export.identity import state_sha256
+from pockethdr.export.integers import prepared, ranges_for
 from pockethdr.export.journal import Journal
-from pockethdr.export.placement import handed_on_below_zero
 from pockethdr.export.quantize import Quantized, quantized
 from pockethdr.export.rewrite import Rewritten
 from pockethdr.export.scheme import Scheme
@@ -110,14 +109,15 @@ class Materials:
     @cached_property
     def prepared(self) -> fx.GraphModule:
         """The program that becomes INT8: the static one, its inputs scaled, its weights tuned."""
-        tuned, program = self.settings.tuned, self.static.program
-        if tuned is not None:
-            return tuned.program(program)
-        return with_input_gains(program, self.settings.recipe.input_gains)
+        return prepared(self.static.program, self.settings.recipe, self.settings.tuned)
 
     def quantized(self, scheme: Scheme) -> Quantized:
         """`prepared` in the integers of a target."""
-        return quantized(self.prepared, self._ranges(scheme), self.settings.recipe, scheme)
+        program, recipe = self.prepared, self.settings.recipe
+        ranges = ranges_for(
+            program, self.calibration, recipe, self.settings.tuned, symmetric=scheme.symmetric
+        )
+        return quantized(program, ranges, recipe, scheme)
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -134,16 +134,6 @@ class Materials:
         found.save(path, overwrite=True)
         self.journal.keep(path)
         return found
-
-    def _ranges(self, scheme: Scheme) -> dict[str, tuple[float, float]]:
-        recipe, tuned = self.settings.recipe, self.settings.tuned
-        ranges = self.calibration.ranges(
-            recipe.method,
-            methods=recipe.methods,
-            symmetric=scheme.symmetric,
-            below=handed_on_below_zero(self.prepared),
-        )
-        return {**ranges, **(tuned.ranges if tuned else {})}
 
     def _calibrated(self) -> Calibration:
         s = self.settings

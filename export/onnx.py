@@ -5,6 +5,7 @@ TensorRT's plans are made from the same files.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -72,7 +73,7 @@ def onnx_from_program(
             assert exported is not None
             model = exported.model_proto
             _forget_origins(model)
-            _own_zero_points(model)
+            _own_weights(model)
             onnx.checker.check_model(model, full_check=True)
     except Exception as error:
         raise TargetError(
@@ -120,22 +121,40 @@ def _forget_origins(model: onnx.ModelProto) -> None:
         del function.metadata_props[:]
 
 
-def _own_zero_points(model: onnx.ModelProto) -> None:
-    """Give every weight its own zero-point tensor.
+def _own_weights(model: onnx.ModelProto) -> None:
+    """Give each convolution codes and zero-points of its own; the exporter merges equal ones.
 
-    ONNX Runtime's exact mode on x86 without VNNI (`session.x64quantprecision`) rewrites weights and
-    zero-points one by one, and stops at a zero-point that two weights share.
+    ONNX Runtime's exact mode on x86 without VNNI (`session.x64quantprecision`) rewrites them one by
+    one, and stops at what two convolutions share.
     """
     constants = {i.name: i for i in model.graph.initializer}
-    taken: set[str] = set()
+    weights = {
+        node.output[0]: node
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants
+    }
+    readers: Counter[str] = Counter()
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            if name in weights and readers[name]:
+                again = copy.deepcopy(weights[name])
+                again.name = again.output[0] = node.input[place] = f"{name}_{readers[name]}"
+                nodes.append(again)
+            readers[name] += 1
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    owned: set[str] = set()
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in constants:
-            zero = node.input[2]
-            if zero in taken:
-                copied = model.graph.initializer.add()
-                copied.CopyFrom(constants[zero])
-                copied.name = node.input[2] = f"{node.input[0]}_zero_point"
-            taken.add(zero)
+            codes, _, zero = node.input
+            for place, name in ((0, codes), (2, zero)):
+                if name in owned:
+                    copied = model.graph.initializer.add()
+                    copied.CopyFrom(constants[name])
+                    copied.name = node.input[place] = f"{node.output[0]}_{name}"
+                owned.add(name)
 
 
 def _float_ops(model: onnx.ModelProto) -> dict[str, int]:

@@ -18,9 +18,8 @@ from pockethdr.brackets.read import read_bracket
 from pockethdr.calibration.calibration import Calibration
 from pockethdr.calibration.observe import calibrate
 from pockethdr.errors import BracketError
-from pockethdr.export.coding import with_input_gains
 from pockethdr.export.identity import network_sha256
-from pockethdr.export.placement import handed_on_below_zero
+from pockethdr.export.integers import prepared, ranges_for
 from pockethdr.export.provenance import code_sha256
 from pockethdr.export.recipe import Recipe
 from pockethdr.export.simulate import Scene, Simulation, scene_of
@@ -53,12 +52,8 @@ class Rehearsal:
 
     def simulation(self, recipe: Recipe, *, unseen: bool = False) -> Simulation:
         """With the ranges that `recipe` chooses, or that came with tuned weights."""
-        ranges = self.calibration.ranges(
-            recipe.method, methods=recipe.methods, below=handed_on_below_zero(self.program)
-        )
-        learned = self.tuned.ranges if self.tuned else {}
-        scenes = self.unseen if unseen else self.seen
-        return Simulation(self.program, {**ranges, **learned}, scenes)
+        ranges = ranges_for(self.program, self.calibration, recipe, self.tuned)
+        return Simulation(self.program, ranges, self.unseen if unseen else self.seen)
 
 
 def rehearsal(
@@ -86,8 +81,8 @@ def rehearsal(
     tile = (min(size[0], SIDE), min(size[1], SIDE))
     known = _scenes(loaded, brackets, tile, patches, say)
     say("tracing and rewriting")
-    program = static_program(loaded, size=tile, allow_dynamic=allow_dynamic).program
-    program = tuned.program(program) if tuned else with_input_gains(program, base.input_gains)
+    static = static_program(loaded, size=tile, allow_dynamic=allow_dynamic)
+    program = prepared(static.program, base, tuned)
     seen = known[::2]
     say(f"calibrating on {', '.join(scene.name for _, scene in seen)}")
     folders = [folder for folder, _ in seen]

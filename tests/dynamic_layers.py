@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class DcdPaper(nn.Module):
-    """DCD (ICLR 2021) as in its code: Λ(x)·W0 x + P(Φ(x)·z + z), Φ on the latent by bmm."""
+    """DCD (ICLR 2021) as in its code: Λ(x)·W0 x + P(norm(Φ(x)·z) + z), Φ on the latent by bmm."""
 
     def __init__(self, c: int = 16, out: int = 16, k: int = 3, stride: int = 1) -> None:
         super().__init__()
@@ -21,6 +21,9 @@ class DcdPaper(nn.Module):
         self.static = nn.Conv2d(c, out, k, stride, k // 2, bias=False)
         self.q = nn.Conv2d(c, latent, 1, stride, bias=False)
         self.p = nn.Conv2d(latent, out, 1, bias=False)
+        self.norm, self.norm_of_product = nn.BatchNorm2d(latent), nn.BatchNorm1d(latent)
+        for norm in (self.norm, self.norm_of_product):
+            nn.init.normal_(norm.running_mean)
         self.fc = nn.Sequential(nn.Linear(c, 8, bias=False), nn.ReLU(inplace=True))
         self.phi, self.scale = nn.Linear(8, latent**2, bias=False), nn.Linear(8, out, bias=False)
 
@@ -29,10 +32,10 @@ class DcdPaper(nn.Module):
         context = self.fc(F.adaptive_avg_pool2d(x, 1).view(b, -1))
         phi = self.phi(context).view(b, self.latent, self.latent)
         scale = (F.relu6(self.scale(context) + 3) / 3).view(b, -1, 1, 1)
-        z = self.q(x)
+        z = self.norm(self.q(x))
         _, _, h, w = z.size()
         y = z.view(b, self.latent, -1)
-        y = torch.bmm(phi, y) + y
+        y = self.norm_of_product(torch.bmm(phi, y)) + y
         return scale.expand(b, -1, h, w) * self.static(x) + self.p(y.view(b, -1, h, w))
 
 

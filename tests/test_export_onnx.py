@@ -1,5 +1,6 @@
 """ONNX files, run by ONNX Runtime against the float program."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,33 @@ def test_int8_runs_as_simulated_and_repeats(tmp_path: Path) -> None:
     }
     assert 0.5 < found["int8_mac_share"] < 0.8
     assert found["float_ops"] == {"Conv": 4, "DepthToSpace": 1, "Relu": 2, "Sigmoid": 1}
+
+
+class Alike(nn.Module):
+    """Two convolutions of one small weight, which the exporter merges."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1, bias=False)
+        self.second.weight = self.first.weight
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        return torch.relu(self.second(torch.relu(self.first(short + mid))) + long)
+
+
+def test_every_integer_convolution_has_weights_of_its_own(tmp_path: Path) -> None:
+    """ONNX Runtime's exact mode, where there is no VNNI, takes none that two share."""
+    torch.manual_seed(0)
+    program = traced(Alike().eval(), nets.frames())
+    done = quantized(program, nets.ranges_of(program), RECIPES["full"], TARGET.scheme)
+    TARGET.build(done.program, nets.frames(), "int8", tmp_path / "a.onnx")
+    graph = onnx.load(tmp_path / "a.onnx").graph
+    constants = {i.name for i in graph.initializer}
+    weights = [n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constants]
+    readers = Counter(name for node in graph.node for name in node.input)
+    assert len(weights) == 2
+    assert {readers[name] for w in weights for name in (w.input[0], w.input[2], *w.output)} == {1}
+    assert nets.psnr(_run(tmp_path / "a.onnx"), nets.run(program, nets.frames())) >= 30
 
 
 def test_onnx_runtime_multiplies_integers_wherever_the_file_does(tmp_path: Path) -> None:

@@ -6,11 +6,15 @@ import export_toy as nets
 import numpy as np
 import pytest
 import torch
+from dynamic_layers import DcdPaper
+from torch import Tensor, nn
 
 from pockethdr.export.pipeline import export_model
 from pockethdr.export.quantize import quantized
 from pockethdr.export.read_back import stored_in
 from pockethdr.export.recipe import RECIPES, Recipe
+from pockethdr.export.rewrite import apply_rewrites
+from pockethdr.export.static import standard_rewrites
 from pockethdr.export.targets import TARGETS, TargetError
 from pockethdr.export.trace import traced
 from pockethdr.models.load import load_model
@@ -61,6 +65,30 @@ def test_int8_body(tmp_path: Path) -> None:
     ops = found["ops"]
     assert (ops["CONV_2D:int8"], ops["CONV_2D:float32"]) == (8, 4)
     assert not {"ADD", "MUL", "CONCATENATION", "TANH"} & set(found["float_ops"])
+
+
+class Decomposed(nn.Module):
+    """Dynamic convolution decomposition, which computes on flattened feature maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(12, 16, 3, padding=1), nn.Conv2d(16, 4, 1)
+        self.dynamic = DcdPaper()
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        x = torch.relu(self.first(torch.cat([short, mid, long], 1)))
+        return torch.sigmoid(self.last(torch.relu(self.dynamic(x))))
+
+
+def test_int8_of_dynamic_kernels_on_flattened_maps(tmp_path: Path) -> None:
+    """LiteRT's converter takes no quantised N×C×HW between convolutions."""
+    torch.manual_seed(0)
+    program = traced(Decomposed().eval(), nets.frames())
+    program = apply_rewrites(program, standard_rewrites(), [nets.frames()]).program
+    done = quantized(program, nets.ranges_of(program), RECIPES["hdr"], TARGET.scheme)
+    found = TARGET.build(done.program, nets.frames(), "int8", tmp_path / "a.tflite")
+    assert nets.psnr(_run(tmp_path / "a.tflite"), nets.run(program, nets.frames())) >= 40
+    assert not [op for op in found["ops"] if "RESHAPE" in op]
 
 
 def test_dynint8_multiplies_integers_and_stores_a_scale_for_each_channel(tmp_path: Path) -> None:

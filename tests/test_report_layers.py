@@ -37,7 +37,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 def debugged(out: Path, precision: str, *more: object) -> Result:
     arguments = ["debug", out, "--target", "onnx", "--precision", precision, "--brackets", SAMPLE]
-    return CliRunner().invoke(main, [str(a) for a in (*arguments, "--patches", 2, *more)])
+    return CliRunner().invoke(main, [str(a) for a in (*arguments, "--max-patches", 2, *more)])
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from pockethdr.export.rewrites.fold_constants import FoldConstants
 from pockethdr.export.rewrites.fused_arithmetic import WriteOutArithmetic
 from pockethdr.export.rewrites.identities import RemoveIdentities
 from pockethdr.export.rewrites.image_norm import ExpandImageNorm
+from pockethdr.export.rewrites.late_views import ViewLater
 from pockethdr.export.rewrites.leaky_relu import ExpandLeakyRelu
 from pockethdr.export.rewrites.matrix_resize import ResizeByMatrix
 from pockethdr.export.rewrites.merge_duplicates import MergeDuplicates
@@ -28,6 +29,7 @@ from pockethdr.export.rewrites.polyphase import PolyphaseDilated
 from pockethdr.export.rewrites.rank import ReduceRank
 from pockethdr.export.rewrites.reflect_pad import ExpandReflectPad
 from pockethdr.export.rewrites.relu_of_leaky import ReluOfLeaky
+from pockethdr.export.rewrites.repeats import WriteOutRepeats
 from pockethdr.export.rewrites.strided import UnshuffleStridedConv
 from pockethdr.export.rewrites.transposed import ShuffleTransposedConv
 from pockethdr.export.rewrites.unfold import UnfoldByConvolution
@@ -58,7 +60,9 @@ __all__ = [
     "ShuffleTransposedConv",
     "UnfoldByConvolution",
     "UnshuffleStridedConv",
+    "ViewLater",
     "WriteOutArithmetic",
+    "WriteOutRepeats",
     "default_rewrites",
 ]
 
@@ -75,6 +79,8 @@ def default_rewrites() -> list[Rewrite]:
         ExplicitPadding(),
         RemoveIdentities(),
         UnfoldByConvolution(),
+        ViewLater(),
+        WriteOutRepeats(),
         ReduceRank(),
         ExpandImageNorm(),
         ActivateBeforeCat(),

@@ -24,6 +24,7 @@ from pockethdr.export.aten import (
     aten,
     emit,
     emit_conv,
+    emit_with,
     is_call,
     is_conv,
     shape,
@@ -89,10 +90,8 @@ class PolyphaseDilated:
             parts = [self._phases_of(program, part) for part in arguments(node)["tensors"]]
             return emit(program, aten.cat.default, parts, 1)
         size = shape(node)
-        args, kwargs = fx.map_arg(
-            (node.args, node.kwargs), lambda operand: self._operand(program, operand, size)
-        )
-        return emit(program, node.target, *args, **kwargs)
+        operands = {each: self._operand(program, each, size) for each in node.all_input_nodes}
+        return emit_with(program, node, operands)
 
     def _operand(self, program: fx.GraphModule, node: fx.Node, size: tuple[int, ...]) -> fx.Node:
         """Phases of an image; a value per channel is repeated for each of the phases."""

@@ -16,7 +16,7 @@ from itertools import groupby
 
 from torch import fx
 
-from pockethdr.export.aten import ELEMENTWISE, arguments, aten, emit, shape
+from pockethdr.export.aten import ELEMENTWISE, arguments, aten, emit, emit_with, shape
 from pockethdr.export.rewrite import Replacement
 
 MAX_RANK = 4
@@ -66,9 +66,7 @@ def _elementwise(node: fx.Node, program: fx.GraphModule) -> fx.Node:
         source: emit(program, aten.reshape.default, source, _merged(shape(source), groups))
         for source in node.all_input_nodes
     }
-    args = fx.map_arg(node.args, lambda source: flat[source])
-    kwargs = fx.map_arg(node.kwargs, lambda source: flat[source])
-    return emit(program, node.target, *args, **kwargs)
+    return emit_with(program, node, flat)
 
 
 def _runs(node: fx.Node) -> list[tuple[bool, int]]:

@@ -29,7 +29,8 @@ PRECISIONS = ("fp32", "fp16", "int8", "dynint8")
 )
 @brackets_option
 @click.option(
-    "--patches",
+    "--max-patches",
+    "patches",
     type=click.IntRange(1),
     default=3,
     show_default=True,
