@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx
 
 from pockethdr.errors import first_line
+from pockethdr.export.high_rank import without_high_rank_pairs
 from pockethdr.export.quiet import quiet
 from pockethdr.export.targets import OUTPUT_NAME, TargetError, input_names
 from pockethdr.files import atomic_path, sha256_of
@@ -37,6 +38,7 @@ def build(
     with atomic_path(path, overwrite=overwrite) as partial:
         try:
             with quiet(), torch.no_grad():
+                program = without_high_rank_pairs(program)
                 _mlpackage_from_program(program, frames, precision, partial)
                 _settle_identifiers(partial)
                 return checks(partial, precision)

@@ -11,15 +11,15 @@ from pockethdr.export.codes import is_dequantize, is_quantize
 from pockethdr.export.placement import FUSED, JOINS, RELAYOUTS, readers_behind
 from pockethdr.export.program import kind_of
 
-# Added to a float32 it is lost, and yet no zero that a converter would leave out.
-_NOTHING = 1e-30
+#: Added to a float32 it is lost, and yet no zero that a converter would leave out.
+NOTHING = 1e-30
 # Below every value, and a float32.
 _LEAST = -3e38
 # Softmax has a fixed scale in integers; the others are made of comparisons and selections, in which
 # the converter gives the result the scale of the operand.
 _HELD = (
     *(aten.softmax.int, aten._softmax.default, aten.log_softmax.int, aten._log_softmax.default),
-    *(aten.softplus.default, aten.elu.default),
+    *(aten.softplus.default, aten.elu.default, aten.mish.default),
 )
 
 
@@ -66,7 +66,7 @@ def _held(value: fx.Node, *, alone: bool) -> fx.Node:
     A sum alone would go into the bias of a convolution without padding, a maximum alone would
     become integer with a value that is. In front of a pair it would, too, and its constant no code.
     """
-    held = value.graph.call_function(aten.add.Tensor, (value, _NOTHING))
+    held = value.graph.call_function(aten.add.Tensor, (value, NOTHING))
     held.meta = dict(value.meta)
     if not alone:
         held = value.graph.call_function(aten.clamp_min.default, (held, _LEAST))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx
 
 from pockethdr.errors import first_line
+from pockethdr.export.held_float import NOTHING
 from pockethdr.export.measured import measured
 from pockethdr.export.program import in_half
 from pockethdr.export.qdq_lint import CONVOLUTIONS, QUANTIZERS, lint
@@ -46,6 +47,7 @@ def build(
     model = onnx_from_program(program, frames, precision)
     if precision == "int8":
         model = unsigned(model)
+        _hold_softmax_float(model.graph)
     elif precision == "dynint8":
         model = measured(model)
     write_bytes(path, model.SerializeToString(deterministic=True), overwrite=overwrite)
@@ -155,6 +157,29 @@ def _own_weights(model: onnx.ModelProto) -> None:
                     copied.CopyFrom(constants[name])
                     copied.name = node.input[place] = f"{node.output[0]}_{name}"
                 owned.add(name)
+
+
+def _hold_softmax_float(graph: onnx.GraphProto) -> None:
+    """Add nothing to every softmax, so that ONNX Runtime does not make it integer between pairs.
+
+    Its integer kernel wraps what exceeds the range of the codes around to zero, where quantising
+    saturates (https://github.com/microsoft/onnxruntime/issues/29727).
+    """
+    import onnx
+
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        nodes.append(node)
+        if node.op_type == "Softmax":
+            (result,) = node.output
+            node.output[0] = f"{result}_alone"
+            nodes.append(onnx.helper.make_node("Add", [node.output[0], "nothing"], [result]))
+    if len(nodes) > len(graph.node):
+        graph.initializer.append(
+            onnx.helper.make_tensor("nothing", onnx.TensorProto.FLOAT, [], [NOTHING])
+        )
+        del graph.node[:]
+        graph.node.extend(nodes)
 
 
 def _float_ops(model: onnx.ModelProto) -> dict[str, int]:

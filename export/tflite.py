@@ -19,6 +19,7 @@ from torch import Tensor, fx
 from pockethdr.errors import first_line
 from pockethdr.export.held_float import held_float
 from pockethdr.export.last_convolutions import Step, last_convolutions
+from pockethdr.export.own_dequantizes import own_dequantizes
 from pockethdr.export.quiet import quiet
 from pockethdr.export.targets import OUTPUT_NAME, TargetError, input_names
 from pockethdr.export.tflite_file import CONV_INPUTS, opened
@@ -78,7 +79,8 @@ def tflite_from_program(
                 for name, x in zip(input_names(frames), frames, strict=True)
             }
             if integer:
-                program = with_delegated_relus(held_float(with_rounded_weights(program)))
+                program = own_dequantizes(held_float(with_rounded_weights(program)))
+                program = with_delegated_relus(program)
             wrapped = ChannelsLast(with_rows_of_factors(program))
             model = litert_torch.convert(
                 wrapped, sample_kwargs=inputs, quant_config=_integer_config() if integer else None

@@ -8,11 +8,13 @@ import export_toy as nets
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import RECIPES
+from pockethdr.export.rewrite import apply_rewrites
+from pockethdr.export.static import standard_rewrites
 from pockethdr.export.targets import TARGETS
 from pockethdr.export.trace import traced
 from pockethdr.files import sha256_of
@@ -50,6 +52,35 @@ def test_int8_runs_and_repeats(tmp_path: Path) -> None:
     assert found["constexpr"] == {"constexpr_affine_dequantize": 8}
     assert found["int8_mac_share"] == pytest.approx(done.summary.int8_mac_share)
     assert not {"add", "mul", "concat", "tanh"} & set(found["float_ops"])
+
+
+class Windowed(nn.Module):
+    """Attention within windows of 8×8, whose views have six and seven axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(12, 16, 3, padding=1), nn.Conv2d(16, 4, 3, padding=1)
+        self.qkv = nn.Conv2d(16, 48, 1)
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        x = torch.relu(self.first(torch.cat([short, mid, long], 1)))
+        n, c, h, w = x.shape
+        windows = self.qkv(x).view(n, 3, c, h // 8, 8, w // 8, 8).permute(1, 0, 3, 5, 4, 6, 2)
+        q, k, v = windows.reshape(3, -1, 64, c)
+        seen = ((q @ k.transpose(1, 2)) / c**0.5).softmax(-1) @ v
+        seen = seen.view(n, h // 8, w // 8, 8, 8, c).permute(0, 5, 1, 3, 2, 4).reshape(n, c, h, w)
+        return torch.sigmoid(self.last(x + seen))
+
+
+def test_int8_of_windows_whose_views_have_more_axes_than_core_ml(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    program = traced(Windowed().eval(), nets.frames())
+    program = apply_rewrites(program, standard_rewrites(), [nets.frames()]).program
+    done = quantized(program, nets.ranges_of(program), RECIPES["full"], TARGET.scheme)
+    found = TARGET.build(done.program, nets.frames(), "int8", tmp_path / "a.mlpackage")
+    out = _run(tmp_path / "a.mlpackage")
+    assert nets.psnr(out, nets.run(done.program, nets.frames())) >= 50
+    assert found["int8_mac_share"] == 1  # of convolutions
 
 
 def test_fp16_package_loads_with_settled_identifiers(tmp_path: Path) -> None:

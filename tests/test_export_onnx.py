@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from pockethdr.errors import PocketError
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import RECIPES
+from pockethdr.export.rewrite import apply_rewrites
+from pockethdr.export.static import standard_rewrites
 from pockethdr.export.targets import TARGETS, TargetError
 from pockethdr.export.trace import traced
 
@@ -115,6 +117,30 @@ def test_every_integer_convolution_has_weights_of_its_own(tmp_path: Path) -> Non
     assert len(weights) == 2
     assert {readers[name] for w in weights for name in (w.input[0], w.input[2], *w.output)} == {1}
     assert nets.psnr(_run(tmp_path / "a.onnx"), nets.run(program, nets.frames())) >= 30
+
+
+class Weighted(nn.Module):
+    """Frames under weights that sum to one at each pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weigh = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, *frames: Tensor) -> Tensor:
+        weights = torch.stack([self.weigh(frame) for frame in frames], 1).softmax(1)
+        return (torch.stack(frames, 1) * weights).sum(1)
+
+
+def test_a_softmax_beyond_its_range_saturates(tmp_path: Path) -> None:
+    """ONNX Runtime's integer one wraps around, to weights of zero for the largest."""
+    torch.manual_seed(0)
+    program = traced(Weighted().eval(), nets.frames())
+    program = apply_rewrites(program, standard_rewrites(), [nets.frames()]).program
+    seen = nets.ranges_of(program)
+    tight = {name: (low, 0.9 * high) for name, (low, high) in seen.items() if "view" in name}
+    done = quantized(program, {**seen, **tight}, RECIPES["full"], TARGET.scheme)
+    TARGET.build(done.program, nets.frames(), "int8", tmp_path / "a.onnx")
+    assert nets.psnr(_run(tmp_path / "a.onnx"), nets.run(done.program, nets.frames())) > 60
 
 
 def test_onnx_runtime_multiplies_integers_wherever_the_file_does(tmp_path: Path) -> None:

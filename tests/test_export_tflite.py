@@ -1,5 +1,6 @@
 """TFLite files, run by LiteRT against the float program."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import export_toy as nets
@@ -172,12 +173,48 @@ class _Gated(torch.nn.Module):
 
 
 @pytest.mark.parametrize(
-    "gate", [lambda x: torch.softmax(x, 1), torch.nn.functional.softplus, torch.nn.functional.elu]
+    "gate",
+    [
+        lambda x: torch.softmax(x, 1),
+        torch.nn.functional.softplus,
+        torch.nn.functional.elu,
+        torch.nn.functional.mish,
+    ],
 )
 def test_functions_of_other_scales_stay_float(gate, tmp_path: Path) -> None:
     torch.manual_seed(5)
     program = traced(_Gated(gate).eval(), nets.frames())
     done = quantized(program, nets.ranges_of(program), RECIPES["hdr-ends"], TARGET.scheme)
+    TARGET.build(done.program, nets.frames(), "int8", tmp_path / "a.tflite")
+    assert nets.psnr(_run(tmp_path / "a.tflite"), nets.run(done.program, nets.frames())) >= 50
+
+
+class Compared(nn.Module):
+    """Feature maps that are read as such, and by what wants their channels first."""
+
+    def __init__(self, compare: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.frame, self.last = nn.Conv2d(4, 8, 3, padding=1), nn.Conv2d(16, 4, 3, padding=1)
+        self.compare = compare
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        x, y = self.frame(short * long), self.frame(mid)
+        return torch.sigmoid(self.last(torch.cat([x, x * self.compare(x, y)], 1)))
+
+
+@pytest.mark.parametrize(
+    "compare",
+    [
+        lambda x, y: torch.cosine_similarity(x, y, 1).unsqueeze(1),
+        lambda x, y: torch.einsum("nchw,ndhw->ncd", x, y).softmax(-1).sum(-1)[..., None, None],
+    ],
+    ids=["cosine of pixels", "attention between channels"],
+)
+def test_int8_of_maps_that_others_read_channels_first(compare, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    program = traced(Compared(compare).eval(), nets.frames())
+    program = apply_rewrites(program, standard_rewrites(), [nets.frames()]).program
+    done = quantized(program, nets.ranges_of(program), RECIPES["full"], TARGET.scheme)
     TARGET.build(done.program, nets.frames(), "int8", tmp_path / "a.tflite")
     assert nets.psnr(_run(tmp_path / "a.tflite"), nets.run(done.program, nets.frames())) >= 50
 

@@ -9,7 +9,7 @@ from pockethdr.export.rewrites.fused_arithmetic import WriteOutArithmetic
 from pockethdr.export.static import standard_rewrites
 
 FUSED = {"lerp", "addcmul", "addcdiv", "__and__", "__or__", "__xor__", "bitwise_and", "median"}
-FUSED |= {"logit"}
+FUSED |= {"logit", "cosine_similarity"}
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,7 @@ FUSED |= {"logit"}
         lambda x: torch.median(torch.stack([x, x.flip(1), x.flip(2)]), 0).values,
         lambda x: torch.logit(torch.sigmoid(x)),
         lambda x: torch.logit(x, 0.1),
+        lambda x: torch.cosine_similarity(x, x.flip(1), 1, eps=0.5),
         lambda x: x[:, :3].median(1, keepdim=True)[0],
         lambda x: x[..., :3].median(-1)[0],
     ],

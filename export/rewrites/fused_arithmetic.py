@@ -4,6 +4,7 @@ lerp(a, b, w) = a + w (b - a)
 addcmul(a, b, c, v) = a + v b c            addcdiv(a, b, c, v) = a + v b / c
 logit(x) = log x - log(1 - x)                                     of x within its bounds
 p & q, p | q, p ^ q = logical and, or, xor                               of truth values
+cos(x, y) = Σ x y / (max(‖x‖, ε) max(‖y‖, ε))                            along an axis
 copy(x, y) = y, spread to the shape of x
 median(x₀, x₁, x₂) = max(min(x₀, x₁), min(max(x₀, x₁), x₂))              along an axis of three
 """
@@ -41,7 +42,7 @@ class WriteOutArithmetic:
     name = "fused_arithmetic"
 
     def pattern(self, program: fx.GraphModule) -> Iterable[fx.Node]:
-        others = aten.copy.default, aten.logit.default
+        others = aten.copy.default, aten.logit.default, aten.cosine_similarity.default
         yield from calls(program, *_LERP, *_SCALED, *_LOGICAL, *others)
         yield from (node for node in program.graph.nodes if _is_median(node))
 
@@ -63,6 +64,8 @@ class WriteOutArithmetic:
             return Replacement(spread or a["src"])
         if is_call(node, aten.logit.default):
             return Replacement(_logit(program, a["self"], a["eps"]))
+        if is_call(node, aten.cosine_similarity.default):
+            return Replacement(_cosine(program, a["x1"], a["x2"], a["dim"], a["eps"]))
         if is_call(node, *_LERP):
             apart = emit(program, aten.sub.Tensor, a["end"], a["self"])
             more = emit(program, aten.mul.Tensor, apart, a["weight"])
@@ -85,6 +88,19 @@ def _logit(program: fx.GraphModule, x: fx.Node, bound: float | None) -> fx.Node:
         emit(program, aten.log.default, x),
         emit(program, aten.log.default, rest),
     )
+
+
+def _cosine(program: fx.GraphModule, x: fx.Node, y: fx.Node, dim: int, least: float) -> fx.Node:
+    dots = (
+        emit(program, aten.sum.dim_IntList, emit(program, aten.mul.Tensor, *pair), [dim])
+        for pair in ((x, y), (x, x), (y, y))
+    )
+    product, *squares = dots
+    lengths = (
+        emit(program, aten.clamp_min.default, emit(program, aten.sqrt.default, square), least)
+        for square in squares
+    )
+    return emit(program, aten.div.Tensor, product, emit(program, aten.mul.Tensor, *lengths))
 
 
 def _is_median(node: fx.Node) -> bool:
