@@ -87,7 +87,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Patches(Leaf):
+class Windows(Leaf):
     """The windows of a feature map: axes are N, C, kernel rows, kernel columns, H_out, W_out."""
 
     window: Window
@@ -179,11 +179,11 @@ def leaf(node: fx.Node) -> Value:
     return Value(axes, (Term((Leaf(node, axes),)),))
 
 
-def patches(node: fx.Node, window: Window, out_size: Sequence[int]) -> Value:
+def windows(node: fx.Node, window: Window, out_size: Sequence[int]) -> Value:
     """All windows of the feature map `node` (N×C×H×W): axes N, C, kh, kw, H_out, W_out."""
     batch, channels = node.meta["val"].shape[:2]
     axes = tuple(axis_of(n) for n in (batch, channels, *window.kernel, *out_size))
-    return Value(axes, (Term((Patches(node, axes, window),)),))
+    return Value(axes, (Term((Windows(node, axes, window),)),))
 
 
 def fresh(value: Value) -> Value:

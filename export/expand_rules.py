@@ -151,7 +151,7 @@ def _unfold(ex: Expansion, a: dict[str, Any]) -> Value:
         (n + 2 * p - d * (k - 1) - 1) // s + 1
         for n, k, s, p, d in zip(shape(source)[2:], *astuple(window), strict=True)
     ]
-    value = algebra.patches(source, window, out)
+    value = algebra.windows(source, window, out)
     n, c, kh, kw, h, w = value.shape
     return algebra.reshape(value, [n, c * kh * kw, h * w])
 

@@ -22,9 +22,9 @@ from pockethdr.export.algebra import (
     Constant,
     Label,
     Leaf,
-    Patches,
     Value,
     Window,
+    Windows,
     contracted,
     size_of,
 )
@@ -127,7 +127,7 @@ class Lowering:
     def _input(self, plan: Plan) -> Map:
         """What the first convolution reads: the data as N×C×H×W, scaled channel by channel."""
         data = plan.data
-        if isinstance(data, Patches):
+        if isinstance(data, Windows):
             _, _, height, width = shape(data.node)
             rows, columns = Label(height), Label(width)
             whole = Leaf(data.node, (data.axes[0], data.axes[1], (rows,), (columns,)))
@@ -149,7 +149,7 @@ class Lowering:
         bias: Tensor | None = None,
     ) -> Map:
         """A convolution from the channels of `source` to `output` with the constants as weights."""
-        taps = data.taps if isinstance(data, Patches) else ()
+        taps = data.taps if isinstance(data, Windows) else ()
         plain = not taps and source.channels == output and window == POINTWISE
         if plain and bias is None and not any(c.labels for c in constants):
             factor = math.prod(float(c.value) for c in constants)
@@ -287,7 +287,7 @@ def _same_convolution(a: Plan, b: Plan) -> bool:
 
 def _summed(a: Plan, b: Plan) -> Plan:
     """Two convolutions of the same data as one, of the sum of their kernels."""
-    taps = a.data.taps if isinstance(a.data, Patches) else ()
+    taps = a.data.taps if isinstance(a.data, Windows) else ()
     inputs = tuple(x for x in a.data.labels if x not in taps)
     labels = unique([*a.output, *inputs, *taps])
     used = {label for plan in (a, b) for c in plan.q for label in c.labels}

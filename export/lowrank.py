@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from pockethdr.export import algebra
-from pockethdr.export.algebra import NotAligned, Patches, Value
+from pockethdr.export.algebra import NotAligned, Value, Windows
 from pockethdr.export.aten import Conv, arguments, aten, is_conv, shape
 from pockethdr.export.constants import Constants
 from pockethdr.export.expand import Expansion, window_of
@@ -169,7 +169,7 @@ def _sums_kernel(node: fx.Node) -> bool:
 def _reads_windows(node: fx.Node, constants: Constants) -> bool:
     """Whether a sum is a convolution written out: a product with unfolded windows."""
     return any(
-        isinstance(leaf, Patches)
+        isinstance(leaf, Windows)
         for _, value in _openings(node, constants)
         if _is_mixture(value)
         for term in value.terms
@@ -263,7 +263,7 @@ def _value(node: fx.Node, expansion: Expansion) -> Value:
     conv = Conv(node)
     batch, channels = shape(conv.input)[:2]
     groups = conv.groups
-    windows = algebra.patches(conv.input, window_of(conv), shape(node)[2:])
+    windows = algebra.windows(conv.input, window_of(conv), shape(node)[2:])
     windows = algebra.reshape(
         windows,
         [batch, groups, channels // groups, *conv.kernel, *shape(node)[2:]],

@@ -22,10 +22,10 @@ from pockethdr.export.algebra import (
     Constant,
     Label,
     Leaf,
-    Patches,
     Term,
     Value,
     Window,
+    Windows,
     size_of,
 )
 
@@ -91,7 +91,7 @@ class Plan:
 
     @property
     def window(self) -> Window:
-        return self.data.window if isinstance(self.data, Patches) else POINTWISE
+        return self.data.window if isinstance(self.data, Windows) else POINTWISE
 
 
 def roles_of(value: Value) -> Roles:
@@ -103,20 +103,20 @@ def roles_of(value: Value) -> Roles:
     columns = {label for leaf in maps for label in leaf.axes[-1]}
     batch = {label for leaf in maps or leaves for label in leaf.axes[0] if len(leaf.axes) > 1}
     for leaf in maps:
-        if isinstance(leaf, Patches) and not leaf.axes[0] and len(value.axes[1]) > 1:
+        if isinstance(leaf, Windows) and not leaf.axes[0] and len(value.axes[1]) > 1:
             batch |= set(leaf.channels[:1])  # batch folded into the groups of a convolution
     return Roles(frozenset((batch & out) - fixed), frozenset(rows), frozenset(columns))
 
 
 def feature_maps(leaves: Sequence[Leaf]) -> list[Leaf]:
     """The leaves with pixels; beside the windows of a convolution, no other is taken for one."""
-    windows = [leaf for leaf in leaves if isinstance(leaf, Patches)]
+    windows = [leaf for leaf in leaves if isinstance(leaf, Windows)]
     return [*windows] or [leaf for leaf in leaves if leaf.spatial]
 
 
 def planned(term: Term, output: Axis, roles: Roles) -> Plan:
     """The cheapest plan of a term with at least one leaf."""
-    windows = [leaf for leaf in term.leaves if isinstance(leaf, Patches)]
+    windows = [leaf for leaf in term.leaves if isinstance(leaf, Windows)]
     maps = [leaf for leaf in term.leaves if roles.is_map(leaf)]
     candidates = windows or maps or list(term.leaves)
     plans = (_planned(term, data, output, roles) for data in candidates)
@@ -151,7 +151,7 @@ def _run_time_factors(
     others = list(term.leaves)
     others.remove(data)
     own = set(roles.channels(data.labels))
-    inputs = own - set(data.taps) if isinstance(data, Patches) else set[Label]()
+    inputs = own - set(data.taps) if isinstance(data, Windows) else set[Label]()
     pre, core, post = list[Leaf](), list[Leaf](), list[Leaf]()
     for leaf in others:
         channels = set(roles.channels(leaf.labels))
@@ -187,7 +187,7 @@ def _latent_order(inner: Axis, core: Sequence[Leaf], roles: Roles, groups: set[L
 
 def _macs(plan: Plan, roles: Roles) -> float:
     """Multiply-accumulates for each pixel, as `lowering` emits them in the form `concat`."""
-    taps = plan.data.taps if isinstance(plan.data, Patches) else ()
+    taps = plan.data.taps if isinstance(plan.data, Windows) else ()
     inputs = tuple(x for x in roles.channels(plan.data.labels) if x not in taps)
     macs = convolution_macs(inputs, plan.inner) * size_of(taps)
     macs += _repetition_macs(plan, roles, pixels=True)

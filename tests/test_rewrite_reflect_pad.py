@@ -18,7 +18,7 @@ class Pad(nn.Module):
         return pad(x, self.pads, mode=self.mode) + 0
 
 
-@pytest.mark.parametrize("mode", ["reflect", "replicate"])
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
 @pytest.mark.parametrize(
     ("pads", "batch"),
     [((1, 1, 1, 1), 4), ((1, 2, 1, 2), 1), ((2, 0, 0, 3), 4), ((7, 7, 7, 7), 1)],
@@ -29,7 +29,7 @@ def test_is_exact(prove, pads, mode, batch) -> None:
     assert set(op_counts(done.program)) == {"aten.slice.Tensor", "aten.cat", "aten.add.Tensor"}
 
 
-@pytest.mark.parametrize("mode", ["reflect", "replicate"])
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
 def test_padding_mode_of_a_convolution(prove, mode) -> None:
     done = prove(nn.Conv2d(4, 4, 5, padding=2, padding_mode=mode), ExpandReflectPad())
     assert len(done.proofs) == 1
@@ -46,14 +46,7 @@ def test_zero_padding_stays(prove) -> None:
     assert not done.refusals
 
 
-@pytest.mark.parametrize(
-    ("pads", "mode", "reason"),
-    [
-        ((1, 1, 1, 1), "circular", "no form for circular"),
-        ((-1, 2, 0, 0), "reflect", "negative padding"),
-    ],
-)
-def test_refuses(prove, pads, mode, reason) -> None:
-    done = prove(Pad(pads, mode), ExpandReflectPad())
+def test_refuses_to_crop(prove) -> None:
+    done = prove(Pad((-1, 2, 0, 0), "reflect"), ExpandReflectPad())
     assert not done.proofs
-    assert reason in done.refusals[0].reason
+    assert "negative padding" in done.refusals[0].reason

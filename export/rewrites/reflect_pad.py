@@ -1,14 +1,16 @@
-"""Reflection and replication padding from slices and concatenations.
+"""Reflection, replication and circular padding from slices and concatenations.
 
     reflect    [x₂ x₁ | x₀ x₁ … xₙ | xₙ₋₁ xₙ₋₂]        x: N×C×H×W, along W then along H
     replicate  [x₀ x₀ | x₀ x₁ … xₙ | xₙ   xₙ  ]
+    circular   [xₙ₋₁ xₙ | x₀ x₁ … xₙ | x₀ x₁]
 
-MIRROR_PAD is missing from phone GPU delegates; SLICE and CONCATENATION are everywhere.
+MIRROR_PAD is missing from phone GPU delegates, and Core ML has no circular padding; SLICE and
+CONCATENATION are everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from torch import fx
 
@@ -19,10 +21,16 @@ _MODES = {
     aten.reflection_pad2d.default: "reflect",
     aten.replication_pad2d.default: "replicate",
 }
+# Mode → the lines of an axis that ends at `last`, i before its first and i behind its last.
+_LINES: dict[str, Callable[[int, int], tuple[int, int]]] = {
+    "reflect": lambda last, i: (i, last - i),
+    "replicate": lambda last, i: (0, last),
+    "circular": lambda last, i: (last + 1 - i, i - 1),
+}
 
 
 class ExpandReflectPad:
-    """Write reflection and replication padding as slices joined by concatenations."""
+    """Write padding with what the image holds as slices joined by concatenations."""
 
     name = "reflect_pad"
 
@@ -32,7 +40,7 @@ class ExpandReflectPad:
 
     def check(self, node: fx.Node, program: fx.GraphModule) -> str | None:
         mode, pads = _mode(node), _pads(node)
-        if mode not in ("reflect", "replicate"):
+        if mode not in _LINES:
             return f"no form for {mode} padding"
         if len(shape(node)) != 4 or len(pads) > 4:
             return "pads other axes than height and width"
@@ -61,10 +69,9 @@ def _pads(node: fx.Node) -> list[int]:
 def _extended(
     program: fx.GraphModule, source: fx.Node, axis: int, before: int, after: int, mode: str
 ) -> fx.Node:
-    last = shape(source)[axis] - 1
-    mirrored = mode == "reflect"
-    head = [i if mirrored else 0 for i in range(before, 0, -1)]
-    tail = [last - i if mirrored else last for i in range(1, after + 1)]
+    last, line = shape(source)[axis] - 1, _LINES[mode]
+    head = [line(last, i)[0] for i in range(before, 0, -1)]
+    tail = [line(last, i)[1] for i in range(1, after + 1)]
     lines = {
         i: emit(program, aten.slice.Tensor, source, axis, i, i + 1)
         for i in dict.fromkeys(head + tail)
