@@ -57,6 +57,7 @@ def test_any_view_moves(prove, function) -> None:
     [
         lambda x: x.flatten(2) + x.mean((2, 3)).unsqueeze(2),  # its other operand is no view of it
         lambda x: x.flatten(2) + x.transpose(2, 3)[..., :4].flatten(2).mean(),
+        lambda x: x.unsqueeze(1) + x.unsqueeze(2),  # all pairs of channels
         lambda x: x.flatten(2) @ x.flatten(2).transpose(1, 2),
         lambda x: x.flatten(1).softmax(1),
     ],

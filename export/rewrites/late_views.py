@@ -64,6 +64,8 @@ def _map_of(node: fx.Node, maps: Mapping[fx.Node, tuple[int, ...]]) -> tuple[int
         return sizes if sizes and shape(seen)[:2] == sizes[:2] else None
     if not is_call(node, *ELEMENTWISE) or len(shape(node)) == 4:
         return None
+    if any(shape(operand) != shape(node) for operand in node.all_input_nodes):
+        return None  # views of one map that are broadcast against each other
     found = {maps.get(operand) for operand in node.all_input_nodes}
     return found.pop() if len(found) == 1 else None
 
