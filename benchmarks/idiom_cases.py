@@ -30,42 +30,31 @@ class Idiom(nn.Module):
         return self.function(self, *maps)
 
 
-class Inside(nn.Module):
-    """The idiom inside a network that has joined its frames."""
+class Around(nn.Module):
+    """The network around an idiom: inside of joined frames, or where the features of each meet."""
 
-    def __init__(self, idiom: nn.Module) -> None:
+    def __init__(self, idiom: nn.Module, *, joined: bool) -> None:
         super().__init__()
-        self.idiom = idiom
-        self.first, self.last = nn.Conv2d(24, C, 3, padding=1), nn.Conv2d(C, 4, 3, padding=1)
+        self.idiom, self.joined = idiom, joined
+        self.first = nn.Conv2d(24 if joined else 8, C, 3, padding=1)
+        self.last = nn.Conv2d(C, 4, 3, padding=1)
 
     def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
-        x = torch.relu(self.first(torch.cat([short, mid, long], 1)))
-        return torch.sigmoid(self.last(self.idiom(x)))
-
-
-class Between(nn.Module):
-    """The idiom where the features of three frames meet."""
-
-    def __init__(self, idiom: nn.Module) -> None:
-        super().__init__()
-        self.idiom = idiom
-        self.first, self.last = nn.Conv2d(8, C, 3, padding=1), nn.Conv2d(C, 4, 3, padding=1)
-
-    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
-        maps = [torch.relu(self.first(frame)) for frame in (short, mid, long)]
+        frames = [torch.cat([short, mid, long], 1)] if self.joined else [short, mid, long]
+        maps = [torch.relu(self.first(frame)) for frame in frames]
         return torch.sigmoid(self.last(self.idiom(*maps)))
 
 
-def inside(function: Function, **parts: Any) -> Inside:
-    return Inside(Idiom(function, parts))
+def inside(function: Function, **parts: Any) -> Around:
+    return Around(Idiom(function, parts), joined=True)
 
 
-def between(function: Function, **parts: Any) -> Between:
-    return Between(Idiom(function, parts))
+def between(function: Function, **parts: Any) -> Around:
+    return Around(Idiom(function, parts), joined=False)
 
 
-def layers(*parts: nn.Module) -> Inside:
-    return Inside(nn.Sequential(*parts))
+def layers(*parts: nn.Module) -> Around:
+    return Around(nn.Sequential(*parts), joined=True)
 
 
 def conv(cin: int = C, cout: int = C, kernel: int = 3, **options: Any) -> nn.Conv2d:

@@ -13,7 +13,7 @@ import math
 import platform
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -26,7 +26,6 @@ from torch import Tensor, fx, nn
 
 from pockethdr.brackets.bracket import RAW
 from pockethdr.brackets.metrics import psnr
-from pockethdr.calibration.histogram import Histogram
 from pockethdr.calibration.observe import Observer
 from pockethdr.calibration.ranges import ranges_of
 from pockethdr.errors import PocketError, first_line
@@ -46,6 +45,7 @@ PRECISIONS = ("fp32", "int8")
 SIDE = 32
 
 Frames = Sequence[Tensor]
+Ranges = Mapping[str, tuple[float, float]]
 
 
 @click.command()
@@ -75,13 +75,14 @@ def _cells(name: str, make: Callable[[], nn.Module], reasons: list[str]) -> list
     torch.manual_seed(0)
     network, frames = make().eval(), example_frames(RAW, SIDE, SIDE, seed=1)
     program = apply_rewrites(traced(network, frames), standard_rewrites(), [frames]).program
+    ranges = _ranges(program, frames)
     with torch.no_grad():
         expected = network(*frames).numpy()
     found = []
     for target in NAMES:
         for precision in PRECISIONS:
             try:
-                image = _artifact(program, frames, target, precision)
+                image = _artifact(program, ranges, frames, target, precision)
                 found.append(_db(image, expected))
             except PocketError as error:
                 reasons.append(f"{name}, {NAMES[target]} {precision}: {first_line(error)}")
@@ -94,11 +95,13 @@ def _db(image: np.ndarray, expected: np.ndarray) -> str:
     return f"{found:.0f}" if math.isfinite(found) else "identical"
 
 
-def _artifact(program: fx.GraphModule, frames: Frames, target: str, precision: str) -> np.ndarray:
+def _artifact(
+    program: fx.GraphModule, ranges: Ranges, frames: Frames, target: str, precision: str
+) -> np.ndarray:
     """What an artifact of `program` makes of the frames."""
     to = TARGETS[target]
     if precision == "int8":
-        program = quantized(program, _ranges(program, frames), RECIPES["full"], to.scheme).program
+        program = quantized(program, ranges, RECIPES["full"], to.scheme).program
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"idiom{to.suffix}"
         to.build(program, frames, precision, path)
@@ -109,12 +112,11 @@ def _artifact(program: fx.GraphModule, frames: Frames, target: str, precision: s
             runner.close()
 
 
-def _ranges(program: fx.GraphModule, frames: Frames) -> dict[str, tuple[float, float]]:
-    tensors = {n.name: Histogram() for n in program.graph.nodes if n.op != "get_attr"}
+def _ranges(program: fx.GraphModule, frames: Frames) -> Ranges:
+    observer = Observer(program)
     with torch.no_grad():
-        Observer(program, tensors).run(*frames)
-    seen = {name: histogram for name, histogram in tensors.items() if histogram.count}
-    return dict(ranges_of(seen, "minmax", methods={}, below={}))
+        observer.run(*frames)
+    return ranges_of(observer.counted(), "minmax", methods={}, below={})
 
 
 def _page(lines: dict[str, list[str]], reasons: Sequence[str], count: int) -> str:

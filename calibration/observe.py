@@ -54,8 +54,7 @@ def calibrate(
         CalibrationError: a bracket does not load, does not fit the program, makes a tensor NaN
             or infinite, or comes twice; or there is none. Nothing is left out in silence.
     """
-    tensors = {node.name: Histogram() for node in program.graph.nodes if _is_activation(node)}
-    observer = Observer(program, tensors)
+    observer = Observer(program)
     seen = []
     with _one_thread():
         for item in brackets:
@@ -72,7 +71,7 @@ def calibrate(
         patches_per_bracket,
         _versions(),
         tuple(seen),
-        {name: histogram for name, histogram in tensors.items() if histogram.count},
+        observer.counted(),
     )
 
 
@@ -102,9 +101,9 @@ def _one_thread() -> Iterator[None]:
 class Observer(fx.Interpreter):
     """Runs a program, counts activations, and frees each when its last user has run."""
 
-    def __init__(self, program: fx.GraphModule, tensors: dict[str, Histogram]) -> None:
+    def __init__(self, program: fx.GraphModule) -> None:
         super().__init__(program, garbage_collect_values=True)
-        self.tensors = tensors
+        self.tensors = {n.name: Histogram() for n in program.graph.nodes if _is_activation(n)}
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
@@ -114,6 +113,10 @@ class Observer(fx.Interpreter):
             except ValueError as error:
                 raise ValueError(f"tensor {n.name} {error}") from error
         return value
+
+    def counted(self) -> dict[str, Histogram]:
+        """Name of a node → its values so far, of all that had any."""
+        return {name: histogram for name, histogram in self.tensors.items() if histogram.count}
 
 
 def _is_activation(node: fx.Node) -> bool:

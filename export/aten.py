@@ -6,6 +6,7 @@ other traces hold `aten.convolution`. Rewrites and the quantizer read all of the
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -180,6 +181,16 @@ def convs(program: fx.GraphModule) -> Iterator[fx.Node]:
 def calls(program: fx.GraphModule, *ops: Any) -> Iterator[fx.Node]:
     """The calls of any of `ops`, in graph order."""
     return (node for node in program.graph.nodes if is_call(node, *ops))
+
+
+def batch_norm_of(result: Any) -> fx.Node | None:
+    """The batch norm whose values, not statistics, `result` is, in either spelling."""
+    if is_call(result, aten.batch_norm.default):
+        return result
+    if not is_call(result, operator.getitem) or result.args[1] != 0:
+        return None
+    (source,) = result.all_input_nodes
+    return source if is_call(source, aten._native_batch_norm_legit_no_training.default) else None
 
 
 def is_call(node: Any, *ops: Any) -> bool:

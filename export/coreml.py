@@ -38,7 +38,8 @@ def build(
     with atomic_path(path, overwrite=overwrite) as partial:
         try:
             with quiet(), torch.no_grad():
-                program = without_high_rank_pairs(program)
+                if precision == "int8":
+                    program = without_high_rank_pairs(program)
                 _mlpackage_from_program(program, frames, precision, partial)
                 _settle_identifiers(partial)
                 return checks(partial, precision)

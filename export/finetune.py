@@ -23,7 +23,6 @@ from torch import Tensor, fx, nn
 
 from pockethdr.brackets.bracket import RAW, RGB
 from pockethdr.brackets.sources import HELD_OUT, TRAIN, digest, scenes
-from pockethdr.calibration.histogram import Histogram
 from pockethdr.calibration.observe import Observer
 from pockethdr.calibration.ranges import Range, ranges_of
 from pockethdr.export.coding import with_input_gains
@@ -163,16 +162,14 @@ def _parts(frames: Sequence[Tensor], images: int) -> list[tuple[Tensor, ...]]:
 
 
 def _starting_ranges(program: fx.GraphModule, patches: Patches, recipe: Recipe) -> dict[str, Range]:
-    tensors = {n.name: Histogram() for n in program.graph.nodes if n.op != "get_attr"}
-    observer = Observer(program, tensors)
+    observer = Observer(program)
     with torch.no_grad():
         for step in range(_CALIBRATION_BATCHES):
             *frames, _ = patches.get(step)
             for image in _parts(frames, 1):
                 observer.run(*image)
-    seen = {name: histogram for name, histogram in tensors.items() if histogram.count}
     below = handed_on_below_zero(program)
-    return ranges_of(seen, recipe.method, methods=recipe.methods, below=below)
+    return ranges_of(observer.counted(), recipe.method, methods=recipe.methods, below=below)
 
 
 @dataclass

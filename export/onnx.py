@@ -46,8 +46,8 @@ def build(
     """
     model = onnx_from_program(program, frames, precision)
     if precision == "int8":
-        model = unsigned(model)
         _hold_softmax_float(model.graph)
+        model = unsigned(model)
     elif precision == "dynint8":
         model = measured(model)
     write_bytes(path, model.SerializeToString(deterministic=True), overwrite=overwrite)

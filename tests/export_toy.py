@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from pockethdr.export.rewrite import apply_rewrites
+from pockethdr.export.static import standard_rewrites
 from pockethdr.export.targets import Target
 from pockethdr.export.trace import traced
 
@@ -66,6 +68,12 @@ def toy(**options: Any) -> fx.GraphModule:
     with torch.no_grad():
         net.last.weight *= 8
     return traced(net, frames())
+
+
+def static(network: nn.Module) -> fx.GraphModule:
+    """`network` traced on `frames()`, behind all rewrites."""
+    program = traced(network.eval(), frames())
+    return apply_rewrites(program, standard_rewrites(), [frames()]).program
 
 
 @cache

@@ -15,14 +15,15 @@ for _module in ("onnx", "litert_torch", "coremltools"):
     pytest.importorskip(_module)
 
 
-def _row(name: str) -> list[str]:
-    done = CliRunner().invoke(idioms.main, ["--only", name], catch_exceptions=False)
-    (row,) = (line for line in done.output.splitlines() if line.startswith(f"| {name} |"))
-    return [cell.strip() for cell in row.strip("|").split("|")[1:]]
+def _page() -> tuple[str, list[str]]:
+    """What is printed of one idiom, and the cells of its row."""
+    done = CliRunner().invoke(idioms.main, ["--only", "ECA"], catch_exceptions=False)
+    (row,) = (line for line in done.output.splitlines() if line.startswith("| ECA |"))
+    return done.output, [cell.strip() for cell in row.strip("|").split("|")[1:]]
 
 
 def test_every_artifact_of_an_idiom_is_run() -> None:
-    row = _row("ECA")
+    _, row = _page()
     floats, integers = row[::2], row[1::2]
     assert min(float(cell) for cell in floats if cell != "identical") > 120
     assert all(45 < float(cell) < 80 for cell in integers)
@@ -35,6 +36,6 @@ def test_what_a_target_does_not_take_is_said(monkeypatch: pytest.MonkeyPatch) ->
         raise TargetError("it is Tuesday", expected="another day")
 
     monkeypatch.setattr(idioms, "_artifact", refused)
-    done = CliRunner().invoke(idioms.main, ["--only", "ECA"], catch_exceptions=False)
-    assert _row("ECA") == [f"– [^{number}]" for number in range(1, 7)]
-    assert "[^2]: ECA, ONNX int8: it is Tuesday" in done.output
+    page, row = _page()
+    assert row == [f"– [^{number}]" for number in range(1, 7)]
+    assert "[^2]: ECA, ONNX int8: it is Tuesday" in page

@@ -13,8 +13,6 @@ from torch.nn import functional as F
 
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import RECIPES
-from pockethdr.export.rewrite import apply_rewrites
-from pockethdr.export.static import standard_rewrites
 from pockethdr.export.targets import TARGETS
 from pockethdr.export.trace import traced
 from pockethdr.files import sha256_of
@@ -74,8 +72,7 @@ class Windowed(nn.Module):
 
 def test_int8_of_windows_whose_views_have_more_axes_than_core_ml(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    program = traced(Windowed().eval(), nets.frames())
-    program = apply_rewrites(program, standard_rewrites(), [nets.frames()]).program
+    program = nets.static(Windowed())
     done = quantized(program, nets.ranges_of(program), RECIPES["full"], TARGET.scheme)
     found = TARGET.build(done.program, nets.frames(), "int8", tmp_path / "a.mlpackage")
     out = _run(tmp_path / "a.mlpackage")

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from pockethdr.errors import PocketError
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import RECIPES
-from pockethdr.export.rewrite import apply_rewrites
-from pockethdr.export.static import standard_rewrites
 from pockethdr.export.targets import TARGETS, TargetError
 from pockethdr.export.trace import traced
 
@@ -134,8 +132,7 @@ class Weighted(nn.Module):
 def test_a_softmax_beyond_its_range_saturates(tmp_path: Path) -> None:
     """ONNX Runtime's integer one wraps around, to weights of zero for the largest."""
     torch.manual_seed(0)
-    program = traced(Weighted().eval(), nets.frames())
-    program = apply_rewrites(program, standard_rewrites(), [nets.frames()]).program
+    program = nets.static(Weighted())
     seen = nets.ranges_of(program)
     tight = {name: (low, 0.9 * high) for name, (low, high) in seen.items() if "view" in name}
     done = quantized(program, {**seen, **tight}, RECIPES["full"], TARGET.scheme)

@@ -14,8 +14,6 @@ from pockethdr.export.pipeline import export_model
 from pockethdr.export.quantize import quantized
 from pockethdr.export.read_back import stored_in
 from pockethdr.export.recipe import RECIPES, Recipe
-from pockethdr.export.rewrite import apply_rewrites
-from pockethdr.export.static import standard_rewrites
 from pockethdr.export.targets import TARGETS, TargetError
 from pockethdr.export.trace import traced
 from pockethdr.models.load import load_model
@@ -84,8 +82,7 @@ class Decomposed(nn.Module):
 def test_int8_of_dynamic_kernels_on_flattened_maps(tmp_path: Path) -> None:
     """LiteRT's converter takes no quantised N×C×HW between convolutions."""
     torch.manual_seed(0)
-    program = traced(Decomposed().eval(), nets.frames())
-    program = apply_rewrites(program, standard_rewrites(), [nets.frames()]).program
+    program = nets.static(Decomposed())
     done = quantized(program, nets.ranges_of(program), RECIPES["hdr"], TARGET.scheme)
     found = TARGET.build(done.program, nets.frames(), "int8", tmp_path / "a.tflite")
     assert nets.psnr(_run(tmp_path / "a.tflite"), nets.run(program, nets.frames())) >= 40
@@ -173,20 +170,20 @@ class _Gated(torch.nn.Module):
 
 
 @pytest.mark.parametrize(
-    "gate",
+    ("gate", "least"),
     [
-        lambda x: torch.softmax(x, 1),
-        torch.nn.functional.softplus,
-        torch.nn.functional.elu,
-        torch.nn.functional.mish,
+        (lambda x: torch.softmax(x, 1), 50),
+        (torch.nn.functional.softplus, 50),
+        (torch.nn.functional.elu, 50),
+        (torch.nn.functional.mish, 100),  # 70 with the scales that the converter gives it
     ],
 )
-def test_functions_of_other_scales_stay_float(gate, tmp_path: Path) -> None:
+def test_functions_of_other_scales_stay_float(gate, least: float, tmp_path: Path) -> None:
     torch.manual_seed(5)
     program = traced(_Gated(gate).eval(), nets.frames())
     done = quantized(program, nets.ranges_of(program), RECIPES["hdr-ends"], TARGET.scheme)
     TARGET.build(done.program, nets.frames(), "int8", tmp_path / "a.tflite")
-    assert nets.psnr(_run(tmp_path / "a.tflite"), nets.run(done.program, nets.frames())) >= 50
+    assert nets.psnr(_run(tmp_path / "a.tflite"), nets.run(done.program, nets.frames())) >= least
 
 
 class Compared(nn.Module):
@@ -212,8 +209,7 @@ class Compared(nn.Module):
 )
 def test_int8_of_maps_that_others_read_channels_first(compare, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    program = traced(Compared(compare).eval(), nets.frames())
-    program = apply_rewrites(program, standard_rewrites(), [nets.frames()]).program
+    program = nets.static(Compared(compare))
     done = quantized(program, nets.ranges_of(program), RECIPES["full"], TARGET.scheme)
     TARGET.build(done.program, nets.frames(), "int8", tmp_path / "a.tflite")
     assert nets.psnr(_run(tmp_path / "a.tflite"), nets.run(done.program, nets.frames())) >= 50

@@ -8,11 +8,8 @@ from of_function import Of
 from torch import Tensor, nn
 
 from pockethdr.export.aten import op_counts
-from pockethdr.export.rewrite import apply_rewrites
 from pockethdr.export.rewrites.repeats import WriteOutRepeats
-from pockethdr.export.static import standard_rewrites
 from pockethdr.export.targets import TARGETS
-from pockethdr.export.trace import traced
 
 REPEATS = {"aten.expand", "aten.repeat", "aten.tile"}
 
@@ -89,8 +86,7 @@ def test_every_target_repeats(target: str, tmp_path) -> None:
     from pockethdr.runtime.runner import open_runner
 
     torch.manual_seed(0)
-    program = traced(Described().eval(), nets.frames())
-    program = apply_rewrites(program, standard_rewrites(), [nets.frames()]).program
+    program = nets.static(Described())
     path = tmp_path / f"a{TARGETS[target].suffix}"
     TARGETS[target].build(program, nets.frames(), "fp32", path)
     runner = open_runner(path, target, threads=1)

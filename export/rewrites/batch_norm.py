@@ -12,7 +12,6 @@ would change; it folds there only when t = 0.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -22,21 +21,17 @@ from torch import Tensor, fx
 from pockethdr.export.aten import (
     Conv,
     arguments,
-    aten,
+    batch_norm_of,
     by_group,
     emit_conv,
     emit_conv_like,
     from_groups,
-    is_call,
     is_conv,
     only_user,
     shape,
 )
 from pockethdr.export.program import constant_of
 from pockethdr.export.rewrite import Replacement
-
-_PAIRED = (aten._native_batch_norm_legit_no_training.default,)
-_SINGLE = (aten.batch_norm.default,)
 
 
 @dataclass(frozen=True)
@@ -55,8 +50,9 @@ class FoldBatchNorm:
     name = "batch_norm"
 
     def pattern(self, program: fx.GraphModule) -> Iterable[fx.Node]:
-        for result in _results(program):
-            yield _behind(result, program) or result
+        for node in program.graph.nodes:
+            if batch_norm_of(node) is not None:
+                yield _behind(node, program) or node
 
     def check(self, node: fx.Node, program: fx.GraphModule) -> str | None:
         conv, norm = _conv_and_norm(node, program)
@@ -84,18 +80,6 @@ class FoldBatchNorm:
         source = conv.input if norm.result is node else norm.input
         new = emit_conv_like(program, conv, source, *folded, hint=node.name)
         return Replacement(new, f"batch norm of {channels} channels folded into weights")
-
-
-def _results(program: fx.GraphModule) -> Iterable[fx.Node]:
-    for node in program.graph.nodes:
-        is_first = is_call(node, operator.getitem) and node.args[1] == 0
-        if is_call(node, *_SINGLE) or (is_first and is_call(node.args[0], *_PAIRED)):
-            yield node
-
-
-def _norm_node(result: fx.Node) -> fx.Node | None:
-    node = result.args[0] if is_call(result, operator.getitem) else result
-    return node if isinstance(node, fx.Node) and is_call(node, *_PAIRED, *_SINGLE) else None
 
 
 def _feeds_alone(node: fx.Node) -> bool:
@@ -131,9 +115,11 @@ def _is_constant(conv: Conv, program: fx.GraphModule) -> bool:
 
 
 def _norm_of(result: fx.Node, program: fx.GraphModule) -> _Norm | None:
-    node = _norm_node(result)
-    values = {} if node is None else arguments(node)
-    if node is None or values.get("training", False):
+    node = batch_norm_of(result)
+    if node is None:
+        return None
+    values = arguments(node)
+    if values.get("training", False):
         return None
     mean, var, gamma, beta = (
         constant_of(values[key], program)

@@ -15,7 +15,16 @@ from collections.abc import Iterator, Mapping
 
 from torch import fx
 
-from pockethdr.export.aten import ELEMENTWISE, arguments, aten, emit, emit_with, is_call, shape
+from pockethdr.export.aten import (
+    ELEMENTWISE,
+    arguments,
+    aten,
+    batch_norm_of,
+    emit,
+    emit_with,
+    is_call,
+    shape,
+)
 from pockethdr.export.rewrite import Replacement
 
 _VIEWS = (
@@ -25,7 +34,6 @@ _VIEWS = (
     aten.squeeze.dim,
     aten.unsqueeze.default,
 )
-_NORM = aten._native_batch_norm_legit_no_training.default
 
 
 class ViewLater:
@@ -46,11 +54,11 @@ class ViewLater:
         return None
 
     def rewrite(self, node: fx.Node, program: fx.GraphModule) -> Replacement:
-        norm = _norm_of(node)
+        norm = batch_norm_of(node)
         operands = (norm or node).all_input_nodes
         maps = {view: view.all_input_nodes[0] for view in operands if is_call(view, *_VIEWS)}
         new = emit_with(program, norm or node, maps)
-        if norm is not None:
+        if norm not in (None, node):
             new = emit(program, operator.getitem, new, 0)
         detail = f"on {'×'.join(map(str, shape(new)))} instead of {'×'.join(map(str, shape(node)))}"
         return Replacement(emit(program, aten.reshape.default, new, list(shape(node))), detail)
@@ -58,7 +66,7 @@ class ViewLater:
 
 def _map_of(node: fx.Node, maps: Mapping[fx.Node, tuple[int, ...]]) -> tuple[int, ...] | None:
     """The shape of the feature maps that `node` sees as views, when it would do without."""
-    if (norm := _norm_of(node)) is not None:
+    if (norm := batch_norm_of(node)) is not None:
         seen = arguments(norm)["input"]
         sizes = maps.get(seen)
         return sizes if sizes and shape(seen)[:2] == sizes[:2] else None
@@ -68,11 +76,3 @@ def _map_of(node: fx.Node, maps: Mapping[fx.Node, tuple[int, ...]]) -> tuple[int
         return None  # views of one map that are broadcast against each other
     found = {maps.get(operand) for operand in node.all_input_nodes}
     return found.pop() if len(found) == 1 else None
-
-
-def _norm_of(node: fx.Node) -> fx.Node | None:
-    """The batch norm whose values, not statistics, `node` is."""
-    if not is_call(node, operator.getitem) or node.args[1] != 0:
-        return None
-    (source,) = node.all_input_nodes
-    return source if is_call(source, _NORM) else None
