@@ -41,7 +41,18 @@ from pockethdr.export.static import static_program
 from pockethdr.export.targets import CONTEXT_NAME
 from pockethdr.models.load import Loaded, example_frames
 from pockethdr.models.precision import InFloat64
-from pockethdr.models.receptive import Window, grown, holds, radius_of, seen_by
+from pockethdr.models.receptive import (
+    BEYOND,
+    BLOCK,
+    Sight,
+    Window,
+    grown,
+    holds,
+    radius_of,
+    seen_by,
+    start_of_block,
+    steps_of,
+)
 
 _ENLARGING = "aten.upsample_nearest2d"
 _EXTREMES = frozenset(
@@ -53,10 +64,9 @@ _EXTREMES = frozenset(
 )
 _SPREADS = frozenset(f"aten.{name}" for name in ("var", "std", "var_mean", "std_mean"))
 _MEANS = frozenset(f"aten.{name}" for name in ("mean", "sum", "avg_pool2d"))
-# The network is traced at these sizes to find the cut; the larger one has to hold its halo.
-_SMALL, _LARGE = 256, 384
-# The halo is measured around a block of this side, aligned as tiles are.
-_BLOCK = 16
+# The network is traced at these sizes to find the cut; the larger one has to hold its halo. What
+# divides one divides the other: what pools to a grid is written alike at both.
+_SMALL, _LARGE = 256, 512
 
 
 class ContextError(PocketError):
@@ -69,20 +79,21 @@ class Cut:
 
     Attributes:
         record: where, and what the runtime has to know.
-        halo: of what is left.
+        sight: of what is left.
         proof: that both parts together are the program that is exported.
     """
 
     record: ContextRecord
-    halo: int
+    sight: Sight
     proof: Proof
 
 
-def find_cut(loaded: Loaded, program: fx.GraphModule) -> Cut | None:
+def find_cut(loaded: Loaded, program: fx.GraphModule, multiple: int) -> Cut | None:
     """Where to cut a network; None when no value describes the whole image.
 
     Args:
         program: its static program at the size that is exported; the cut is proved on that.
+        multiple: a power of two of which the sides of its frames must be multiples.
 
     Raises:
         ContextError: there are such values, but what is left is still not local, or cannot be cut,
@@ -99,11 +110,11 @@ def find_cut(loaded: Loaded, program: fx.GraphModule) -> Cut | None:
     extremes, spreads = _flattened(small, large)
     record = replace(_record(values), extremes=extremes, spreads=spreads)
     context, measured = split(large, record)
-    halo = _halo(context, measured, loaded.domain)
+    sight = _sight(context, measured, loaded.domain, multiple)
     if _wiring(split(program, record)[1]) != _wiring(measured):
         raise _unfit(f"what is left of it is not what was measured at {_LARGE}×{_LARGE}")
     frames = [example_frames(loaded.domain, *_size_of(program), seed=seed) for seed in (1, 2)]
-    return Cut(record, halo, prove_cut(program, record, frames))
+    return Cut(record, sight, prove_cut(program, record, frames))
 
 
 def prove_cut(
@@ -329,7 +340,7 @@ def _wiring(part: fx.GraphModule) -> list[tuple[str, list[int]]]:
     ]
 
 
-def _halo(context: fx.GraphModule, tile: fx.GraphModule, domain: str) -> int:
+def _sight(context: fx.GraphModule, tile: fx.GraphModule, domain: str, multiple: int) -> Sight:
     """How far the tile part sees, and that it does the same wherever a piece of the frame lies.
 
     It is told what the context part makes of the same frames, everywhere the mean of it: with
@@ -342,7 +353,7 @@ def _halo(context: fx.GraphModule, tile: fx.GraphModule, domain: str) -> int:
         told = context(*noise).mean((2, 3), keepdim=True)
     constant = told.expand(shape_of(fourth))
     frames = [frame.double().requires_grad_() for frame in noise]
-    start = _LARGE // 2 - _BLOCK // 2
+    start = start_of_block(_LARGE)
     with InFloat64():
         block = precise(*frames, constant.double())[..., *_square(start)]
     seen = seen_by(block, frames)
@@ -351,29 +362,34 @@ def _halo(context: fx.GraphModule, tile: fx.GraphModule, domain: str) -> int:
         near, channels = _square(start, radius), [frame.shape[1] for frame in frames]
         return holds(lambda x: tile(*x, constant), channels, (_LARGE, _LARGE), near, _square(start))
 
-    halo = _confirmed(max(radius_of(seen.any(axis)) for axis in (0, 1)), still, start - _BLOCK)
-    with torch.no_grad(), InFloat64():
-        moved = [torch.roll(frame, (_BLOCK, _BLOCK), (2, 3)) for frame in frames]
-        other = precise(*moved, constant.double())[..., *_square(start + _BLOCK)]
-    if not torch.allclose(block, other, rtol=1e-9, atol=1e-12):
+    def moves_along(by: int) -> bool:
+        with torch.no_grad(), InFloat64():
+            moved = [torch.roll(frame, (by, by), (2, 3)) for frame in frames]
+            other = precise(*moved, constant.double())[..., *_square(start + by)]
+        return torch.allclose(block, other, rtol=1e-9, atol=1e-12)
+
+    radius = max(radius_of(seen.any(axis), start) for axis in (0, 1))
+    radius = _confirmed(radius, still, start - BEYOND)
+    steps = steps_of(moves_along, multiple)
+    if steps is None:
         raise ContextError(
             "what the network does to a pixel depends on where the pixel lies",
             expected="a network that does the same everywhere, beside what it knows of the whole "
             "image: tiles of a larger frame lie elsewhere",
             fix="replace coordinates of pixels and grids that are laid over the whole image",
         )
-    return halo
+    return Sight(radius, steps)
 
 
 def _square(start: int, radius: int = 0) -> Window:
     """A block, and `radius` pixels around it."""
-    side = slice(start - radius, start + _BLOCK + radius)
+    side = slice(start - radius, start + BLOCK + radius)
     return side, side
 
 
-def _confirmed(halo: int, still: Callable[[int], bool], most: int) -> int:
-    """The halo that the gradient shows, or the larger one that it takes for a mask's sake."""
-    found = halo if halo <= most and still(halo) else grown(still, halo, most)
+def _confirmed(radius: int, still: Callable[[int], bool], most: int) -> int:
+    """The radius that the gradient shows, or the larger one that it takes for a mask's sake."""
+    found = radius if radius <= most and still(radius) else grown(still, radius, most)
     if found is None:
         raise ContextError(
             "cut where its values of the whole image are read, the network still sees all of it",

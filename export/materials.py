@@ -28,7 +28,7 @@ from pockethdr.export.settings import Settings
 from pockethdr.export.static import size_multiple, static_program
 from pockethdr.export.tile import check_tile
 from pockethdr.models.load import Loaded, example_frames
-from pockethdr.models.receptive import halo_of
+from pockethdr.models.receptive import Sight, sight_of
 
 CALIBRATION_NAME = "calibration.json"
 
@@ -71,38 +71,33 @@ class Materials:
     def graph_sha256(self) -> str:
         return program_sha256(self.static.program)
 
-    @cached_property
-    def multiple(self) -> int:
-        """What height and width of the network's frames must be multiples of."""
-        return size_multiple(self.loaded.module, self.loaded.domain)
-
     # ---- tiles
 
     @cached_property
-    def halo(self) -> int | None:
-        """How far the network looks beyond a pixel; None where it looks at the whole image.
+    def sight(self) -> Sight:
+        """How far the network looks beyond a pixel, and by how much its frames may be moved.
 
         Raises:
-            PocketError: the size leaves no tile inside its halo.
+            PocketError: the size leaves no tile, or is no multiple.
         """
-        found = halo_of(self.loaded.module, self.frames)
-        if found is not None:
-            self._check_tile(found)
-        return found
+        multiple = size_multiple(self.loaded.module, self.loaded.domain)
+        return self._fitting(sight_of(self.loaded.module, self.frames, multiple))
 
     @cached_property
     def cut(self) -> Cut | None:
-        """Where a network without a halo is cut in two; None for any other."""
-        if self.halo is not None:
+        """Where a network that looks at the whole image is cut in two; None for any other."""
+        if self.sight.radius is not None:
             return None
         self.say("cutting off what describes the whole image")
-        found = find_cut(self.loaded, self.static.program)
+        found = find_cut(self.loaded, self.static.program, self.sight.multiple)
         if found is not None:
-            self._check_tile(found.halo)
+            self._fitting(found.sight)
         return found
 
-    def _check_tile(self, halo: int) -> None:
-        check_tile(self.loaded.spec, self.settings.size, halo, self.multiple)
+    def _fitting(self, sight: Sight) -> Sight:
+        if sight.radius is not None:
+            check_tile(self.loaded.spec, self.settings.size, sight.radius, sight.multiple)
+        return sight
 
     # ---- integers
 

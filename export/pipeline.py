@@ -134,7 +134,7 @@ class _Export:
         before = self._earlier(overwrite)
         if before is not None and self._complete(before, cells):
             return before
-        _ = self.materials.halo  # a size that leaves no tile is refused before anything is built
+        _ = self.materials.sight  # a size that leaves no tile is refused before anything is built
         artifacts = tuple(self._cell(target, precision) for target, precision in cells)
         if len(self._refused) == len(cells):
             raise next(iter(self._refused.values()))
@@ -247,6 +247,7 @@ class _Export:
     def _manifest(self, artifacts: tuple[Artifact, ...], command: str) -> Manifest:
         loaded, made = self.loaded, self.materials
         done, cut = made.static.to_json(), made.cut
+        sight = cut.sight if cut else made.sight
         output = made.static.program.graph.output_node().args[0]
         assert isinstance(output, torch.fx.Node)
         save_weights(self.out / WEIGHTS_NAME, loaded.module, loaded.header or {})
@@ -255,8 +256,8 @@ class _Export:
             spec=loaded.spec,
             domain=loaded.domain,
             size=self.settings.size,
-            halo=cut.halo if cut else made.halo,
-            multiple=made.multiple,
+            halo=sight.radius,
+            multiple=sight.multiple,
             channels=made.frames[0].shape[1],
             output_channels=output.meta["val"].shape[1],
             weights=self._record(WEIGHTS_NAME),

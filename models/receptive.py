@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,14 +16,14 @@ from pockethdr.errors import ModelError, first_line, own_line
 from pockethdr.models.network import Network
 from pockethdr.models.precision import InFloat64
 
-# Outputs are asked for in whole aligned blocks, as tiles are cut: with space-to-depth inside, an
-# odd pixel sees one further to the right than its even neighbour, but never past its block's halo.
-_BLOCK = 16
+# Outputs are asked for in one block, whole cells of whatever a network strides by up to 64: of the
+# pixels of a cell, some see further than others, and tiles are cut between cells.
+BLOCK = 64
 # Height and width are measured apart, on strips: a quarter of the work of a square, and less.
 _WIDTH = 64
-# How far a strip is moved to see whether its place matters: a multiple of what networks stride.
-_MOVED = 64
-_LENGTHS = (64, 128, 256, 512)
+_LENGTHS = (192, 320, 576)
+# Of a frame, what has to be left beyond the largest halo that is looked for.
+BEYOND = 16
 # Levels for `holds`: grey beside black, all there is, and clipped, which is what masks look for.
 _NEAR, _FAR = (0.4, 0.6), ((0.0, 0.0), (0.0, 1.0), (1.0, 1.0))
 
@@ -30,46 +31,66 @@ _NEAR, _FAR = (0.4, 0.6), ((0.0, 0.0), (0.0, 1.0), (1.0, 1.0))
 Window = tuple[slice, slice]
 
 
-def halo_of(module: nn.Module, frames: Sequence[Tensor]) -> int | None:
-    """`receptive_radius`, which networks of the zoo know of themselves."""
+@dataclass(frozen=True)
+class Sight:
+    """What a network has to be shown for a part of its output, in pixels of its grid.
+
+    Attributes:
+        radius: how far it sees beyond a block of `multiple`; None where it sees the whole image.
+        multiple: by how much frames may be moved, and the output moves along.
+    """
+
+    radius: int | None
+    multiple: int
+
+
+def sight_of(module: nn.Module, frames: Sequence[Tensor], multiple: int) -> Sight:
+    """`measured_sight`, which networks of the zoo know of themselves."""
     if isinstance(module, Network):
-        return module.config.radius
-    return receptive_radius(module, frames)
+        return Sight(module.config.radius, module.config.multiple)
+    return measured_sight(module, frames, multiple)
 
 
-def receptive_radius(module: nn.Module, frames: Sequence[Tensor]) -> int | None:
-    """The halo in pixels of the network's grid, from the gradient of a centre block in float64.
+def measured_sight(module: nn.Module, frames: Sequence[Tensor], multiple: int = 1) -> Sight:
+    """From the gradient of a centre block in float64, and from frames that are moved.
 
     What a mask hides from the gradient is found by changing what lies beyond that (`holds`).
 
     Args:
         frames: example inputs, for their channels; their size does not matter.
+        multiple: a power of two of which the sides of frames must be multiples.
 
     Returns:
-        The largest distance from the block, along height or width, at which an input of any frame
-        still has influence; None when 512 pixels do not show its end (a global mean or maximum,
-        attention), or when what becomes of a pixel depends on where it lies or on the frame's size.
+        As `radius` the largest distance from the block, along height or width, at which an input of
+        any frame still has influence; None when a frame of 576 pixels does not show its end (a
+        global mean or maximum, attention), or when what becomes of a pixel depends on where it lies
+        or on the frame's size.
 
     Raises:
         ModelError: the network takes no frames that are longer than wide, or has no gradient, or
             one of nothing but zeros.
     """
     channels = [frame.shape[1] for frame in frames]
-    rows, columns = (_radius_along(module, channels, axis) for axis in (2, 3))
-    return None if rows is None or columns is None else max(rows, columns)
+    rows, columns = (_along(module, channels, axis, multiple) for axis in (2, 3))
+    known = None not in (rows.radius, columns.radius)
+    radius = max(rows.radius or 0, columns.radius or 0) if known else None
+    return Sight(radius, max(rows.multiple, columns.multiple))
 
 
-def _radius_along(module: nn.Module, channels: Sequence[int], axis: int) -> int | None:
+def _along(module: nn.Module, channels: Sequence[int], axis: int, multiple: int) -> Sight:
+    steps: int | None = None
     for length in _LENGTHS:
         with _in_float64(module):
             reach = _support(module, channels, length, axis)
             ends = bool(reach[0]) or bool(reach[-1])
-            local = not ends and _moves_along(module, channels, length, axis)
-        radius = radius_of(reach)
+            steps = None if ends else _steps(module, channels, length, axis, multiple)
+        radius = radius_of(reach, start_of_block(length))
         still = partial(_holds, module, channels, axis)
-        if local and still(radius):
-            return radius
-    return grown(still, radius, _block(length)[0] - _BLOCK) if local else None
+        if steps and still(radius):
+            return Sight(radius, steps)
+    if not steps:
+        return Sight(None, multiple)
+    return Sight(grown(still, radius, start_of_block(length) - BEYOND), steps)
 
 
 def grown(still: Callable[[int], bool], beyond: int, most: int) -> int | None:
@@ -101,15 +122,21 @@ def _noise(
     return [(low + (high - low) * frame).to(dtype) for frame in noise]
 
 
-def _block(length: int) -> tuple[int, int]:
-    start = length // 2 - _BLOCK // 2
-    return start, start + _BLOCK
+def start_of_block(length: int) -> int:
+    """Where the centre block begins along a side, between cells."""
+    return (length - BLOCK) // 2 // BLOCK * BLOCK
+
+
+def steps_of(moves_along: Callable[[int], bool], multiple: int) -> int | None:
+    """The least power of two from `multiple` to 64 by which frames can be moved; None without."""
+    steps = (2**power for power in range(BLOCK.bit_length()))
+    return next((by for by in steps if by >= multiple and moves_along(by)), None)
 
 
 def _support(module: nn.Module, channels: Sequence[int], length: int, axis: int) -> Tensor:
     """Along `axis`, true where an input changes the centre block."""
     frames = [strip.requires_grad_() for strip in _strips(channels, length, axis, seed=0)]
-    block = _output(module, frames).narrow(axis, _block(length)[0], _BLOCK)
+    block = _output(module, frames).narrow(axis, start_of_block(length), BLOCK)
     return seen_by(block, frames).any(3 - axis)
 
 
@@ -148,19 +175,26 @@ def _gradients(value: Tensor, frames: Sequence[Tensor]) -> Sequence[Tensor | Non
         ) from error
 
 
-def _moves_along(module: nn.Module, channels: Sequence[int], length: int, axis: int) -> bool:
-    """Whether the block stays the same, moved with all around it into a longer strip.
+def _steps(
+    module: nn.Module, channels: Sequence[int], length: int, axis: int, multiple: int
+) -> int | None:
+    """By how much the block can be moved, with all around it, into a longer strip, and is the same.
 
     Coordinates among the features, and offsets in parts of the frame, change with place and size.
     """
-    strips = _strips(channels, length, axis, seed=0)
-    ahead = [strip.narrow(axis, 0, _MOVED) for strip in _strips(channels, length, axis, seed=3)]
-    moved = [torch.cat(pair, axis) for pair in zip(ahead, strips, strict=True)]
-    start = _block(length)[0]
-    with torch.no_grad():
-        here = _output(module, strips).narrow(axis, start, _BLOCK)
-        there = _output(module, moved).narrow(axis, start + _MOVED, _BLOCK)
-    return torch.allclose(here, there, rtol=1e-9, atol=1e-12)
+    strips, start = _strips(channels, length, axis, seed=0), start_of_block(length)
+
+    def block(frames: Sequence[Tensor], start: int) -> Tensor:
+        with torch.no_grad():
+            return _output(module, frames).narrow(axis, start, BLOCK)
+
+    def moves_along(by: int) -> bool:
+        ahead = [strip.narrow(axis, 0, by) for strip in _strips(channels, length, axis, seed=3)]
+        moved = [torch.cat(pair, axis) for pair in zip(ahead, strips, strict=True)]
+        return torch.allclose(here, block(moved, start + by), rtol=1e-9, atol=1e-12)
+
+    here = block(strips, start)
+    return steps_of(moves_along, multiple)
 
 
 def _holds(module: nn.Module, channels: Sequence[int], axis: int, radius: int) -> bool:
@@ -168,7 +202,8 @@ def _holds(module: nn.Module, channels: Sequence[int], axis: int, radius: int) -
 
     In the module's own precision: a convolution in float64 takes ten times as long.
     """
-    start, stop = _block(_LENGTHS[-1])
+    start = start_of_block(_LENGTHS[-1])
+    stop = start + BLOCK
     size, across = _strip(_LENGTHS[-1], axis), slice(None)
     along = slice(max(0, start - radius), stop + radius), slice(start, stop)
     near, block = ((part, across) if axis == 2 else (across, part) for part in along)
@@ -222,11 +257,10 @@ def _output(module: nn.Module, frames: Sequence[Tensor]) -> Tensor:
     return result
 
 
-def radius_of(reach: Tensor) -> int:
-    """How far beyond the centre block the outermost true lies."""
-    start, stop = _block(len(reach))
+def radius_of(reach: Tensor, start: int) -> int:
+    """How far beyond the block at `start` the outermost true lies."""
     at = reach.nonzero()
-    return max(0, int((start - at).max()), int((at - stop + 1).max())) if len(at) else 0
+    return max(0, int((start - at).max()), int((at - start - BLOCK + 1).max())) if len(at) else 0
 
 
 @contextmanager

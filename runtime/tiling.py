@@ -3,8 +3,8 @@
 At the image's far borders tiles are shifted inwards instead of being padded, so that a network that
 pads with zeros sees them exactly where a whole run would show them. Two neighbours overlap by
 at least twice the halo, and the cut between them runs through the middle of it: each output
-pixel comes from one tile, at least `halo` away from any border that is not the image's own. With
-`halo` ≥ the network's receptive radius the result equals the whole run.
+pixel's block of `multiple` comes from one tile, at least `halo` away from any border that is not
+the image's own. With `halo` ≥ the network's receptive radius the result equals the whole run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pockethdr.errors import PocketError
 from pockethdr.export.manifest import Manifest
-from pockethdr.export.tile import least_tile
+from pockethdr.export.tile import least_tile, whole_blocks
 from pockethdr.runtime.runner import Array, Frames
 
 Progress = Callable[[int, int], None]
@@ -88,7 +88,7 @@ def tiles(size: tuple[int, int], tile: tuple[int, int], halo: int, multiple: int
     Args:
         size: H, W of the image on the network's grid, any positive size.
         tile: H, W of the network's fixed input.
-        halo: pixels that a tile must see beyond what it owns.
+        halo: pixels that a tile must see beyond the blocks of what it owns.
         multiple: tiles start at multiples of this, to keep the phase of strided networks.
 
     Raises:
@@ -166,7 +166,8 @@ def reflected(indices: NDArray[np.intp], size: int) -> NDArray[np.intp]:
 
 def _spans(size: int, tile: int, halo: int, multiple: int) -> list[Span]:
     starts = _starts(size, tile, halo, multiple)
-    # The middle of the overlap is as far as can be from the borders of both neighbours.
+    # The middle of the overlap is as far as can be from the borders of both neighbours: whole
+    # blocks, or half a block more than the halo.
     cuts = [(following + start + tile) // 2 for start, following in pairwise(starts)]
     borders = [0, *cuts, size]
     return [Span(start, tile, own) for start, own in zip(starts, pairwise(borders), strict=True)]
@@ -178,10 +179,10 @@ def _starts(size: int, tile: int, halo: int, multiple: int) -> list[int]:
     if size <= 0:
         raise PocketError(f"an image of {size} pixels", expected="at least one")
     # A network of stride `multiple` sees an image filled up to a multiple of it.
-    last = max(0, -(-size // multiple) * multiple - tile)
+    last = max(0, whole_blocks(size, multiple) - tile)
     if last == 0:
         return [0]
-    step = (tile - 2 * halo) // multiple * multiple
+    step = tile - 2 * whole_blocks(halo, multiple)
     if step <= 0:
         raise PocketError(
             f"tile of {tile} pixels with a halo of {halo} on each side",

@@ -73,8 +73,8 @@ def exported(folder: Path) -> Deployed:
 def small_traces() -> Iterator[None]:
     """The cut is looked for at small sizes, which saves seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(context, "_SMALL", 64)
-        patch.setattr(context, "_LARGE", 96)
+        patch.setattr(context, "_SMALL", 96)
+        patch.setattr(context, "_LARGE", 192)
         yield
 
 

@@ -18,6 +18,7 @@ from pockethdr.export.context import ContextError, find_cut, prove_cut, split
 from pockethdr.export.rewrite import ProofError
 from pockethdr.export.static import static_program
 from pockethdr.models.load import Loaded, example_frames
+from pockethdr.models.receptive import Sight
 from pockethdr.runtime.context import Context
 from pockethdr.runtime.feed import Feed
 from pockethdr.runtime.tiling import assembled, cut, stream, tiles
@@ -28,8 +29,8 @@ ODD = 72
 
 @pytest.fixture(autouse=True)
 def _small_traces(monkeypatch):
-    monkeypatch.setattr(context, "_SMALL", 64)
-    monkeypatch.setattr(context, "_LARGE", 96)
+    monkeypatch.setattr(context, "_SMALL", 96)
+    monkeypatch.setattr(context, "_LARGE", 192)
 
 
 class Net(nn.Module):
@@ -77,6 +78,15 @@ class Channelwise(Net):
         gain, more = self.mix(x.mean((2, 3), keepdim=True)).chunk(2, 1)
         mixed = (seen @ first.flatten(2)).view(first.shape)
         return torch.cat([mixed * gain, second * more], 1)
+
+
+class Strided(Net):
+    """Gated as often as a grid of three cells tells, and works at a sixteenth of the size."""
+
+    def middle(self, x: Tensor) -> Tensor:
+        coarse = F.avg_pool2d(x, 16)
+        cells = self.mix(F.adaptive_avg_pool2d(x, 3)).mean((2, 3), keepdim=True)
+        return x + cells * F.interpolate(coarse, size=x.shape[-2:], mode="nearest")
 
 
 class Brightest(Net):
@@ -133,7 +143,7 @@ class Masked(Net):
 class WidelyMasked(Masked):
     """Sees further than the frames that it is traced with."""
 
-    blur = 63
+    blur = 127
 
 
 class Saturated(Gated):
@@ -150,7 +160,7 @@ def loaded(module: nn.Module) -> Loaded:
 
 @cache
 def found_cut(net: type[Net], size: tuple[int, int] = (SIZE, SIZE)):
-    return find_cut(loaded(net()), _program(net, size))
+    return find_cut(loaded(net()), _program(net, size), 1)
 
 
 def test_a_local_network_is_not_cut():
@@ -175,7 +185,7 @@ def test_the_parts_are_the_network_and_tiles_equal_the_whole(net, channels, grid
         stride,
     )
     assert found.proof.holds()
-    assert found.halo <= 4
+    assert found.sight.radius <= 4
     bracket = _bracket(92, 136)
     tiled = _run(net, found, bracket, (SIZE, SIZE))
     whole = _run(net, found, bracket, (92, 136))
@@ -186,9 +196,13 @@ def test_the_parts_are_the_network_and_tiles_equal_the_whole(net, channels, grid
 
 def test_a_mask_which_no_gradient_shows_counts_for_the_halo():
     found, bracket = found_cut(Masked), _bracket(92, 136)
-    assert found.halo == 5
+    assert found.sight.radius == 5
     tiled, whole = (_run(Masked, found, bracket, size) for size in ((SIZE, SIZE), (92, 136)))
     np.testing.assert_allclose(tiled, whole, atol=2e-6)
+
+
+def test_what_is_left_may_stride_below_the_size_of_the_frame():
+    assert found_cut(Strided, (96, 96)).sight == Sight(17, 16)
 
 
 def test_a_gradient_of_zeros_says_nothing_of_the_halo():
@@ -215,8 +229,8 @@ def test_a_normalisation_lets_something_through_while_the_halo_is_measured(seed)
     """With other statistics than its own, half of such networks were dead behind their ReLUs."""
     torch.manual_seed(seed)
     network = Loaded("net", "net", "raw", Normalised().eval(), None, None)
-    found = find_cut(network, static_program(network, size=(SIZE, SIZE)).program)
-    assert found.halo == 2
+    found = find_cut(network, static_program(network, size=(SIZE, SIZE)).program, 1)
+    assert found.sight.radius == 2
 
 
 def test_extremes_of_the_whole_image_are_named():
@@ -272,7 +286,7 @@ def test_the_cut_is_proved_at_the_size_that_is_exported(monkeypatch):
 
 def test_a_graph_that_changes_with_the_size_is_refused():
     assert found_cut(Changing).proof.holds()
-    with pytest.raises(ContextError, match="not what was measured at 96×96"):
+    with pytest.raises(ContextError, match="not what was measured at 192×192"):
         found_cut(Changing, (ODD, ODD))
 
 
@@ -334,5 +348,5 @@ def _run(net, found, bracket, size, *, forget=False):
         def at(tile):
             return [*(cut(frame, tile) for frame in frames), seen.at(tile)]
 
-        plan = tiles(bracket.size(), size, found.halo, 2)
+        plan = tiles(bracket.size(), size, found.sight.radius, 2)
         return assembled(stream(run, at, plan), bracket.size())

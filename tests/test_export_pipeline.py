@@ -24,6 +24,7 @@ from pockethdr.export.targets import TargetError
 from pockethdr.export.tile import check_tile, least_tile
 from pockethdr.files import sha256_of
 from pockethdr.models.load import Loaded, load_model
+from pockethdr.models.receptive import Sight
 from pockethdr.runtime.tiling import tiles
 
 FREE_KERNEL = '''
@@ -308,9 +309,9 @@ def test_a_cut_network_is_held_to_the_halo_of_its_tiles(
     sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which is known only once it is cut."""
-    cut = Cut(ContextRecord(1, ()), 40, Proof("context", "", "", "", 0.0))
+    cut = Cut(ContextRecord(1, ()), Sight(40, 2), Proof("context", "", "", "", 0.0))
     monkeypatch.setattr("pockethdr.export.materials.find_cut", lambda *_: cut)
-    monkeypatch.setattr("pockethdr.export.materials.halo_of", lambda *_: None)
+    monkeypatch.setattr("pockethdr.export.materials.sight_of", lambda *_: Sight(None, 2))
     whole = load_model("dsan-m16-global", domain="raw")
     with pytest.raises(PocketError, match="at least 82x82"):
         exported(whole, sample, tmp_path / "o", precisions=("fp32",))

@@ -9,7 +9,7 @@ import pytest
 from pockethdr.errors import ModelError
 from pockethdr.export.static import size_multiple, static_program
 from pockethdr.models.load import Loaded, example_frames, load_model
-from pockethdr.models.receptive import halo_of
+from pockethdr.models.receptive import sight_of
 
 INSISTS = """
 import torch
@@ -73,5 +73,5 @@ def test_a_network_that_takes_hardly_any_size_is_refused(tmp_path: Path) -> None
 
 
 def test_a_network_whose_halo_cannot_be_measured_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"frames of 128x64, on which .* squares only"):
-        halo_of(insisting(SQUARE, tmp_path).module, example_frames("raw", 64, 64))
+    with pytest.raises(ModelError, match=r"frames of 192x64, on which .* squares only"):
+        sight_of(insisting(SQUARE, tmp_path).module, example_frames("raw", 64, 64), 1)

@@ -13,7 +13,7 @@ from pockethdr.models import ahdrnet, deephdr, encoder_decoder, nhdrrnet, zoo
 from pockethdr.models.ahdrnet import Ahdrnet, AhdrnetConfig
 from pockethdr.models.cost import macs, parameters
 from pockethdr.models.load import example_frames
-from pockethdr.models.receptive import receptive_radius
+from pockethdr.models.receptive import Sight, measured_sight
 
 _MOBILE = ("ahdrnet-mobile", "deephdr-mobile", "nhdrrnet-mobile")
 _OTHERS = [row.name for row in zoo.rows() if not row.name.startswith("dsan")]
@@ -167,7 +167,8 @@ def test_wrong_switches_are_named(config: zoo.NetworkConfig, wrong: dict[str, ob
 def test_the_declared_radius_is_the_measured_one(name: str) -> None:
     torch.manual_seed(0)
     config = _narrow(name)
-    assert receptive_radius(zoo.network(config), example_frames("raw", 16, 16)) == config.radius
+    found = measured_sight(zoo.network(config), example_frames("raw", 16, 16), config.multiple)
+    assert found == Sight(config.radius, config.multiple)
 
 
 def test_declared_radii_of_the_whole_networks() -> None:

@@ -14,9 +14,13 @@ from pockethdr.models import zoo
 from pockethdr.models.blocks import DenseBlock
 from pockethdr.models.dsan import Dsan
 from pockethdr.models.load import example_frames
-from pockethdr.models.receptive import halo_of, receptive_radius
+from pockethdr.models.receptive import Sight, measured_sight, sight_of
 
 _FRAMES = example_frames("raw", 16, 16)
+
+
+def receptive_radius(module: nn.Module, frames: tuple[Tensor, ...]) -> int | None:
+    return measured_sight(module, frames, multiple=2).radius
 
 
 class _Wrapped(nn.Module):
@@ -85,7 +89,7 @@ def test_a_largest_activation_leaves_no_halo() -> None:
 
 def test_a_halo_beyond_what_is_looked_at_is_none() -> None:
     torch.manual_seed(0)
-    far = _Wrapped(nn.Conv2d(8, 4, 3, padding=250, dilation=250))
+    far = _Wrapped(nn.Conv2d(8, 4, 3, padding=300, dilation=300))
     assert receptive_radius(far, _FRAMES) is None
 
 
@@ -203,12 +207,58 @@ def test_the_full_network_needs_54() -> None:
 def test_dsan_declares_what_is_measured(name: str) -> None:
     torch.manual_seed(0)
     network = zoo.build(name, "raw")
-    assert halo_of(network, _FRAMES) == receptive_radius(network, _FRAMES)
+    declared, found = sight_of(network, _FRAMES, 2), measured_sight(network, _FRAMES, 2)
+    assert declared == (found if found.radius is not None else Sight(None, 2))
 
 
 def test_own_networks_are_measured() -> None:
     torch.manual_seed(0)
-    assert halo_of(_Wrapped(nn.Conv2d(8, 4, 5, padding=2)), _FRAMES) == 2
+    assert sight_of(_Wrapped(nn.Conv2d(8, 4, 5, padding=2)), _FRAMES, 1) == Sight(2, 1)
+
+
+class _Resized(nn.Module):
+    """A U-Net that takes any size: its decoder is enlarged to the encoder's."""
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(8, 4, 3, padding=1)
+        self.down = nn.ModuleList(nn.Conv2d(4, 4, 3, 2, 1) for _ in range(levels))
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        maps = [self.first(mid)]
+        for down in self.down:
+            maps.append(down(maps[-1]))
+        x = maps.pop()
+        while maps:
+            x = maps[-1] + nn.functional.interpolate(x, size=maps.pop().shape[2:])
+        return x
+
+
+@pytest.mark.parametrize("levels", [1, 3, 5, 6])
+def test_frames_are_moved_by_what_the_network_strides_by(levels: int) -> None:
+    """Whatever sizes it takes."""
+    torch.manual_seed(0)
+    assert _Resized(levels)(*example_frames("raw", 65, 67)).shape[2:] == (65, 67)
+    found = measured_sight(_Resized(levels), _FRAMES)
+    assert found.multiple == 2**levels
+    assert found.radius is not None
+
+
+def test_a_stride_beyond_what_is_moved_has_no_halo() -> None:
+    torch.manual_seed(0)
+    assert measured_sight(_Resized(7), _FRAMES).radius is None
+
+
+def test_pixels_of_a_cell_see_unlike_far() -> None:
+    """The first of sixteen sees the coarse pixel before its own, the others only their own."""
+
+    def coarse(mid: Tensor) -> Tensor:
+        fine = nn.functional.avg_pool2d(mid[:, :4], 16).repeat_interleave(16, 2)
+        fine = fine.repeat_interleave(16, 3)
+        lines = (torch.arange(mid.shape[2]) % 16 == 0)[:, None]
+        return torch.where(lines, fine.roll(16, 2), fine)
+
+    assert measured_sight(_Of(coarse), _FRAMES, 16) == Sight(16, 16)
 
 
 def test_height_and_width_are_both_looked_at() -> None:

@@ -94,7 +94,7 @@ def _put_tiling(goldens: Goldens) -> None:
     cases = [
         (size, tile, halo, multiple)
         for size in (1, 57, 63, 64, 65, 128, 201, 3024)
-        for tile, halo, multiple in ((64, 0, 1), (64, 10, 2), (256, 26, 2), (96, 20, 8))
+        for tile, halo, multiple in ((64, 0, 1), (64, 10, 2), (256, 26, 2), (96, 20, 8), (96, 6, 4))
     ]
     for index, (size, tile, halo, multiple) in enumerate(cases):
         columns = [t.columns for t in tiles((1, size), (tile, tile), halo, multiple)]

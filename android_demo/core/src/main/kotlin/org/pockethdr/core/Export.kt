@@ -37,7 +37,7 @@ data class Export(
 
     /** What [tiles] asks of a tile. */
     private fun fits(tile: Int, halo: Int) =
-        multiple > 0 && halo >= 0 && tile % multiple == 0 && tile - 2 * halo >= multiple
+        multiple > 0 && halo >= 0 && tile % multiple == 0 && tile - 2 * wholeBlocks(halo, multiple) >= multiple
 
     /** The file of a precision (fp16, int8), and its sha256. Throws [PocketError] when there is none. */
     fun file(precision: String): Pair<String, String> {

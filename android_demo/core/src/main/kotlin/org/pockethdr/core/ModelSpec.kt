@@ -3,7 +3,7 @@ package org.pockethdr.core
 /**
  * What the manifest beside an artifact says of it.
  *
- * @property halo pixels that a tile must see beyond what it owns.
+ * @property halo pixels that a tile must see beyond the blocks of what it owns.
  * @property multiple what tiles must start at.
  */
 data class ModelSpec(
