@@ -24,6 +24,7 @@ from pockethdr.brackets.bracket import Bracket
 from pockethdr.brackets.metrics import psnr_mu
 from pockethdr.brackets.read import find_brackets, read_bracket
 from pockethdr.calibration.observe import calibrate
+from pockethdr.export.kernels import int8_mac_share
 from pockethdr.export.placement import handed_on_below_zero
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import METHODS, RECIPES
@@ -86,7 +87,7 @@ def main(model: str, domain: str, brackets: Path) -> None:
             chosen = ranges.ranges(method, symmetric=scheme.symmetric, below=below)
             made = quantized(program, chosen, replace(recipe, method=method), scheme)
             cells.append(f"{worst_bracket(program, made.program, tiles):.1f} dB")
-        share = made.summary.int8_mac_share
+        share = int8_mac_share(made.program)
         click.echo(f"| {recipe.name} | {method} | {' | '.join(cells)} | {share:.0%} |")
 
 

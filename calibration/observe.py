@@ -151,7 +151,10 @@ def _observe(
             with torch.no_grad():
                 observer.run(*map(torch.from_numpy, patches.at(place)))
     except ValueError as error:
-        raise CalibrationError(f"calibration stopped at bracket {bracket.name}: {error}") from error
+        raise CalibrationError(
+            f"calibration stopped at bracket {bracket.name}: {error}",
+            fix="mask with a finite value, such as -100 in front of a softmax; divide by no zero",
+        ) from error
     return SeenBracket(bracket.name, dict(hashes), tuple(bracket.ratios), tuple(places))
 
 

@@ -136,10 +136,6 @@ class Conv:
         batch, _, height, width = shape(self.input if self.transposed else self.node)
         return batch * height * width * prod(shape(self.weight))
 
-    def is_plain(self) -> bool:
-        """Stride 1, no dilation, one group, not transposed."""
-        return self.stride == self.dilation == (1, 1) and self.groups == 1 and not self.transposed
-
     def keeps_size(self) -> bool:
         """Stride 1 with as much padding as the (odd) kernel takes away."""
         reach = tuple(d * (k - 1) for d, k in zip(self.dilation, self.kernel, strict=True))
@@ -191,6 +187,11 @@ def batch_norm_of(result: Any) -> fx.Node | None:
         return None
     (source,) = result.all_input_nodes
     return source if is_call(source, aten._native_batch_norm_legit_no_training.default) else None
+
+
+def is_floating(node: Any) -> bool:
+    """Whether a value is of real numbers, not of integers or truth values."""
+    return bool(node.meta["val"].is_floating_point())
 
 
 def is_call(node: Any, *ops: Any) -> bool:

@@ -56,7 +56,10 @@ class LearnedRange(nn.Module):
 
 
 class WeightRounding(nn.Module):
-    """A convolution's weight rounded as `quantized` does it, one scale per output channel."""
+    """A convolution's weight rounded as `quantized` does it, one scale per output channel.
+
+    But for channels whose bias needs coarser steps than their weights: it moves in training.
+    """
 
     def __init__(self, axis: int, method: str) -> None:
         super().__init__()

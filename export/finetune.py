@@ -29,6 +29,7 @@ from pockethdr.export.coding import with_input_gains
 from pockethdr.export.fake_quant import learned_constants, learned_ranges, trainable
 from pockethdr.export.finetune_state import Checkpoint, restored
 from pockethdr.export.identity import state_sha256
+from pockethdr.export.kernels import int8_mac_share
 from pockethdr.export.placement import handed_on_below_zero
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import Recipe
@@ -111,7 +112,7 @@ def finetune(
     prepared = _prepared(loaded, recipe, patches)
     ranges = _starting_ranges(prepared, patches, recipe)
     placed = quantized(prepared, ranges, recipe, LITERT_INT8)
-    say(f"{placed.summary.int8_mac_share:.0%} of the multiplications are integer")
+    say(f"{int8_mac_share(placed.program):.0%} of the multiplications are integer")
     network = trainable(placed.program, weights=recipe.weights)
     at_once = config.batch if _takes_batches(prepared, patches) else 1
     run = _Run(network, loaded.module, patches, at_once, config, checkpoint, say)
@@ -146,19 +147,26 @@ def _prepared(loaded: Loaded, recipe: Recipe, patches: Patches) -> fx.GraphModul
     return with_input_gains(program, recipe.input_gains)
 
 
+@torch.no_grad()
 def _takes_batches(program: fx.GraphModule, patches: Patches) -> bool:
-    """A graph of more than convolutions may hold the one image that it was traced with."""
+    """A graph of more than convolutions may hold the one image that it was traced with, or take
+    several for one."""
+    frames = patches.get(0)[:3]
     try:
-        with torch.no_grad():
-            program(*patches.get(0)[:3])
+        together = program(*frames)
     except RuntimeError:
         return False
-    return True
+    return torch.allclose(together, _by_parts(program, frames, 1), rtol=1e-4, atol=1e-5)
 
 
 def _parts(frames: Sequence[Tensor], images: int) -> list[tuple[Tensor, ...]]:
     """A batch in parts of so many images."""
     return list(zip(*(frame.split(images) for frame in frames), strict=True))
+
+
+def _by_parts(network: nn.Module, frames: Sequence[Tensor], images: int) -> Tensor:
+    """What the network makes of a batch, so many images at once."""
+    return torch.cat([network(*part) for part in _parts(frames, images)])
 
 
 def _starting_ranges(program: fx.GraphModule, patches: Patches, recipe: Recipe) -> dict[str, Range]:
@@ -177,8 +185,9 @@ class _Run:
     """The loop, and what it needs.
 
     Attributes:
-        network: trained in place; it takes `at_once` images.
+        network: trained in place.
         teacher: the float network.
+        at_once: images that both take.
     """
 
     network: fx.GraphModule
@@ -216,18 +225,19 @@ class _Run:
         lost = []
         for step in range(_CALIBRATION_BATCHES):
             *frames, truth = self.patches.get(step)
-            lost.append(_lost_db(self._found(frames), self.teacher(*frames), truth))
+            found, floats = (self._run(each, frames) for each in (self.network, self.teacher))
+            lost.append(_lost_db(found, floats, truth))
         return sum(lost) / len(lost)
 
-    def _found(self, frames: Sequence[Tensor]) -> Tensor:
-        return torch.cat([self.network(*part) for part in _parts(frames, self.at_once)])
+    def _run(self, network: nn.Module, frames: Sequence[Tensor]) -> Tensor:
+        return _by_parts(network, frames, self.at_once)
 
     def _step(self, optimiser: torch.optim.Optimizer, step: int) -> float:
         """One step; what the roundings cost on its batch before it, in dB."""
         *frames, truth = self.patches.get(step)
         with torch.no_grad():
-            floats = self.teacher(*frames)
-        found = self._found(frames)
+            floats = self._run(self.teacher, frames)
+        found = self._run(self.network, frames)
         loss = _distance(found, truth) + self.config.teacher * _distance(found, floats)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

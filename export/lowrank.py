@@ -23,7 +23,7 @@ from torch import fx
 
 from pockethdr.export import algebra
 from pockethdr.export.algebra import NotAligned, Value, Windows
-from pockethdr.export.aten import Conv, arguments, aten, is_conv, shape
+from pockethdr.export.aten import Conv, arguments, aten, is_conv, is_floating, shape
 from pockethdr.export.constants import Constants
 from pockethdr.export.expand import Expansion, window_of
 from pockethdr.export.expand_rules import NONLINEAR, RULES
@@ -298,6 +298,8 @@ def _misplaced(value: Value, roles: Roles) -> str | None:
             return f"its kernel takes {indices} indices, at most {algebra.MAX_LABELS}"
         fixed = {label for constant in term.constants for label in constant.labels}
         for leaf in term.leaves:
+            if not is_floating(leaf.node):
+                return f"`{leaf.node}` is of integers or truth values"
             if roles.is_map(leaf) and not spatial & set(leaf.labels) <= out - fixed:
                 return f"`{leaf.node}` is summed over pixels, which no convolution does"
     runs = [roles.of(label) for label in value.labels]

@@ -69,12 +69,12 @@ def export_model(
         bracket_folders: to calibrate and to prove on; at least one.
         out: created when missing.
         size: H, W of the network's grid, which the artifacts are fixed to.
-        recipe: what stays float in INT8, by name or as one; None takes the tuning that ships with
-            these very weights and its recipe, as `pockethdr export` does, else `hdr`.
+        recipe: what stays float in INT8, by name or as one; None takes that of `tuned`, or the
+            tuning that ships with these very weights, as `pockethdr export` does, else `hdr`.
         seed, patches: of the calibration.
         overwrite: replace an export of other settings.
         allow_dynamic: go on although a convolution keeps a run-time kernel.
-        tuned: weights and ranges for the INT8 artifacts, tuned for `recipe`, which must be given.
+        tuned: weights and ranges for the INT8 artifacts, of these weights and this recipe.
         ray: calibrate on this Ray cluster, see `calibration.spread`; the result is the same.
         calibration: of this network at any size, instead of calibrating: INT8 artifacts of several
             sizes then compute the same.
@@ -82,6 +82,7 @@ def export_model(
         progress: called with a sentence before each stage.
 
     Raises:
+        WeightsError: `tuned` is of other weights, or of another recipe.
         TargetError: a converter does not take the network. Artifacts of the others are written and
             in the manifest, where the refused ones have the reason.
         PocketError: the network, a bracket or the folder cannot be used; nothing half-written.
@@ -92,6 +93,10 @@ def export_model(
             expected="at least one folder",
             fix="find_brackets(ROOT) gives those under a folder",
         )
+    recipe = named_recipe(recipe) if isinstance(recipe, str) else recipe
+    if tuned is not None:
+        tuned.check_fits(loaded, recipe)
+        recipe = recipe or tuned.recipe
     if recipe is None:
         recipe, tuned = chosen_recipe(loaded, None, None)
     settings = Settings(
@@ -99,7 +104,7 @@ def export_model(
         precisions=tuple(precisions),
         brackets=tuple(bracket_folders),
         size=size,
-        recipe=named_recipe(recipe) if isinstance(recipe, str) else recipe,
+        recipe=recipe,
         seed=seed,
         patches=patches,
         allow_dynamic=allow_dynamic,
@@ -230,7 +235,7 @@ class _Export:
         if precision != "int8":
             return self.materials.static.program, {}
         made = self.materials.quantized(target.scheme)
-        return made.program, {"float": made.summary.floats}
+        return made.program, {"float": made.floats}
 
     def _parts(self, program: fx.GraphModule, path: Path) -> list[_Part]:
         """A program as one file, or cut in two: the tiles, and what runs once a shot."""

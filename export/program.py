@@ -7,6 +7,7 @@ which `get_attr` nodes read.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
 #: Begins the names of the constants that follow from the size of the frames alone.
 _OF_SIZE = "size_"
+# The least number above zero in float16.
+_LEAST_HALF = 2.0**-24
 
 
 def op_name(node: fx.Node) -> str:
@@ -93,8 +96,15 @@ def add_constant(
 
 
 def in_half(program: fx.GraphModule) -> fx.GraphModule:
-    """A copy that computes in float16: its constants, and what it converts to float32."""
+    """A copy that computes in float16: its constants, and what it converts to float32.
+
+    Numbers too small for it become the least that it has: they stand beside what may be zero, in
+    the denominator of a merge or a norm.
+    """
     halved = copy.deepcopy(program).half()
+    for name, value in program.named_buffers():
+        if value.numel() == 1 and 0 < abs(float(value)) < _LEAST_HALF:
+            halved.get_buffer(name).fill_(math.copysign(_LEAST_HALF, float(value)))
     for node in halved.graph.nodes:
         node.args, node.kwargs = map_aggregate((node.args, node.kwargs), _halved)
     halved.recompile()
@@ -102,6 +112,8 @@ def in_half(program: fx.GraphModule) -> fx.GraphModule:
 
 
 def _halved(argument: Any) -> Any:
+    if isinstance(argument, float) and 0 < abs(argument) < _LEAST_HALF:
+        return math.copysign(_LEAST_HALF, argument)
     return torch.float16 if argument is torch.float32 else argument
 
 

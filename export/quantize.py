@@ -21,7 +21,6 @@ from pockethdr.export.placement import (
     JOINS,
     RELAYOUTS,
     Placement,
-    macs_of,
     operations,
     placement_for,
 )
@@ -36,20 +35,11 @@ RANGE_OF = "pockethdr_range_of"
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What became of each operation. `floats` maps name → reason; shares are in [0, 1]."""
-
-    int8: tuple[str, ...]
-    floats: dict[str, str]
-    int8_mac_share: float
-
-
-@dataclass(frozen=True)
 class Quantized:
-    """A program with its quantize/dequantize pairs, and the account of it."""
+    """A program with its quantize/dequantize pairs; of each operation left in float, why."""
 
     program: fx.GraphModule
-    summary: Summary
+    floats: dict[str, str]
 
 
 def quantized(
@@ -72,29 +62,19 @@ def quantized(
     _register_ops()
     program = copy.deepcopy(program)
     placed = placement_for(program, recipe, scheme)
-    summary = _summary(program, placed)
+    floats = {node.name: reason for node, reason in placed.floats.items()}
     shared = SharedRanges(ranges, margin=recipe.margin, symmetric=scheme.symmetric)
     _Writer(program, placed, shared, recipe, scheme).write()
     program.graph.eliminate_dead_code()
     drop_unused_constants(program)
     program.graph.lint()
     program.recompile()
-    return Quantized(program, summary)
+    return Quantized(program, floats)
 
 
 def _register_ops() -> None:
     """`torch.ops.quantized_decomposed` exists only once this module is imported."""
     import torch.ao.quantization.fx._decomposed  # noqa: F401
-
-
-def _summary(program: fx.GraphModule, placed: Placement) -> Summary:
-    total = sum(macs_of(node) for node in operations(program))
-    integer = sum(macs_of(node) for node in placed.integer)
-    return Summary(
-        tuple(node.name for node in placed.integer),
-        {node.name: reason for node, reason in placed.floats.items()},
-        integer / total if total else 0.0,
-    )
 
 
 class _Writer:
@@ -202,9 +182,9 @@ class _Writer:
         for constant in [n for n in node.all_input_nodes if n.op == "get_attr"]:
             value = constant_of(constant, self.program)
             assert value is not None
-            params = params_of(
-                float(value.min()), float(value.max()), symmetric=self.scheme.symmetric
-            )
+            ends = float(value.min()), float(value.max())
+            own = params_of(*ends, symmetric=self.scheme.symmetric)
+            params = self.ranges.params(node) if self._imposes(node) else own
             node.replace_input_with(constant, self._pair(constant, params))
 
     def _weight(self, conv: Conv) -> fx.Node:

@@ -59,6 +59,26 @@ class Tuned:
             ) from error
         return prepared
 
+    def check_fits(self, loaded: Loaded, recipe: Recipe | None) -> None:
+        """That these weights stand in for those of `loaded`, under a recipe or their own.
+
+        Raises:
+            WeightsError: they are of another network or recipe.
+        """
+        if self.of != state_sha256(loaded):
+            raise WeightsError(
+                f"{self.path}: tuned from other weights than these of {loaded.spec}",
+                expected=f"a network of sha256 {self.of[:12]}…",
+                fix="run pockethdr finetune again, or give the weights it was run on",
+            )
+        if recipe is not None and not recipe.narrows(self.recipe):
+            raise WeightsError(
+                f"{self.path}: tuned for the recipe `{self.recipe.name}`",
+                expected="that recipe, perhaps with more in float: weights tuned for one fit no "
+                "other",
+                fix="leave --recipe out, or tune for the recipe you want",
+            )
+
     def to_json(self) -> dict[str, Any]:
         """For the manifest."""
         return {
@@ -83,27 +103,12 @@ def chosen_recipe(
     """
     if file is not None:
         tuned = read_tuned(file)
-        _check_fits(tuned, loaded, recipe)
+        tuned.check_fits(loaded, recipe)
         return recipe or tuned.recipe, tuned
     shipped = shipped_tuning(loaded)
     if shipped is None or not (recipe is None or recipe.narrows(shipped.recipe)):
         return recipe or named_recipe(DEFAULT_RECIPE), None
     return recipe or shipped.recipe, shipped
-
-
-def _check_fits(tuned: Tuned, loaded: Loaded, recipe: Recipe | None) -> None:
-    if tuned.of != state_sha256(loaded):
-        raise WeightsError(
-            f"{tuned.path}: tuned from other weights than these of {loaded.spec}",
-            expected=f"a network of sha256 {tuned.of[:12]}…",
-            fix="run pockethdr finetune again, or give the weights it was run on",
-        )
-    if recipe is not None and not recipe.narrows(tuned.recipe):
-        raise WeightsError(
-            f"{tuned.path}: tuned for the recipe `{tuned.recipe.name}`",
-            expected="that recipe, perhaps with more in float: weights tuned for one fit no other",
-            fix="leave --recipe out, or tune for the recipe you want",
-        )
 
 
 def shipped_tuning(loaded: Loaded) -> Tuned | None:

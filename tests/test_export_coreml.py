@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pockethdr.export.kernels import int8_mac_share
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import RECIPES
 from pockethdr.export.targets import TARGETS
@@ -48,7 +49,7 @@ def test_int8_runs_and_repeats(tmp_path: Path) -> None:
     assert sha256_of(first) == sha256_of(second)
     assert found["ops"]["conv"] == 12
     assert found["constexpr"] == {"constexpr_affine_dequantize": 8}
-    assert found["int8_mac_share"] == pytest.approx(done.summary.int8_mac_share)
+    assert found["int8_mac_share"] == pytest.approx(int8_mac_share(done.program))
     assert not {"add", "mul", "concat", "tanh"} & set(found["float_ops"])
 
 

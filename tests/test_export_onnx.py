@@ -226,3 +226,27 @@ def test_what_cannot_be_written_says_so(tmp_path: Path) -> None:
     assert path.read_bytes() == b"mine"
     with pytest.raises(TargetError, match="no int4"):
         TARGET.build(_program("fp32"), nets.frames(), "int4", path)
+
+
+class Merged(nn.Module):
+    """A weighted mean whose weights are zero everywhere, kept from 0 / 0 by a little."""
+
+    def __init__(self, by_buffer: bool) -> None:
+        super().__init__()
+        self.by_buffer = by_buffer
+        self.register_buffer("little", torch.tensor(1e-8))
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        weights = [torch.relu(frame - 2) for frame in (short, mid, long)]
+        total = sum(weights) + (self.little if self.by_buffer else 1e-8)
+        seen = sum(w * f for w, f in zip(weights, (short, mid, long), strict=True)) / total
+        return seen + torch.nn.functional.normalize(seen, dim=1) + mid
+
+
+@pytest.mark.parametrize("by_buffer", [True, False])
+def test_what_keeps_a_denominator_from_zero_is_not_rounded_to_it(
+    by_buffer: bool, tmp_path: Path
+) -> None:
+    program = nets.static(Merged(by_buffer))
+    TARGET.build(program, nets.frames(), "fp16", tmp_path / "a.onnx")
+    assert nets.psnr(_run(tmp_path / "a.onnx"), nets.run(program, nets.frames())) > 60

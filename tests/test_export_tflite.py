@@ -10,6 +10,7 @@ import torch
 from dynamic_layers import DcdPaper
 from torch import Tensor, nn
 
+from pockethdr.export.kernels import int8_mac_share
 from pockethdr.export.pipeline import export_model
 from pockethdr.export.quantize import quantized
 from pockethdr.export.read_back import stored_in
@@ -59,7 +60,7 @@ def test_int8_body(tmp_path: Path) -> None:
     assert nets.psnr(out, nets.run(nets.toy(), nets.frames())) >= 40
     assert nets.psnr(out, nets.run(done.program, nets.frames())) >= 50
     assert first.read_bytes() == second.read_bytes()
-    assert found["int8_mac_share"] == pytest.approx(done.summary.int8_mac_share)
+    assert found["int8_mac_share"] == pytest.approx(int8_mac_share(done.program))
     assert found["undelegated"] == {}
     ops = found["ops"]
     assert (ops["CONV_2D:int8"], ops["CONV_2D:float32"]) == (8, 4)
@@ -113,7 +114,7 @@ def test_what_falls_to_float_is_in_the_checks(tmp_path: Path) -> None:
     assert found["float_ops"]["TRANSPOSE_CONV"] == 1
     assert found["float_ops"]["MEAN"] == 1
     assert found["ops"]["LEAKY_RELU:int8"] == 1
-    assert found["int8_mac_share"] == pytest.approx(done.summary.int8_mac_share)
+    assert found["int8_mac_share"] == pytest.approx(int8_mac_share(done.program))
     expected = nets.run(nets.toy(end="transposed", phi="global", slope=0.1), nets.frames())
     assert nets.psnr(_run(tmp_path / "a.tflite"), expected) >= 40
 

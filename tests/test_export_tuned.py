@@ -24,6 +24,7 @@ from pockethdr.export.program import constants_of_size
 from pockethdr.export.recipe import RECIPES, named_recipe
 from pockethdr.export.static import static_program
 from pockethdr.export.tuned import Tuned, chosen_recipe, read_tuned
+from pockethdr.models import zoo
 from pockethdr.models.load import Loaded, example_frames, load_model
 from pockethdr.runtime.runner import open_runner
 
@@ -144,6 +145,51 @@ def test_it_is_refused_for_another_network_or_recipe(loaded: Loaded, tuned: Tune
         chosen_recipe(trained_on, None, tuned.path)
     with pytest.raises(WeightsError, match="no such file"):
         read_tuned(tuned.path.with_name("none.safetensors"))
+
+
+def test_export_refuses_it_for_another_network_too(
+    loaded: Loaded, tuned: Tuned, tmp_path: Path
+) -> None:
+    """It was put in silence in place of a network with tensors of the same shapes."""
+    torch.manual_seed(1)
+    other = replace(loaded, module=zoo.build("dsan-m16", "raw"))
+    with pytest.raises(WeightsError, match="tuned from other weights"):
+        export_model(
+            other,
+            targets=["onnx"],
+            precisions=["int8"],
+            bracket_folders=[Path(str(files("pockethdr.brackets") / "sample"))],
+            out=tmp_path / "o",
+            size=(64, 64),
+            tuned=tuned,
+        )
+    assert not (tmp_path / "o").exists()
+
+
+class _Mean(torch.nn.Module):
+    """Takes several images for one: its gain is of all pixels that it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(24, 4, 3, padding=1)
+
+    def forward(self, short: Any, mid: Any, long: Any) -> Any:
+        return torch.sigmoid(self.conv(torch.cat([short, mid, long], 1)) * (1 + mid.mean()))
+
+
+def test_images_that_would_be_mixed_are_tuned_image_by_image(sources: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module, seen = _Mean().eval(), list[int]()
+    module.register_forward_pre_hook(lambda _, frames: seen.append(len(frames[0])))
+    finetune(
+        Loaded("mean", "mean", "raw", module, None, None),
+        sources=sources,
+        recipe=RECIPES["all-but-last"],
+        out=tmp_path / "mean",
+        config=CONFIG,
+        log=lambda _: None,
+    )
+    assert set(seen) == {1}
 
 
 def test_a_program_that_is_rewritten_otherwise_is_not_filled(tuned: Tuned) -> None:

@@ -64,14 +64,6 @@ def test_merges_the_spelled_out_form(prove) -> None:
     assert op_counts(done.program) == {"aten.conv_transpose2d.input": 1}
 
 
-def test_gathers_depth_to_space(prove) -> None:
-    done = prove(SpelledOut(), MergeConvShuffle("depth_to_space"))
-    assert op_counts(done.program) == {"aten.conv2d": 1, "aten.pixel_shuffle": 1}
-    assert len(done.proofs) == 1
-    net = nn.Sequential(nn.Conv2d(4, 8, 3), nn.PixelShuffle(2))
-    assert not prove(net, MergeConvShuffle("depth_to_space")).proofs
-
-
 def test_another_order_is_no_shuffle(prove) -> None:
     done = prove(SpelledOut((0, 1, 4, 3, 5, 2)), MergeConvShuffle())
     assert not done.proofs

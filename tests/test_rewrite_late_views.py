@@ -52,6 +52,24 @@ def test_any_view_moves(prove, function) -> None:
     assert "late_views" in {proof.rewrite for proof in done.proofs}
 
 
+class Viewed(nn.Module):
+    """A norm whose factor is a view of four axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.rand(1, 4, 1, 1))
+        self.register_buffer("zeros", torch.zeros(4))
+        self.register_buffer("ones", torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        gain = self.factor.sin().view(4)
+        return nn.functional.batch_norm(x.sin().flatten(2), self.zeros, self.ones, gain)
+
+
+def test_only_the_map_of_a_norm_is_viewed_later(prove) -> None:
+    assert prove(Viewed(), ViewLater()).proofs
+
+
 @pytest.mark.parametrize(
     "function",
     [

@@ -92,7 +92,7 @@ def test_refuses_odd_sizes(prove, size) -> None:
 
 def test_refuses_a_chain_of_one(prove) -> None:
     done = prove(nn.Conv2d(4, 4, 3, padding=2, dilation=2), PolyphaseDilated())
-    assert "only 1 dilated" in done.refusals[0].reason
+    assert "only one dilated" in done.refusals[0].reason
 
 
 def test_leaves_other_networks_alone(prove) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, fx
 
-from pockethdr.export.aten import Pair, arguments, aten, calls, emit, is_call, shape
+from pockethdr.export.aten import Pair, arguments, aten, calls, emit, is_call, is_floating, shape
 from pockethdr.export.program import add_constant
 from pockethdr.export.rewrite import Replacement
 
@@ -32,6 +32,8 @@ class FixAdaptivePool:
         return calls(program, *_ADAPTIVE, aten.mean.dim)
 
     def check(self, node: fx.Node, program: fx.GraphModule) -> str | None:
+        if not is_floating(node.args[0]):
+            return "it averages integers or truth values"
         size = shape(node.args[0])  # type: ignore[arg-type]
         if len(size) != 4:
             return f"its input has rank {len(size)}, average pooling takes rank 4"

@@ -14,41 +14,27 @@ Not among `default_rewrites`: see docs/decisions/004-layout-rewrites.md.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 import torch
 from torch import Tensor, fx
 
-from pockethdr.export.aten import Conv, aten, by_group, emit, emit_conv, is_conv
+from pockethdr.export.aten import Conv, by_group, emit_conv, is_conv
 from pockethdr.export.program import constant_of
 from pockethdr.export.rewrite import Replacement
 from pockethdr.export.rewrites.shuffles import Shuffle, shuffle_of
 
 
 class MergeConvShuffle:
-    """Replace pixel shuffles.
-
-    Args:
-        form: `transposed` merges with the convolution in front; `depth_to_space` keeps, or
-            gathers from view → permute → view, the one operator that targets call DEPTH_TO_SPACE.
-    """
+    """Merge pixel shuffles with the convolution in front."""
 
     name = "conv_shuffle"
 
-    def __init__(self, form: Literal["transposed", "depth_to_space"] = "transposed") -> None:
-        self.form = form
-
     def pattern(self, program: fx.GraphModule) -> Iterable[fx.Node]:
-        for node in program.graph.nodes:
-            shuffle = shuffle_of(node)
-            if shuffle and not (self.form == "depth_to_space" and shuffle.whole):
-                yield node
+        return (node for node in program.graph.nodes if shuffle_of(node))
 
     def check(self, node: fx.Node, program: fx.GraphModule) -> str | None:
         shuffle = shuffle_of(node)
         assert shuffle is not None
-        if self.form == "depth_to_space":
-            return None
         if not is_conv(shuffle.input):
             return "no convolution directly in front of the shuffle"
         return _refusal(Conv(shuffle.input), shuffle, program)
@@ -56,9 +42,6 @@ class MergeConvShuffle:
     def rewrite(self, node: fx.Node, program: fx.GraphModule) -> Replacement:
         shuffle = shuffle_of(node)
         assert shuffle is not None
-        if self.form == "depth_to_space":
-            new = emit(program, aten.pixel_shuffle.default, shuffle.input, shuffle.factor)
-            return Replacement(new, "view, permute, view gathered into one pixel shuffle")
         conv, factor = Conv(shuffle.input), shuffle.factor
         weight = constant_of(conv.weight, program)
         assert weight is not None

@@ -55,7 +55,7 @@ class ViewLater:
 
     def rewrite(self, node: fx.Node, program: fx.GraphModule) -> Replacement:
         norm = batch_norm_of(node)
-        operands = (norm or node).all_input_nodes
+        operands = node.all_input_nodes if norm is None else [arguments(norm)["input"]]
         maps = {view: view.all_input_nodes[0] for view in operands if is_call(view, *_VIEWS)}
         new = emit_with(program, norm or node, maps)
         if norm not in (None, node):

@@ -19,7 +19,8 @@ from pockethdr.export.rewrite import Replacement
 class MergeDuplicates:
     """Replace every operator that repeats an earlier one.
 
-    Comes last: what two operators read is left alone by rewrites that would fold it into either.
+    Comes behind all that folds: what two operators read is left alone by rewrites that would fold
+    it into either.
     """
 
     name = "merge_duplicates"

@@ -35,16 +35,11 @@ _PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 class PolyphaseDilated:
-    """Run chains of dilation-2 convolutions on half-resolution phases.
-
-    Args:
-        min_convs: chains with fewer dilated convolutions than this do not pay for the phases.
-    """
+    """Run chains of dilation-2 convolutions, two or more, on half-resolution phases."""
 
     name = "polyphase"
 
-    def __init__(self, *, min_convs: int = 2) -> None:
-        self.min_convs = min_convs
+    def __init__(self) -> None:
         self._chain: set[fx.Node] = set()
         self._sizes: dict[fx.Node, int] = {}
         self._phases: dict[fx.Node, fx.Node] = {}
@@ -57,8 +52,8 @@ class PolyphaseDilated:
                 yield node
 
     def check(self, node: fx.Node, program: fx.GraphModule) -> str | None:
-        if self._sizes[node] < self.min_convs:
-            return f"only {self._sizes[node]} dilated convolution in the chain"
+        if self._sizes[node] < 2:
+            return "only one dilated convolution in the chain: that does not pay for the phases"
         height, width = shape(node)[2:]
         if height % 2 or width % 2:
             return f"odd size {height}×{width}: its phases differ in size"

@@ -16,7 +16,7 @@ from itertools import groupby
 
 from torch import fx
 
-from pockethdr.export.aten import ELEMENTWISE, arguments, aten, emit, emit_with, shape
+from pockethdr.export.aten import ELEMENTWISE, arguments, aten, emit, emit_with, is_floating, shape
 from pockethdr.export.rewrite import Replacement
 
 MAX_RANK = 4
@@ -41,6 +41,8 @@ class ReduceRank:
             groups = _groups([shape(source) for source in (*node.all_input_nodes, node)])
             if len(groups) > MAX_RANK:
                 return f"its operands vary over {len(groups)} axes independently"
+        if node.target in _SUMS | _SOFTMAX and not is_floating(node.all_input_nodes[0]):
+            return "it counts integers or truth values"
         if node.target in _SUMS | _SOFTMAX and len(_runs(node)) > MAX_RANK:
             return f"its axes fall into {len(_runs(node))} runs"
         return None

@@ -24,6 +24,7 @@ from pockethdr.export.aten import (
     emit_conv,
     emit_with,
     is_call,
+    is_floating,
     shape,
 )
 from pockethdr.export.rewrite import Replacement
@@ -42,6 +43,8 @@ class WriteOutRepeats:
         yield from calls(program, *_REPEATS)
 
     def check(self, node: fx.Node, program: fx.GraphModule) -> str | None:
+        if not is_floating(node):
+            return "it repeats integers or truth values"
         if is_call(node, *_REPEATS) and not len(shape(node)) == len(shape(_source(node))) == 4:
             return "no repetition of feature maps"
         if is_call(node, *_REPEATS) and shape(node)[0] != shape(_source(node))[0]:

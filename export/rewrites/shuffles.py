@@ -22,17 +22,16 @@ _SHUFFLED = [0, 1, 4, 2, 5, 3]
 
 @dataclass(frozen=True)
 class Shuffle:
-    """A pixel shuffle or unshuffle of `input` by `factor`; `whole` when it is one operator."""
+    """A pixel shuffle or unshuffle of `input` by `factor`."""
 
     input: fx.Node
     factor: int
-    whole: bool
 
 
 def unshuffle_of(node: Any) -> Shuffle | None:
     """The pixel unshuffle whose result is `node`."""
     if is_call(node, aten.pixel_unshuffle.default):
-        return Shuffle(node.args[0], arguments(node)["downscale_factor"], True)
+        return Shuffle(node.args[0], arguments(node)["downscale_factor"])
     split = _split_of(node, _UNSHUFFLED)
     if split is None:
         return None
@@ -49,7 +48,7 @@ def unshuffle_of(node: Any) -> Shuffle | None:
 def shuffle_of(node: Any) -> Shuffle | None:
     """The pixel shuffle whose result is `node`."""
     if is_call(node, aten.pixel_shuffle.default):
-        return Shuffle(node.args[0], arguments(node)["upscale_factor"], True)
+        return Shuffle(node.args[0], arguments(node)["upscale_factor"])
     split = _split_of(node, _SHUFFLED)
     if split is None:
         return None
@@ -91,4 +90,4 @@ def _spelled(
     origin = split.args[0]
     assert isinstance(origin, fx.Node)
     fits = factor > 1 and shape(origin) == source and found == expected
-    return Shuffle(origin, factor, False) if fits else None
+    return Shuffle(origin, factor) if fits else None
