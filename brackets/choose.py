@@ -109,12 +109,15 @@ def timed(where: str, shots: Sequence[Shot], seconds: Sequence[float], source: s
 def nearest_to_four(where: str, shots: Sequence[Shot], best: Shot) -> Choice:
     """The three shots around the best-exposed one whose ratios come nearest to 4 (2 stops).
 
-    `best` is the middle one; when it is the shortest or longest of all, its neighbour is.
+    The middle one is `best`, or the nearest to it of which there are a shorter and a longer one.
     """
     rising = sorted(shots, key=lambda shot: shot.exposure)
-    mid = rising[min(max(rising.index(best), 1), len(rising) - 2)]
-    triplets = [triplet for triplet in combinations(rising, 3) if triplet[1] is mid]
-    chosen = min((t for t in triplets if _distinct(t) == 3), key=_misfit, default=triplets[0])
+    triplets = list(combinations(rising, 3))
+    apart = [triplet for triplet in triplets if _distinct(triplet) == 3]
+    chosen = min(
+        apart or triplets[:1],  # which `check_shots` refuses
+        key=lambda t: (t[1] is not best, abs(math.log2(t[1].exposure / best.exposure)), _misfit(t)),
+    )
     return _choice(
         where,
         chosen,

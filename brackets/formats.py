@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -36,6 +36,8 @@ _DEEP_GREY = {"I;16", "I;16B", "I;16L", "I", "F"}
 
 # Of TIFF: tags, the type of two bytes, and the version whose offsets have eight.
 _WIDTH, _HEIGHT, _ORIENTATION, _SHORT, _BIGTIFF = 256, 257, 274, 3, 43
+# What Pillow raises on EXIF that is none.
+_NO_EXIF = (OSError, SyntaxError, ValueError, KeyError, TypeError, AttributeError, struct.error)
 # Chunks of a PNG that may hold EXIF or an orientation.
 _PNG_TELLS = {b"eXIf", b"tEXt", b"zTXt", b"iTXt"}
 
@@ -79,7 +81,7 @@ def read_header(path: Path) -> Header:
     data = file_bytes(path)
     image = _open(path, data)
     exif = exif_of(image, data)
-    shot = exif.get_ifd(ExifTags.IFD.Exif)
+    shot = exif_ifd(exif, ExifTags.IFD.Exif)
     iso = shot.get(ExifTags.Base.ISOSpeedRatings)
     return Header(
         path=path,
@@ -166,11 +168,22 @@ def exif_of(image: Image.Image, data: bytes) -> Image.Exif:
     """EXIF of an opened file; `data` is all of it.
 
     Of a PNG, Pillow decodes all pixels in search of what may stand behind them: here only where
-    something does.
+    something does. EXIF that cannot be read says nothing.
     """
-    if image.format == "PNG" and not _tells_at_end(data):
-        return Image.Image.getexif(image)
-    return image.getexif()
+    try:
+        if image.format == "PNG" and not _tells_at_end(data):
+            return Image.Image.getexif(image)
+        return image.getexif()
+    except _NO_EXIF:
+        return Image.Exif()
+
+
+def exif_ifd(exif: Image.Exif, ifd: int) -> dict[int, Any]:
+    """A directory of an EXIF block; nothing of one that cannot be read."""
+    try:
+        return dict(exif.get_ifd(ifd))
+    except _NO_EXIF:
+        return {}
 
 
 def too_large(path: Path, size: int, claim: str) -> BracketError:

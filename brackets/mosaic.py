@@ -12,17 +12,7 @@ from numpy.typing import NDArray
 from pockethdr.brackets import formats
 from pockethdr.brackets.bracket import Camera
 from pockethdr.brackets.dng import read_dng
-from pockethdr.brackets.stored import looked_up, table_of
 from pockethdr.errors import BracketError
-
-
-@dataclass(frozen=True)
-class Mosaic:
-    """H×W float32 in [0, 1], black subtracted, clipped at white; not yet flipped to RGGB."""
-
-    pixels: NDArray[np.float32]
-    camera: Camera
-    orientation: int
 
 
 @dataclass(frozen=True)
@@ -33,13 +23,6 @@ class Coded:
     values: NDArray[np.float32]
     camera: Camera
     orientation: int
-
-
-def read_mosaic(path: Path, camera: Camera | None) -> Mosaic:
-    """One frame as floats; arguments and errors are those of `read_codes`."""
-    coded = read_codes(path, camera)
-    table = table_of(coded.values, coded.codes.dtype)
-    return Mosaic(looked_up(coded.codes, table), coded.camera, coded.orientation)
 
 
 def read_codes(path: Path, camera: Camera | None) -> Coded:

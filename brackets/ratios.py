@@ -39,7 +39,8 @@ class Measured:
 
 
 def checked(bracket: Bracket, *, assumed_response: bool) -> Bracket:
-    """The bracket, with measured ratios where its own are clearly wrong; `notes` says so.
+    """The bracket, with measured ratios where its own are clearly wrong: `exposure_source` says so,
+    or `notes`, where not all of them can be measured.
 
     Args:
         assumed_response: rgb frames are linearised by a curve that is not their camera's own.
@@ -71,7 +72,15 @@ def checked(bracket: Bracket, *, assumed_response: bool) -> Bracket:
     if not any(wrong):
         return bracket
     if any(pair.likeness is None or pair.ratio < 1.1 for pair in pairs):
-        return bracket
+        found = [
+            f"{_name(b)} is {pair.ratio:.3g} times as bright as {_name(a)}, not {claim:.3g} times"
+            for pair, claim, amiss, (a, b) in zip(
+                pairs, claimed, wrong, pairwise(bracket.frames), strict=True
+            )
+            if amiss
+        ]
+        doubt = f"exposure ratios of {bracket.exposure_source} are in doubt: {'; '.join(found)}"
+        return replace(bracket, notes=(*bracket.notes, doubt))
     first, second = (pair.ratio for pair in pairs)
     measured, said = _shown((1.0, first, first * second)), _shown(bracket.ratios)
     return replace(

@@ -40,7 +40,7 @@ from pockethdr.brackets.choose import Choice, Shot
 from pockethdr.brackets.frames import each_frame, held
 from pockethdr.brackets.icc import foreign_profile
 from pockethdr.brackets.mobilehdr import read_npz
-from pockethdr.brackets.mosaic import read_codes, read_mosaic, whole_quads
+from pockethdr.brackets.mosaic import read_codes, whole_quads
 from pockethdr.brackets.ratios import checked
 from pockethdr.brackets.response import FIXED, Response, fit_debevec
 from pockethdr.brackets.response_names import RESPONSES
@@ -51,6 +51,8 @@ from pockethdr.files import sha256_of
 _LOG = logging.getLogger(__name__)
 # Responses that mean sRGB codes; the others say themselves what the samples as stored mean.
 _OF_SRGB = ("srgb", "debevec")
+# Of so many rows of a mosaic two tell how well it is exposed.
+_SAMPLED = 16
 
 
 def find_brackets(root: Path, *, domain: str | None = None) -> list[Path]:
@@ -218,7 +220,9 @@ def _response(burst: Burst, curve: str) -> Response:
 
 def _exposedness(burst: Burst, file: Path) -> float:
     if burst.domain == RAW:
-        return well_exposed_linear(read_mosaic(file, burst.camera).pixels)
+        coded = read_codes(file, burst.camera)
+        some = coded.codes[np.arange(len(coded.codes)) % _SAMPLED < 2]  # whole rows of quads
+        return well_exposed_linear(coded.values[some])
     return well_exposed(formats.read_small(file) / np.float32(255))
 
 

@@ -35,7 +35,7 @@ from pockethdr.brackets.motion import Motion, views
 from pockethdr.brackets.noise import noise_of, noisy
 from pockethdr.brackets.save import write_bracket
 from pockethdr.brackets.simulation import Simulation
-from pockethdr.errors import PocketError
+from pockethdr.errors import BracketError, PocketError
 
 __all__ = ["Simulation", "simulate", "write_bracket"]
 
@@ -59,8 +59,14 @@ def simulate(
     give the same bracket.
 
     Raises:
-        BracketError: unknown phone or pattern.
+        BracketError: unknown phone or pattern, or a pixel that is no light.
     """
+    if not np.isfinite(hdr).all():
+        raise BracketError(
+            f"{name}: the HDR image holds NaN or infinity",
+            expected="finite light",
+            fix="replace such pixels, of a sun perhaps by its brightest finite neighbour",
+        )
     rng = np.random.default_rng(seed)
     camera = _camera(settings, rng)
     ratios = settings.ratios

@@ -66,7 +66,8 @@ class _Commands(click.Group):
             error.show()
             sys.exit(USER_ERROR)
         except (click.Abort, KeyboardInterrupt):
-            click.echo("interrupted; run the same command again to go on", err=True)
+            how = ", with --resume" if arguments[:1] in (["train"], ["finetune"]) else ""
+            click.echo(f"interrupted; run the same command again to go on{how}", err=True)
             sys.exit(INTERRUPTED)
         except (PocketError, OSError) as error:
             click.echo(f"error: {_explained(error)}", err=True)

@@ -21,13 +21,15 @@ from pockethdr.errors import PocketError, Unavailable
 LOCAL = "local"
 #: Ray itself tries for minutes where nothing listens.
 _PATIENCE_S = 5.0
+#: Workers that a task may outlive: one that kills each of them would do so for ever.
+_RETRIES = 3
 
 _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
 
 
 class ClusterError(PocketError):
-    """No Ray cluster answers."""
+    """No Ray cluster answers, or a task ends every worker that takes it on."""
 
 
 def on_ray(
@@ -52,13 +54,13 @@ def on_ray(
 
     Raises:
         Unavailable: Ray is not installed.
-        ClusterError: no cluster answers at the address.
+        ClusterError: no cluster answers at the address, or each worker that got a task died.
         PocketError: as `work` raised it.
     """
     with _connected(address) as ray:
         cores = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
         wanted = max(1, min(threads, int(max(cores))))  # more than a machine has would never start
-        run = ray.remote(max_retries=-1, num_cpus=wanted)(_task)
+        run = ray.remote(max_retries=_RETRIES, num_cpus=wanted)(_task)
         shared = ray.put((work, job, os.getcwd()))
         tasks = ((run.remote(shared, folder), folder) for folder in folders)
         yield from _results(ray, tasks, 2 * max(1, int(sum(cores)) // wanted))
@@ -87,6 +89,12 @@ def _results(
             if isinstance(error.cause, PocketError):
                 raise error.cause from None
             raise
+        except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+            raise ClusterError(
+                f"{folder}: each of {_RETRIES + 1} workers died of it",
+                expected="brackets and artifacts that one process can stand",
+                fix="run without --ray to see why, or take the bracket out",
+            ) from error
 
 
 @contextlib.contextmanager
@@ -97,10 +105,12 @@ def _connected(address: str) -> Iterator[Any]:
         raise Unavailable(
             "Ray is not installed", install="pip install 'pockethdr[scale]'"
         ) from error
-    where = None if address == LOCAL else address
+    if ray.is_initialized():  # the caller's own, and theirs to end
+        yield ray
+        return
     try:
         _knock(address)
-        ray.init(where, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises bare ones, too
         ray.shutdown()
         raise ClusterError(

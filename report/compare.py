@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pockethdr.brackets.read import read_bracket
+from pockethdr.brackets.read import find_brackets, read_bracket
 from pockethdr.errors import ArtifactError
 from pockethdr.files import write_bytes
 from pockethdr.report.chart import Point, scatter
@@ -59,7 +59,8 @@ def write_comparison(
     Args:
         outs: folders that `pockethdr report` was run on.
         html: the page; each network's own report is linked relative to it.
-        brackets: bracket folders with ground truth to picture; none leaves the pictures out.
+        brackets: bracket folders, or folders of them, to picture; those of the exports' domain are
+            used, and none leaves the pictures out.
         command: how to make the page again.
 
     Raises:
@@ -67,7 +68,12 @@ def write_comparison(
     """
     judged = [read_judged(out) for out in outs]
     _check_comparable(judged)
-    strips = [strip(read_bracket(folder), [each.out for each in judged]) for folder in brackets]
+    domain = str(judged[0].manifest["domain"])
+    shown = [folder for root in brackets for folder in find_brackets(root, domain=domain)]
+    strips = [
+        strip(read_bracket(folder, domain=domain), [each.out for each in judged])
+        for folder in shown
+    ]
     write_bytes(html, _page(judged, strips, html, command).encode(), overwrite=True)
     return [row for each in judged for row in each.rows]
 

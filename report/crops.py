@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pockethdr.brackets.bracket import RAW, Bracket, Camera, flip, linear_to_srgb
+from pockethdr.brackets.bracket import RAW, Bracket, Camera, linear_to_srgb
 from pockethdr.brackets.metrics import mu_law
 from pockethdr.runtime.demosaic import camera_to_srgb
+from pockethdr.runtime.image import turned
 from pockethdr.runtime.runner import Array
 
 #: Side of a crop, and of the window whose mean error decides where it lies, in grid pixels.
@@ -51,7 +52,7 @@ def worst_crop(
         left,
         png(theirs),
         png(ours),
-        png(flip(difference, bracket.flips)),
+        png(as_seen(difference[..., None], bracket)[..., 0]),
         gain,
     )
 
@@ -64,7 +65,7 @@ def place_of_largest_error(image: Array, truth: Array) -> tuple[int, int]:
 def pictures(
     images: Sequence[Array], bracket: Bracket, clips: Sequence[float] | None = None
 ) -> list[np.ndarray]:
-    """C×H×W of the network's grid as 8-bit H×W×3, unflipped and toned alike.
+    """C×H×W of the network's grid as 8-bit H×W×3, as the scene is seen, and toned alike.
 
     Reinhard's global curve around the key of the first image.
 
@@ -74,8 +75,13 @@ def pictures(
     levels = [np.float32(clip) for clip in clips or (1.0,) * len(images)]
     linear = [_srgb(i / clip, bracket) * clip for i, clip in zip(images, levels, strict=True)]
     key = float(np.exp(np.log(np.maximum(linear[0], 1e-6)).mean()))
-    toned = (_toned(image / key) for image in linear)
-    return [flip(image.transpose(2, 0, 1), bracket.flips).transpose(1, 2, 0) for image in toned]
+    return [as_seen(_toned(image / key), bracket) for image in linear]
+
+
+def as_seen(image: np.ndarray, bracket: Bracket) -> np.ndarray:
+    """H×W×C of the network's grid, unflipped and turned upright."""
+    planes = turned(image.transpose(2, 0, 1), bracket.flips, bracket.orientation)
+    return np.ascontiguousarray(planes.transpose(1, 2, 0))
 
 
 def png(image: np.ndarray) -> str:

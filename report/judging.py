@@ -67,9 +67,20 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class JudgedOn:
+    """What was taken of a bracket, as `Bracket` says it."""
+
+    bracket: str
+    selection: str
+    exposure_source: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Judged:
     """One bracket: a verdict for each artifact, and how it looks, when pictures are asked for."""
 
+    on: JudgedOn
     verdicts: list[Verdict]
     overview: Overview | None
 
@@ -139,7 +150,10 @@ class Judge:
             done(f"{artifact.target} {artifact.precision} on {scene.name}")
         crops = [verdict.crop for verdict in found if verdict.crop]
         seen = overview(bracket, scene.reference, crops) if self.job.crops else None
-        return Judged(found, seen)
+        on = JudgedOn(
+            bracket.name, bracket.selection, bracket.exposure_source, tuple(bracket.notes)
+        )
+        return Judged(on, found, seen)
 
     def _verdict(self, artifact: Artifact, scene: _Scene, progress: Progress) -> Verdict:
         if artifact.file is None:

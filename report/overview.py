@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pockethdr.brackets.bracket import Bracket, flip
-from pockethdr.report.crops import SIDE, Crop, pictures
+from pockethdr.brackets.bracket import Bracket
+from pockethdr.report.crops import SIDE, Crop, as_seen, pictures
 from pockethdr.report.panels import reference_frame
 from pockethdr.runtime.runner import Array
 
@@ -40,12 +40,12 @@ def overview(bracket: Bracket, reference: Array, crops: Sequence[Crop]) -> Overv
     images = (reference, reference_frame(bracket))
     small = [_shrunk(image, step) for image in images]
     fused, single = pictures(small, bracket, (1.0, 1 / bracket.ratios[1]))
-    outlines = np.zeros((1, *fused.shape[:2]), np.uint8)
+    outlines = np.zeros((*small[0].shape[1:], 1), np.uint8)
     for crop in crops:
         corner = np.array([crop.left, crop.top])
         ends = (np.array([corner, corner + SIDE]) * step).astype(int)
-        cv2.rectangle(outlines[0], ends[0].tolist(), ends[1].tolist(), 255, 1)
-    fused[flip(outlines, bracket.flips)[0] > 0] = _MARK
+        cv2.rectangle(outlines, ends[0].tolist(), ends[1].tolist(), 255, 1)
+    fused[as_seen(outlines, bracket)[..., 0] > 0] = _MARK
     return Overview(bracket.name, _jpeg(single), _jpeg(fused))
 
 

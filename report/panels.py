@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from pockethdr.brackets.bracket import Bracket
 from pockethdr.brackets.merge import weighted_merge
 from pockethdr.brackets.metrics import psnr_mu
-from pockethdr.errors import Unavailable
+from pockethdr.errors import ArtifactError, Unavailable
 from pockethdr.export.manifest import Artifact, Manifest, read_manifest
 from pockethdr.report.crops import SIDE, pictures, place_of_largest_error, png
 from pockethdr.runtime.fuse import fuse
@@ -47,33 +48,30 @@ def strip(bracket: Bracket, outs: Sequence[Path]) -> Strip:
         bracket: with ground truth, or the place is where the merge differs from the network.
         outs: export folders of the bracket's domain.
     """
-    images = {"reference frame": reference_frame(bracket), "merge": weighted_merge(bracket)}
-    for out in outs:
-        images |= _fused(out, bracket)
-    truth = bracket.ground_truth
-    target = list(images.values())[-1] if truth is None else truth
-    top, left = place_of_largest_error(images["merge"], target)
+    merge, truth = weighted_merge(bracket), bracket.ground_truth
+    images = [("reference frame", reference_frame(bracket)), ("merge", merge)]
+    images += _fused(outs, bracket)
+    target = images[-1][1] if truth is None else truth
+    top, left = place_of_largest_error(merge, target)
     if truth is not None:
-        images["ground truth"] = truth
+        images.append(("ground truth", truth))
     window = (..., slice(top, top + SIDE), slice(left, left + SIDE))
     # The target first: its brightness decides how all are shown.
     clips = [1.0, 1 / bracket.ratios[1], *(1.0,) * (len(images) - 1)]
-    shown = pictures([target[window], *(i[window] for i in images.values())], bracket, clips)[1:]
+    shown = pictures([target[window], *(i[window] for _, i in images)], bracket, clips)[1:]
     return Strip(
         bracket.name,
         top,
         left,
         tuple(
-            Panel(title, png(picture), None if truth is None or image is truth else score)
-            for (title, image), picture, score in zip(
-                images.items(), shown, _scores(images, truth), strict=True
-            )
+            Panel(title, png(picture), None if image is truth else _score(image, truth))
+            for (title, image), picture in zip(images, shown, strict=True)
         ),
     )
 
 
-def _scores(images: dict[str, Array], truth: Array | None) -> list[float | None]:
-    return [None if truth is None else psnr_mu(image, truth) for image in images.values()]
+def _score(image: Array, truth: Array | None) -> float | None:
+    return None if truth is None else psnr_mu(image, truth)
 
 
 def reference_frame(bracket: Bracket) -> Array:
@@ -82,17 +80,23 @@ def reference_frame(bracket: Bracket) -> Array:
     return np.asarray(aligned[0, aligned.shape[1] // 2 :], np.float32)
 
 
-def _fused(out: Path, bracket: Bracket) -> dict[str, Array]:
-    """What the preferred artifact makes of the bracket, by its title; empty when none runs."""
-    manifest = read_manifest(out)
-    for artifact in _by_preference(manifest):
-        try:
-            image = fuse(out / str(artifact.file), bracket)
-        except Unavailable:
-            continue
-        title = f"{manifest.model}, {artifact.target} {artifact.precision}"
-        return {title: np.clip(image.pixels, 0.0, 1.0)}
-    return {}
+def _fused(outs: Sequence[Path], bracket: Bracket) -> list[tuple[str, Array]]:
+    """What the preferred artifact of each export makes of the bracket, with its title; nothing of
+    an export of which none runs."""
+    manifests = [read_manifest(out) for out in outs]
+    exports = Counter(manifest.model for manifest in manifests)
+    found = []
+    for out, manifest in zip(outs, manifests, strict=True):
+        name = manifest.model if exports[manifest.model] == 1 else f"{manifest.model} in {out.name}"
+        for artifact in _by_preference(manifest):
+            try:
+                image = fuse(out / str(artifact.file), bracket)
+            except (Unavailable, ArtifactError):
+                continue
+            title = f"{name}, {artifact.target} {artifact.precision}"
+            found.append((title, np.clip(image.pixels, 0.0, 1.0)))
+            break
+    return found
 
 
 def _by_preference(manifest: Manifest) -> list[Artifact]:

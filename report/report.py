@@ -32,6 +32,8 @@ def write_report(
     threads: int = 2,
     thresholds: Thresholds | None = None,
     command: str = "",
+    arm: bool = False,
+    ray: str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Judge the artifacts of `out` (see `evaluate`) and write both reports into it.
@@ -45,6 +47,8 @@ def write_report(
         thresholds=thresholds,
         crops=True,
         command=command or f"pockethdr report {out.name} --brackets …",
+        arm=arm,
+        ray=ray,
         progress=progress,
     )
     write_bytes(out / JSON_NAME, evaluation.to_json().encode(), overwrite=True)
@@ -69,6 +73,8 @@ def html(evaluation: Evaluation) -> str:
         stale_devices=len(evaluation.devices) - len(devices),
         chart=against_reference(rows, evaluation.thresholds),
         overviews={each.bracket: each for each in evaluation.overviews},
+        brackets=evaluation.brackets,
+        left_out=evaluation.left_out,
         crops=_by_bracket(evaluation.crops),
         skipped=[row for row in rows if not row.executed],
         recipe=_flat(evaluation.manifest.recipe),
@@ -142,7 +148,7 @@ HEADERS = (
     ("Δ ℓ", "dB, artifact minus PyTorch reference; negative is lost"),
     ("ms", "median of one tile on this host's CPU"),
     ("MB", "file size"),
-    ("peak MB", "largest resident memory of the measuring process, MiB"),
+    ("peak MiB", "largest resident memory of the measuring process"),
 )
 
 

@@ -24,7 +24,7 @@ def table(rows: Sequence[Row]) -> Table:
     )
     for header in ("artifact", "verdict"):
         made.add_column(header, no_wrap=True)
-    for header in ("vs ref", "PSNR-µ", "PSNR-ℓ", "Δ µ", "Δ ℓ", "ms", "MB", "peak MB"):
+    for header in ("vs ref", "PSNR-µ", "PSNR-ℓ", "Δ µ", "Δ ℓ", "ms", "MB", "peak MiB"):
         made.add_column(header, justify="right", no_wrap=True)
     several = len({row.model for row in rows}) > 1
     for model, group in groupby(rows, lambda row: row.model):

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pockethdr.brackets.read import find_brackets, read_bracket
+from pockethdr.brackets.layout import search
+from pockethdr.brackets.read import read_bracket
 from pockethdr.errors import BracketError, PocketError, Unavailable
 from pockethdr.export.imposed import Imposed, imposed_in
 from pockethdr.export.manifest import Artifact, Manifest, read_manifest
@@ -20,7 +21,7 @@ from pockethdr.files import write_bytes
 from pockethdr.models.trust import check_trusted
 from pockethdr.report.crops import Crop
 from pockethdr.report.host import host
-from pockethdr.report.judging import Job, Verdict, verdicts
+from pockethdr.report.judging import Job, JudgedOn, Verdict, verdicts
 from pockethdr.report.on_arm import with_arm
 from pockethdr.report.overview import Overview
 from pockethdr.report.row import Detail, Row, mean_of
@@ -34,13 +35,15 @@ Progress = Callable[[str, float, int], None]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything a report says."""
+    """Everything a report says; `left_out`: why what else was found is no bracket to judge on."""
 
     manifest: Manifest
     rows: tuple[Row, ...]
     details: tuple[Detail, ...]
     crops: tuple[Crop, ...]
     overviews: tuple[Overview, ...]
+    brackets: tuple[JudgedOn, ...]
+    left_out: tuple[str, ...]
     thresholds: Thresholds
     host: dict[str, Any]
     command: str
@@ -52,6 +55,8 @@ class Evaluation:
             "rows": [row.to_json() for row in self.rows],
             "devices": [asdict(row) for row in self.devices],
             "details": [asdict(detail) for detail in self.details],
+            "brackets": [asdict(each) for each in self.brackets],
+            "left_out": list(self.left_out),
             "host": self.host,
             "manifest": asdict(self.manifest),
             "thresholds": self.thresholds.to_json(),
@@ -65,6 +70,7 @@ def validate(
     brackets: Sequence[Path],
     *,
     threads: int = 2,
+    thresholds: Thresholds | None = None,
     json_path: Path | None = None,
     arm: bool = False,
     ray: str | None = None,
@@ -75,10 +81,12 @@ def validate(
     Args:
         json_path: where to write what `report.json` holds.
     """
-    evaluation = evaluate(out, brackets, threads=threads, arm=arm, ray=ray, progress=progress)
+    found = evaluate(
+        out, brackets, threads=threads, thresholds=thresholds, arm=arm, ray=ray, progress=progress
+    )
     if json_path is not None:
-        write_bytes(json_path, evaluation.to_json().encode(), overwrite=True)
-    return list(evaluation.rows)
+        write_bytes(json_path, found.to_json().encode(), overwrite=True)
+    return list(found.rows)
 
 
 def evaluate(
@@ -115,11 +123,12 @@ def evaluate(
     """
     manifest, devices = read_manifest(out), tuple(read_rows(out))
     check_trusted(manifest.spec, out)
-    folders = _folders(brackets, manifest.domain)
+    folders, left_out = _folders(brackets, manifest.domain)
     trials = [_Trial(out, artifact, manifest, threads) for artifact in manifest.artifacts]
     steps = _Steps(progress, len(folders) * (1 + len(trials)) + len(trials))
-    overviews: list[Overview] = []
+    overviews, judged = list[Overview](), list[JudgedOn]()
     for found in verdicts(Job(out, threads, crops), folders, ray=ray, done=steps.done):
+        judged.append(found.on)
         overviews += [found.overview] if found.overview else []
         for trial, verdict in zip(trials, found.verdicts, strict=True):
             trial.add(verdict)
@@ -138,6 +147,8 @@ def evaluate(
         details=tuple(detail for trial in trials for detail in trial.details),
         crops=tuple(crop for trial in trials for crop in trial.crops),
         overviews=tuple(overviews),
+        brackets=tuple(judged),
+        left_out=left_out,
         thresholds=bounds,
         host=host(),
         command=command,
@@ -145,11 +156,13 @@ def evaluate(
     )
 
 
-def _folders(brackets: Sequence[Path], domain: str) -> list[Path]:
-    found = [folder for root in brackets for folder in find_brackets(root, domain=domain)]
-    if not found:
+def _folders(brackets: Sequence[Path], domain: str) -> tuple[list[Path], tuple[str, ...]]:
+    """The brackets, and what was left out."""
+    found = [search(root, domain=domain) for root in brackets]
+    folders = dict.fromkeys(folder for each in found for folder in each.brackets)
+    if not folders:
         raise BracketError("no bracket to judge on", expected=f"a folder of {domain} brackets")
-    return list(dict.fromkeys(found))
+    return list(folders), tuple(dict.fromkeys(note for each in found for note in each.notes))
 
 
 class _Steps:

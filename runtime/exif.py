@@ -10,12 +10,15 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from pockethdr.brackets.formats import SOFTWARE, exif_of, opened
+from pockethdr.brackets.formats import SOFTWARE, exif_ifd, exif_of, opened
 
-# They describe the source's own bytes: offsets, sizes, a thumbnail, how its pixels lie.
+# They describe the source's own bytes: offsets, sizes, a thumbnail, how pixels lie and are coded.
+_SUBJECT_AREA = 0x9214  # which Pillow does not name
 _LEFT = {
     ExifTags.Base.MakerNote, ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight,
     ExifTags.Base.ComponentsConfiguration, ExifTags.Base.ExifInteroperabilityOffset,
+    ExifTags.Base.ColorSpace, ExifTags.Base.Gamma, ExifTags.Base.CompressedBitsPerPixel,
+    _SUBJECT_AREA, ExifTags.Base.SubjectLocation,
 }  # fmt: skip
 _KEPT = {
     ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.DateTime, ExifTags.Base.Artist,
@@ -43,7 +46,7 @@ def carried_exif(source: Path | None) -> Image.Exif:
         return carried
     carried.update(_sound({tag: found[tag] for tag in _KEPT & set(found)}))
     for ifd in _IFDS:
-        tags = _sound(found.get_ifd(ifd))
+        tags = _sound(exif_ifd(found, ifd))
         if tags:
             carried.get_ifd(ifd).update(tags)
     return carried if len(carried.tobytes()) <= _SEGMENT else _orientation()

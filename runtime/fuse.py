@@ -67,12 +67,10 @@ class Fuser:
             if memory is not None:
                 path = self._within(path, parsed(memory), threads)
             self._found = deployed(path)
-            self._runner: Runner | None = open_runner(
-                self._found.path, self._found.record.target, threads=threads
-            )
+            self._runner: Runner | None = _opened(self._found, threads)
         _check_inputs(self._found, self._runner)
         self._threads, self._lock = threads, Lock()
-        self._align, self._response = align, response
+        self._align, self._response, self._closed = align, response, False
 
     @property
     def domain(self) -> str:
@@ -114,14 +112,16 @@ class Fuser:
                 bracket = self.read(bracket)
         _check_domain(self._found, bracket)
         with self._lock:
-            return self._fused(self._open(), bracket, clock, progress)
+            image = self._fused(self._open(), bracket, clock, progress)
+            if not self.reads_ahead:
+                self._give_back()  # the next bracket is decoded where its tensors were
+            return image
 
     def close(self) -> None:
         """Give back what the runtime holds."""
         with self._lock:
-            if self._runner is not None:
-                self._runner.close()
-            self._runner = None
+            self._closed = True
+            self._give_back()
 
     def __enter__(self) -> Fuser:
         return self
@@ -140,9 +140,16 @@ class Fuser:
         return chosen
 
     def _open(self) -> Runner:
-        if self._runner is None:
+        if self._closed:
             raise ArtifactError("this Fuser is closed", fix="make another one")
+        if self._runner is None:
+            self._runner = _opened(self._found, self._threads)
         return self._runner
+
+    def _give_back(self) -> None:
+        if self._runner is not None:
+            self._runner.close()
+        self._runner = None
 
     def _fused(
         self, runner: Runner, bracket: Bracket, clock: _Clock, progress: Progress | None
@@ -236,6 +243,10 @@ def _not_light(runner: Runner, tile: Tile) -> ArtifactError:
         expected="finite light",
         fix="`pockethdr validate` says which artifacts do; FP16 overflows where FP32 does not",
     )
+
+
+def _opened(found: Deployed, threads: int) -> Runner:
+    return open_runner(found.path, found.record.target, threads=threads)
 
 
 def _check_inputs(found: Deployed, runner: Runner) -> None:

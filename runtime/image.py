@@ -94,7 +94,10 @@ class HDRImage:
             yield slice(start, min(start + STRIP, height))
 
     def strip(self, rows: slice) -> Array:
-        """Rows of the upright picture, linear sRGB 3×H×W; white-balanced raw may exceed 1."""
+        """Rows of the upright picture, linear sRGB 3×H×W.
+
+        What the network returns below 0 is no light; white-balanced raw may exceed 1.
+        """
         (top, _), (left, _) = self._spare
         start, stop = rows.start + top, rows.stop + top
         if self._reversed:
@@ -125,7 +128,7 @@ class HDRImage:
             _shrunk(self.planes.read(slice(row, min(row + 16 * step, rows)), slice(None)), step)
             for row in range(0, rows, 16 * step)
         ]
-        planes = np.ascontiguousarray(np.concatenate(small).transpose(2, 0, 1))
+        planes = np.maximum(np.concatenate(small), 0).transpose(2, 0, 1)
         if self.domain == RAW:
             red, green, green2, blue = planes
             planes = camera_to_srgb(np.stack([red, (green + green2) / 2, blue]), self._camera)
@@ -175,7 +178,7 @@ class HDRImage:
     def _window(self, start: int, stop: int) -> Array:
         """Stored rows (columns where transposed) start .. stop, linear sRGB 3×H×W."""
         if self.domain != RAW:
-            return self._read(start, stop).transpose(2, 0, 1)
+            return np.maximum(self._read(start, stop), 0).transpose(2, 0, 1)
         first = max(0, start - MARGIN) // 2
         mosaic = _unpacked(self._read(first, -(-(stop + MARGIN) // 2)))
         rgb = demosaic(mosaic, self._camera.wb_gains)

@@ -66,6 +66,7 @@ def write_tiff(image: HDRImage, path: Path, exif: Image.Exif, threads: int) -> s
     with path.open("wb") as file:
         file.write(bytes(8))  # the header, once it is known where the directory lies
         sizes = [file.write(strip) for strip in coded]
+        file.write(bytes(file.tell() % 2))  # a directory begins on a word boundary
         directory, at = _directory(image.size, sizes, exif, file.tell()), file.tell()
         file.write(directory)
         file.seek(0)

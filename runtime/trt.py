@@ -6,6 +6,7 @@ the process instead of raising. Buffers are the driver's own (ctypes), so that n
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from importlib import import_module
 from pathlib import Path
@@ -66,6 +67,8 @@ def device_count() -> int:
 class Driver:
     """The few calls of the CUDA driver API that copying a frame needs, on device 0.
 
+    Each raises ArtifactError when it fails: a kernel's own failure shows in the call behind it.
+
     Raises:
         Unavailable: no CUDA device answers.
     """
@@ -75,7 +78,11 @@ class Driver:
             raise Unavailable(_NO_DEVICE, install=_INSTALL)
         self._cuda = ctypes.CDLL("libcuda.so.1")
         self._context = ctypes.c_void_p()
-        self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), ctypes.c_int(0))
+        try:
+            self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), ctypes.c_int(0))
+        except ArtifactError as error:
+            why = f"the CUDA device cannot be used ({error})"
+            raise Unavailable(why, install=_INSTALL) from error
         self.enter()
 
     def enter(self) -> None:
@@ -109,7 +116,7 @@ class Driver:
     def _call(self, name: str, *arguments: Any) -> None:
         code = getattr(self._cuda, name)(*arguments)
         if code != 0:
-            raise Unavailable(f"CUDA driver: {name} failed with code {code}", install=_INSTALL)
+            raise ArtifactError(f"CUDA driver: {name} failed with code {code}")
 
 
 class PlanRunner(HostFrames):
@@ -155,10 +162,11 @@ class PlanRunner(HostFrames):
 
     def close(self) -> None:
         """See `Runner.close`."""
-        self._driver.enter()
-        for address in self._addresses.values():
-            self._driver.free(address)
-        self._addresses = {}
+        addresses, self._addresses = self._addresses, {}
+        with contextlib.suppress(ArtifactError):  # of a run that failed, which says more
+            self._driver.enter()
+            for address in addresses.values():
+                self._driver.free(address)
 
 
 def _flavours() -> list[Any]:

@@ -34,6 +34,21 @@ def test_twins_are_not_taken_together() -> None:
     assert choice.shots[2].exposure == 16
 
 
+@pytest.mark.parametrize(
+    ("seconds", "best", "chosen"),
+    [
+        ((1, 1, 4, 16), 0, [1, 4, 16]),
+        ((1, 4, 16, 16), 3, [1, 4, 16]),
+        ((1, 1, 4, 8), 1, [1, 4, 8]),
+    ],
+)
+def test_a_repeated_exposure_does_not_spoil_the_rest(
+    seconds: tuple[float, ...], best: int, chosen: list[float]
+) -> None:
+    shots = [Shot(f"{index}.jpg", time, time) for index, time in enumerate(seconds)]
+    assert [s.exposure for s in nearest_to_four("here", shots, shots[best]).shots] == chosen
+
+
 def test_named_and_timed_are_sorted_by_exposure() -> None:
     shots = shots_of(1, 4, 16, 64)
     assert named("here", shots, ["64.jpg", "1.jpg", "4.jpg"], "me").ratios == (1, 4, 64)

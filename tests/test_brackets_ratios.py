@@ -48,6 +48,16 @@ def test_wrong_claims_are_overruled_and_named():
     assert "EXIF say ×1, ×64, ×256" in found.exposure_source
 
 
+def test_a_claim_is_doubted_where_not_all_can_be_measured():
+    """The long frame is clipped nearly everywhere: only the first ratio is known to be wrong."""
+    given = bracket((1, 3, 9), (1.0, 64.0, 256.0))
+    flat = replace(given.frames[2], pixels=np.ones_like(given.frames[2].pixels))
+    found = checked(replace(given, frames=(*given.frames[:2], flat)), assumed_response=True)
+    assert found.ratios == given.ratios
+    assert "ratios of EXIF are in doubt: a frame is 3" in found.notes[-1]
+    assert "not 64 times" in found.notes[-1]
+
+
 def test_an_assumed_response_is_given_more_room():
     given = bracket((1, 6, 30), (1.0, 4.0, 16.0))
     assert checked(given, assumed_response=True) is given

@@ -112,6 +112,26 @@ def test_fuse_refuses_an_unknown_suffix_before_it_works(tmp_path: Path) -> None:
     refused(run("fuse", "a.tflite", tmp_path, "--out", tmp_path / "a.gif"), ".gif", ".exr")
 
 
+def test_choices_are_known_before_the_work(tmp_path: Path) -> None:
+    result = run("fuse", "a.tflite", "--batch", str(tmp_path), "--out", "o", "--format", "png")
+    assert result.exit_code == 2
+    assert "unknown format 'png'; known: exr, hdr, tif, tiff, jpg, jpeg, avif" in result.output
+    result = run("simulate", "a.exr", "--out", str(tmp_path / "o"), "--phone", "brick")
+    assert result.exit_code == 2
+    assert "unknown phone 'brick'; known: " in result.output
+
+
+@pytest.mark.parametrize("command", ["validate", "report"])
+@pytest.mark.parametrize(
+    ("gates", "said"),
+    [("int4=3", "unknown gate 'int4'; known: fp32"), ("int8=much", "'much'"), ("loss=-1", "-1")],
+)
+def test_gates_that_are_none_are_refused(command: str, gates: str, said: str) -> None:
+    result = run(command, "o", "--brackets", "b", "--gates", gates)
+    assert result.exit_code == 2
+    assert said in result.output
+
+
 def test_simulate_writes_a_bracket_that_reads_back(tmp_path: Path) -> None:
     import numpy as np
 

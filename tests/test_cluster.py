@@ -1,5 +1,7 @@
 """Work on Ray: addresses where nobody answers, and errors that come home as themselves."""
 
+import os
+import signal
 import socket
 from pathlib import Path
 
@@ -44,3 +46,17 @@ def test_errors_and_relative_folders_come_through(
     assert found in ({}, {Path("there"): str(tmp_path / "there")})
     assert caught.value.install == "pip install rawpy"
     assert isinstance(caught.value, PocketError)
+
+
+def test_a_task_that_kills_every_worker_ends(tmp_path: Path) -> None:
+    def work(job: None, folder: Path) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(ClusterError, match=r"deadly: each of \d workers died of it"):
+        list(on_ray(work, None, [Path("deadly")], address=LOCAL))
+
+
+def test_local_is_local_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{unused_port()}")
+    found = on_ray(lambda job, folder: job, "done", [Path("a")], address=LOCAL)
+    assert list(found) == [(Path("a"), "done")]

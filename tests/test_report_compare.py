@@ -13,12 +13,14 @@ import pytest
 from click.testing import CliRunner
 from judged_toy import SIZE, Exported, bracket
 
+from pockethdr.brackets.layout import Found
 from pockethdr.cli import main
 from pockethdr.errors import ArtifactError
-from pockethdr.report import compare, judging, validate
+from pockethdr.report import compare, judging, panels, validate
 from pockethdr.report.compare import read_judged, write_comparison
 from pockethdr.report.panels import strip
 from pockethdr.report.report import write_report
+from pockethdr.runtime.fuse import fuse
 
 SCENE = bracket("one", size=(SIZE, SIZE))
 
@@ -28,7 +30,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two exports of the toy, the second also with an artifact that fails."""
     outs = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(validate, "find_brackets", lambda root, domain: [root])
+        patch.setattr(validate, "search", lambda root, domain: Found((root,), ("other: of rgb",)))
         patch.setattr(judging, "read_bracket", lambda path, domain: SCENE)
         for model in ("first", "second"):
             made = Exported(tmp_path_factory.mktemp(model), model)
@@ -54,7 +56,8 @@ def copy_of(judged: list[Path], tmp_path: Path) -> Callable[[dict[str, Any]], Pa
 def test_the_page_sets_all_networks_side_by_side(
     judged: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compare, "read_bracket", lambda path: SCENE)
+    monkeypatch.setattr(compare, "find_brackets", lambda root, domain: [root])
+    monkeypatch.setattr(compare, "read_bracket", lambda path, domain: SCENE)
     page = tmp_path / "compare.html"
     rows = write_comparison(judged, page, brackets=[Path("one")], command="again")
     assert [(row.model, row.name, row.passed) for row in rows] == [
@@ -81,11 +84,28 @@ def test_panels_show_the_hardest_place_of_each(judged: list[Path]) -> None:
     assert all(panel.psnr_mu is not None for panel in made.panels[:-1])
 
 
+def test_exports_of_one_network_are_told_apart_and_what_fails_is_passed_over(
+    judged: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = strip(SCENE, [judged[0], judged[0]])
+    name = f"first in {judged[0].name}, onnx fp32"
+    assert [panel.title for panel in made.panels[2:-1]] == [name, name]
+
+    def fails(path: Path, bracket: Any) -> Any:
+        if path.name == "dim.onnx":
+            raise ArtifactError("returns NaN")
+        return fuse(path, bracket)
+
+    monkeypatch.setattr(panels, "fuse", fails)
+    titles = [panel.title for panel in strip(SCENE, judged).panels]
+    assert titles[2:-1] == ["first, onnx fp32", "second, onnx fp32"]
+
+
 def test_without_ground_truth_there_is_no_figure(judged: list[Path]) -> None:
     blind = bracket("blind", truth=False, size=(SIZE, SIZE))
-    panels = strip(blind, judged).panels
-    assert "ground truth" not in [panel.title for panel in panels]
-    assert {panel.psnr_mu for panel in panels} == {None}
+    shown = strip(blind, judged).panels
+    assert "ground truth" not in [panel.title for panel in shown]
+    assert {panel.psnr_mu for panel in shown} == {None}
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,13 @@ from pockethdr.brackets.bracket import Bracket, Frame
 from pockethdr.export.manifest import Artifact, Manifest
 from pockethdr.report.bars import Bar, bars
 from pockethdr.report.chart import Point, scatter
-from pockethdr.report.crops import SIDE, worst_crop
+from pockethdr.report.crops import SIDE, pictures, worst_crop
 from pockethdr.report.overview import overview
 from pockethdr.report.report import HEADERS, against_reference, html, verdict
 from pockethdr.report.row import Row
 from pockethdr.report.thresholds import Thresholds
 from pockethdr.report.validate import Evaluation
+from pockethdr.runtime.image import upright
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -116,8 +117,15 @@ def evaluation(**changes: object) -> Evaluation:
         command="pockethdr export net",
     )
     host = {"cpu": "a CPU", "cores": 2}
-    made = Evaluation(manifest, ROWS, (), (), (), Thresholds(), host, "pockethdr report out")
+    made = Evaluation(
+        manifest, ROWS, (), (), (), (), (), Thresholds(), host, "pockethdr report out"
+    )
     return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def _decoded(uri: str) -> np.ndarray:
+    data = base64.b64decode(uri.partition(",")[2])
+    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
 
 
 def test_page_is_whole_and_loads_nothing(bracket: Bracket) -> None:
@@ -135,6 +143,18 @@ def test_page_is_whole_and_loads_nothing(bracket: Bracket) -> None:
     assert "https://" not in text
     assert "url(" not in text
     assert "@import" not in text
+
+
+def test_pictures_lie_as_the_scene_is_seen(bracket: Bracket) -> None:
+    lying = replace(bracket, orientation=6)
+    image = np.random.default_rng(0).random((4, 60, 90), dtype=np.float32)
+    (shown,), (turned,) = pictures([image], bracket), pictures([image], lying)
+    np.testing.assert_array_equal(turned, upright(shown, 6))
+    crop = replace(worst_crop(image * 0.9, image, lying, "onnx", "int8"), top=3, left=5)
+    seen = [overview(each, image, [crop]) for each in (bracket, lying)]
+    first, second = (_decoded(each.fused) for each in seen)
+    assert second.shape == first.transpose(1, 0, 2).shape
+    assert np.abs(second.astype(int) - upright(first, 6)).mean() < 20  # of noise, in JPEG
 
 
 def test_what_columns_say_does_not_need_a_pointer() -> None:

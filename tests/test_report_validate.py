@@ -10,6 +10,7 @@ import pytest
 import torch
 from judged_toy import Exported, bracket
 
+from pockethdr.brackets.layout import Found
 from pockethdr.commands.exported import print_manifest
 from pockethdr.errors import ArtifactError, BracketError, PocketError
 from pockethdr.export.manifest import Artifact, ContextRecord, FileRecord, write_manifest
@@ -30,11 +31,17 @@ ISSUE_FIELDS = """
 """
 
 
+def _found(root: Path, *, domain: str) -> Found:
+    return Found((root,), ("other: of rgb",))
+
+
 @pytest.fixture
 def scenes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
     """Two brackets in memory behind two folder names; the reader has tests of its own."""
     made = {"one": bracket("one"), "other": bracket("other", truth=False)}
-    monkeypatch.setattr(validate_module, "find_brackets", lambda root, domain: [root])
+    monkeypatch.setattr(
+        validate_module, "search", lambda root, domain: Found((root,), ("other: of rgb",))
+    )
     monkeypatch.setattr(judging, "read_bracket", lambda path, domain: made[path.name])
     return [tmp_path / name for name in made]
 
@@ -78,6 +85,16 @@ def test_the_gate_tells_good_from_bad(
     assert good.brackets == ("one", "other")
 
 
+def test_other_gates_tell_otherwise(exported: Exported, scenes: list[Path], untimed: None) -> None:
+    lenient, strict = Thresholds(fp32=30, loss=9), Thresholds(fp32=150)
+    passed = {
+        bounds: [row.passed for row in validate(exported.out, scenes, thresholds=bounds)]
+        for bounds in (lenient, strict)
+    }
+    assert passed[lenient][:2] == [True, True]
+    assert passed[strict] == [False, False, False]
+
+
 def test_the_figures_are_those_of_a_plain_comparison(
     exported: Exported, scenes: list[Path], untimed: None
 ) -> None:
@@ -119,8 +136,11 @@ def test_json_holds_rows_details_host_and_bounds(
     rows = validate(exported.out, scenes, threads=1, json_path=tmp_path / "judged.json")
     data = json.loads((tmp_path / "judged.json").read_text())
     assert set(data) == {
-        *("rows", "devices", "details", "host", "manifest", "thresholds", "command")
+        *("rows", "devices", "details", "brackets", "left_out"),
+        *("host", "manifest", "thresholds", "command"),
     }
+    assert [each["bracket"] for each in data["brackets"]] == ["one", "other"]
+    assert data["left_out"] == ["other: of rgb"]
     assert data["thresholds"] == {"fp32": 60, "fp16": 60, "int8": 35, "dynint8": 44, "loss": 0.5}
     assert len(data["details"]) == 6
     assert data["rows"][0]["psnr_mu_vs_reference"] == rows[0].psnr_mu_vs_reference
@@ -246,7 +266,9 @@ def test_a_bracket_below_a_window_of_ssim_is_named(
     exported: Exported, tmp_path: Path, untimed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = {truth: bracket("tiny", truth=truth, size=(6, 40)) for truth in (True, False)}
-    monkeypatch.setattr(validate_module, "find_brackets", lambda root, domain: [root])
+    monkeypatch.setattr(
+        validate_module, "search", lambda root, domain: Found((root,), ("other: of rgb",))
+    )
     monkeypatch.setattr(judging, "read_bracket", lambda path, domain: made[True])
     with pytest.raises(BracketError, match="tiny: 6×40 pixels, too few for SSIM"):
         evaluate(exported.out, [tmp_path], threads=1)

@@ -11,13 +11,16 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fuse_toy import exported
 
 from pockethdr.errors import ArtifactError, BracketError, PocketError
 from pockethdr.files import sha256_of
 from pockethdr.runtime import memory
+from pockethdr.runtime.fuse import Fuser
 from pockethdr.runtime.memory import Usage, measured, parsed, within
+from pockethdr.runtime.runner import open_runner
 
 pytest.importorskip("onnx")
 SAMPLE = Path(str(files("pockethdr.brackets") / "sample"))
@@ -153,6 +156,25 @@ def test_fusing_stays_within_the_budget(sizes, side):
     assert found["peak"] <= int(re.search(r"which (\d+) MB", note)[1])
     if found["tiles"] > 1:  # a single one is run once, and takes less
         assert 0.7 * predicted < found["peak"]
+
+
+def test_under_a_budget_the_next_bracket_finds_the_memory_free(sizes, monkeypatch):
+    """Decoders and tensors are not held side by side, however many brackets follow."""
+    opened = []
+
+    def counted(*arguments, **options):
+        opened.append(open_runner(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr("pockethdr.runtime.fuse.open_runner", counted)
+    with Fuser(sizes[0], memory="4GB") as fuser:
+        first, second = (fuser.fuse(SAMPLE).pixels for _ in range(2))
+        assert len(opened) == 2
+    np.testing.assert_array_equal(first, second)
+    with Fuser(sizes[0]) as fuser:
+        for _ in range(2):
+            fuser.fuse(SAMPLE)
+    assert len(opened) == 3
 
 
 def test_frames_too_large_to_decode_are_refused(sizes, tmp_path):

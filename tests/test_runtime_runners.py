@@ -23,7 +23,7 @@ from pockethdr.files import sha256_of
 from pockethdr.runtime.latency import measure, measure_artifact, peak_memory_mb
 from pockethdr.runtime.litert import op_histogram, undelegated
 from pockethdr.runtime.runner import open_runner, order_inputs
-from pockethdr.runtime.trt import PlanRunner, device_count
+from pockethdr.runtime.trt import Driver, PlanRunner, device_count
 
 SIZE = 32
 
@@ -286,6 +286,22 @@ def test_a_plan_runs_in_whichever_thread_asks():
     for work in (lambda: runner.run(frames), runner.close):
         with ThreadPoolExecutor(1) as pool:
             pool.submit(work).result()
+
+
+def test_a_run_that_fails_on_the_device_is_no_missing_device():
+    """Such an artifact was reported as not run, and the gate passed."""
+    fails = {"cuCtxSynchronize", "cuMemFree_v2"}
+
+    class Cuda:
+        def __getattr__(self, name):
+            return lambda *_: 700 if name in fails else 0
+
+    driver = Driver.__new__(Driver)
+    driver._cuda, driver._context = Cuda(), None
+    runner = PlanRunner(driver, _TensorRT, _Engine(), Path("any.plan"), "NCHW")
+    with pytest.raises(ArtifactError, match="cuCtxSynchronize failed with code 700"):
+        runner.run([frame.numpy() for frame in example()])
+    runner.close()  # says nothing more
 
 
 class _Driver:

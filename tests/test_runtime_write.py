@@ -20,6 +20,7 @@ from PIL.TiffImagePlugin import IFDRational
 
 from pockethdr.brackets.bracket import LUMINANCE, Camera, flips_of, srgb_to_linear
 from pockethdr.brackets.exr import read_exr
+from pockethdr.brackets.formats import read_header
 from pockethdr.brackets.read import read_bracket
 from pockethdr.errors import PocketError
 from pockethdr.runtime.exif import carried_exif
@@ -281,6 +282,44 @@ def test_exif_that_is_not_what_it_should_be_is_left_behind(tmp_path, tag, value)
     assert set(carried) == {0x829A, 0x829D, 0x9003} - {tag}
     for suffix in HDR_FORMATS:
         save_hdr(image, tmp_path / f"b{suffix}")
+
+
+def test_how_the_source_was_coded_is_not_carried_over(tmp_path):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769).update({0x829A: 0.25, 0xA001: 65535, 0xA500: 2.2, 0x9214: (3, 4)})
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=exif)
+    assert set(carried_exif(tmp_path / "a.jpg").get_ifd(0x8769)) == {0x829A}
+
+
+def test_exif_that_is_none_says_nothing(tmp_path):
+    """Pillow raises SyntaxError on it, and only for files that have a density too."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", dpi=(72, 72))
+    data = (tmp_path / "a.jpg").read_bytes()
+    broken = b"\xff\xe1\x00\x12Exif\0\0not a TIFF"
+    (tmp_path / "a.jpg").write_bytes(data[:20] + broken + data[20:])
+    assert read_header(tmp_path / "a.jpg").exposure_s is None
+    assert carried_exif(tmp_path / "a.jpg").get_ifd(0x8769) == {}
+
+
+@pytest.mark.parametrize("suffix", HDR_FORMATS)
+def test_what_is_no_light_is_black(tmp_path, suffix):
+    """A network without a last clamp; Radiance's bytes wrapped, and logarithms became NaN."""
+    pixels = _smooth().pixels
+    beyond = np.where(pixels < 0.1, -0.01, pixels)
+    for name, planes in (("clipped", np.maximum(beyond, 0)), ("beyond", beyond)):
+        save_hdr(image_of(planes, "rgb"), tmp_path / f"{name}{suffix}")
+    clipped, negative = (
+        (tmp_path / f"{name}{suffix}").read_bytes() for name in ("clipped", "beyond")
+    )
+    assert clipped == negative
+
+
+@pytest.mark.parametrize("rows", [64, 65, 66, 67])
+def test_the_directory_of_a_tiff_begins_on_a_word(tmp_path, rows):
+    save_hdr(image_of(_smooth(size=(rows, 31)).pixels, "rgb"), tmp_path / "a.tif")
+    data = (tmp_path / "a.tif").read_bytes()
+    assert int.from_bytes(data[4:8], "little") % 2 == 0
+    assert cv2.imread(str(tmp_path / "a.tif"), cv2.IMREAD_UNCHANGED).shape == (rows, 31, 3)
 
 
 def test_text_of_several_lines_breaks_no_header(tmp_path):

@@ -45,23 +45,31 @@ class Number(click.FloatRange):
         return number
 
 
-class Names(click.ParamType):
-    """`a,b` → ("a", "b"), each of a table that is read only when the option is."""
+class Name(click.ParamType):
+    """One of a table that is read only when the option is."""
 
-    name = "NAME[,NAME…]"
+    name = "NAME"
 
     def __init__(self, kind: str, known: Callable[[], Iterable[str]]) -> None:
         self.kind, self.known = kind, known
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
-        known = tuple(self.known())
-        names = tuple(dict.fromkeys(n.strip() for n in str(value).split(",") if n.strip()))
-        for name in names:
-            if name not in known:
-                self.fail(f"unknown {self.kind} {name!r}; known: {', '.join(known)}", param, ctx)
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        known, name = tuple(self.known()), str(value).strip()
+        if name not in known:
+            self.fail(f"unknown {self.kind} {name!r}; known: {', '.join(known)}", param, ctx)
+        return name
+
+
+class Names(Name):
+    """`a,b` → ("a", "b")."""
+
+    name = "NAME[,NAME…]"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        names = dict.fromkeys(n for n in str(value).split(",") if n.strip())
         if not names:
-            self.fail(f"no {self.kind} named; known: {', '.join(known)}", param, ctx)
-        return names
+            self.fail(f"no {self.kind} named; known: {', '.join(self.known())}", param, ctx)
+        return tuple(super(Names, self).convert(name, param, ctx) for name in names)
 
 
 def network_names() -> Iterable[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pockethdr.brackets.response_names import RESPONSES
-from pockethdr.commands import Number, threads_option
+from pockethdr.commands import Name, Number, threads_option
 from pockethdr.commands.console import steps
 from pockethdr.errors import BracketError, PocketError
 from pockethdr.files import check_place
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from pockethdr.runtime.image import HDRImage
 
 FAILED = 1
+
+
+def _formats() -> list[str]:
+    from pockethdr.runtime.write import HDR_FORMATS
+
+    return [suffix.lstrip(".") for suffix in HDR_FORMATS]
 
 
 @click.command()
@@ -38,9 +44,10 @@ FAILED = 1
 @click.option(
     "--format",
     "suffix",
+    type=Name("format", _formats),
     default="jpg",
     show_default=True,
-    help="Suffix of the files that --batch writes.",
+    help="Of the files that --batch writes.",
 )
 @click.option("--align", is_flag=True, help="Lay hand-held frames over each other first.")
 @click.option(
@@ -61,8 +68,9 @@ FAILED = 1
 @click.option(
     "--memory",
     metavar="512MB",
-    help="What the process may take: the largest tile that fits, of the sizes that lie beside "
-    "ARTIFACT (see `export --size`). Refused, with the least that would do, where none fits.",
+    help="What the process may take, in MB of 2^20 bytes: the largest tile that fits, of the sizes "
+    "that lie beside ARTIFACT (see `export --size`). Refused, with the least that would do, where "
+    "none fits.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.pass_context
@@ -141,7 +149,7 @@ def _check_apart(root: Path, out: Path, suffix: str) -> None:
     """The next run must not take results for exposures of a bracket, nor for one of their own."""
     from pockethdr.brackets.formats import is_photograph
 
-    result = out / f"a.{suffix.lstrip('.')}"
+    result = out / f"a.{suffix}"
     if is_photograph(result) and out.resolve().is_relative_to(root.resolve()):
         raise PocketError(
             f"--out {out} lies in {root}, where {result.suffix} is taken for exposures",
@@ -169,10 +177,9 @@ def _one(
 
 def _many(fuser: Fuser, root: Path, out: Path, suffix: str, save: dict[str, Any]) -> int:
     from pockethdr.runtime.batch import fuse_many
-    from pockethdr.runtime.write import check_suffixes, save_hdr
+    from pockethdr.runtime.write import save_hdr
 
-    places = _places(fuser, root, out, f".{suffix.lstrip('.')}")
-    check_suffixes(next(iter(places.values())))
+    places = _places(fuser, root, out, f".{suffix}")
     left = [folder for folder, place in places.items() if save["overwrite"] or not place.exists()]
     if len(left) < len(places):
         click.echo(f"{len(places) - len(left)} of {len(places)} are there already")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pockethdr.commands import (
+    Number,
     brackets_option,
     command_line,
     model_option,
@@ -17,36 +18,65 @@ from pockethdr.commands import (
     trust_named,
 )
 from pockethdr.commands.console import print_table, steps
-from pockethdr.files import check_place
+from pockethdr.files import check_place, write_bytes
 
 if TYPE_CHECKING:
     from pockethdr.report.row import Row
+    from pockethdr.report.thresholds import Thresholds
+    from pockethdr.report.validate import Evaluation
     from pockethdr.runtime.phone.rows import DeviceRow
-
-_out = click.argument("out", type=click.Path(path_type=Path))
-_threads = threads_option(default=2, help="CPU threads of the reference and of each runtime.")
 
 GATE_FAILED = 1
 
 
+class Gates(click.ParamType):
+    """`int8=40,loss=0.3` → {"int8": 40.0, "loss": 0.3}: fields of `Thresholds`."""
+
+    name = "NAME=DB[,…]"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Thresholds:
+        from pockethdr.report.thresholds import Thresholds
+
+        if isinstance(value, Thresholds):
+            return value
+        known, changed = Thresholds().to_json(), dict[str, float]()
+        for part in str(value).split(","):
+            name, _, bound = part.strip().partition("=")
+            if name not in known:
+                self.fail(f"unknown gate {name!r}; known: {', '.join(known)}", param, ctx)
+            changed[name] = Number(0, 200).convert(bound, param, ctx)
+        return Thresholds(**{**known, **changed})
+
+
+def _judging(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What `validate` and `report` have in common."""
+    for option in (
+        model_option,
+        ray_option("Judge brackets"),
+        click.option(
+            "--arm", is_flag=True, help="Also on emulated ARM code: LiteRT's kernels for phones."
+        ),
+        click.option(
+            "--gates",
+            "thresholds",
+            type=Gates(),
+            help="Other bounds than those of the README: least PSNR-µ of a precision against the "
+            "reference, and most that may be lost, such as int8=40,loss=0.3.",
+        ),
+        threads_option(default=2, help="CPU threads of the reference and of each runtime."),
+        brackets_option,
+        click.argument("out", type=click.Path(path_type=Path)),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command()
-@_out
-@brackets_option
+@_judging
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the rows.")
-@_threads
-@click.option("--arm", is_flag=True, help="Also on emulated ARM code: LiteRT's kernels for phones.")
-@ray_option("Judge brackets")
-@model_option
 @click.pass_context
 def validate(
-    context: click.Context,
-    out: Path,
-    brackets: Path,
-    json_file: Path | None,
-    threads: int,
-    arm: bool,
-    ray: str | None,
-    model: str | None,
+    context: click.Context, out: Path, json_file: Path | None, model: str | None, **how: Any
 ) -> None:
     """Run every artifact of OUT on real brackets and judge it against the PyTorch reference.
 
@@ -59,35 +89,25 @@ def validate(
       pockethdr validate out/m32 --brackets photos --json rows.json
       pockethdr validate out/m32 --brackets photos --ray local
     """
-    from pockethdr.report.validate import validate as judged
+    from pockethdr.report.validate import evaluate
 
     if json_file is not None:
         check_place(json_file, overwrite=True)
     trust_named(model, out)
+    command, brackets = command_line(context), [how.pop("brackets")]
     with steps("validating") as step:
-        rows = judged(
-            out,
-            [brackets],
-            threads=threads,
-            json_path=json_file,
-            arm=arm,
-            ray=ray,
-            progress=step,
-        )
-    print_rows(rows)
-    context.exit(exit_code(rows))
+        found = evaluate(out, brackets, command=command, progress=step, **how)
+    if json_file is not None:
+        write_bytes(json_file, found.to_json().encode(), overwrite=True)
+    _print(found)
+    context.exit(exit_code(found.rows))
 
 
 @click.command()
-@_out
-@brackets_option
-@_threads
-@model_option
+@_judging
 @click.pass_context
-def report(
-    context: click.Context, out: Path, brackets: Path, threads: int, model: str | None
-) -> None:
-    """Validate OUT and write OUT/report.json and OUT/report.html.
+def report(context: click.Context, out: Path, model: str | None, **how: Any) -> None:
+    """Validate OUT, as `validate` does, and write OUT/report.json and OUT/report.html.
 
     The page is one file without outside references: the table, what phones measured (`pockethdr
     bench`), accuracy against latency, and crops of reference, artifact and amplified difference.
@@ -101,10 +121,11 @@ def report(
     from pockethdr.report.report import write_report
 
     trust_named(model, out)
-    command = command_line(context)
+    check_place(out / "report.html", overwrite=True)
+    command, brackets = command_line(context), [how.pop("brackets")]
     with steps("judging") as step:
-        found = write_report(out, [brackets], threads=threads, command=command, progress=step)
-    print_rows(found.rows)
+        found = write_report(out, brackets, command=command, progress=step, **how)
+    _print(found)
     click.echo(f"report: {out / 'report.html'}")
     context.exit(exit_code([*found.rows, *of_export(found.devices, found.manifest)]))
 
@@ -128,15 +149,24 @@ def compare(
     Example:
       pockethdr compare out/m32 out/ahdrnet --brackets photos --html out/compare.html
     """
-    from pockethdr.brackets.read import find_brackets
     from pockethdr.report.compare import write_comparison
 
     check_place(html, overwrite=True)
-    shown = find_brackets(brackets) if brackets else []
+    shown = [brackets] if brackets else []
     rows = write_comparison(outs, html, brackets=shown, command=command_line(context))
     print_rows(rows)
     click.echo(f"comparison: {html}")
     context.exit(exit_code(rows))
+
+
+def _print(found: Evaluation) -> None:
+    """The table, and below it what must be known of the brackets."""
+    print_rows(found.rows)
+    for each in found.brackets:
+        for note in each.notes:
+            click.echo(f"{each.bracket}: {note}")
+    for note in found.left_out:
+        click.echo(note)
 
 
 def print_rows(rows: Sequence[Row]) -> None:

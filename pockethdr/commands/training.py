@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pockethdr.commands import (
+    Name,
     Number,
     channel_order_option,
     domain_option,
@@ -23,6 +24,12 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "simulated": {"steps": 40_000, "lr": 1e-3, "warmup": 300, "batch": 8, "patch": None},
     "mobile-hdr": {"steps": 200_000, "lr": 2e-4, "warmup": 1000, "batch": 16, "patch": 256},
 }
+
+
+def _phones() -> list[str]:
+    from pockethdr.brackets.noise import phones
+
+    return phones()
 
 
 @click.command()
@@ -51,7 +58,13 @@ def gather(cache: Path, brackets: Path | None) -> None:
 @click.argument("hdr", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The bracket's folder.")
 @domain_option
-@click.option("--phone", default="pixel", show_default=True, help="A measured noise profile.")
+@click.option(
+    "--phone",
+    type=Name("phone", _phones),
+    default="pixel",
+    show_default=True,
+    help="A measured noise profile.",
+)
 @click.option("--iso", default=400.0, show_default=True, help="Sets the noise.")
 @click.option("--ratio", default=4.0, show_default=True, help="Exposure of neighbouring frames.")
 @click.option("--shake", default=3.0, show_default=True, help="Hand shake in pixels.")
