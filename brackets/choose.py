@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 from pockethdr.errors import BracketError
 
@@ -112,12 +111,14 @@ def nearest_to_four(where: str, shots: Sequence[Shot], best: Shot) -> Choice:
     The middle one is `best`, or the nearest to it of which there are a shorter and a longer one.
     """
     rising = sorted(shots, key=lambda shot: shot.exposure)
-    triplets = list(combinations(rising, 3))
-    apart = [triplet for triplet in triplets if _distinct(triplet) == 3]
-    chosen = min(
-        apart or triplets[:1],  # which `check_shots` refuses
-        key=lambda t: (t[1] is not best, abs(math.log2(t[1].exposure / best.exposure)), _misfit(t)),
-    )
+    chosen = rising[:3]  # which `check_shots` refuses
+    for mid in sorted(rising, key=lambda shot: (shot is not best, _stops(shot, best))):
+        shorter = [shot for shot in rising if shot.exposure * _SAME < mid.exposure]
+        longer = [shot for shot in rising if shot.exposure > mid.exposure * _SAME]
+        if shorter and longer:
+            short, long = (min(side, key=lambda s: _misfit(s, mid)) for side in (shorter, longer))
+            chosen = [short, mid, long]
+            break
     return _choice(
         where,
         chosen,
@@ -137,11 +138,13 @@ def _choice(where: str, shots: Sequence[Shot], reason: str) -> Choice:
     return Choice(choice.shots, f"{listed}: {reason}")
 
 
-def _misfit(triplet: Sequence[Shot]) -> float:
-    """Distance of the two steps from the wanted ratio, in stops."""
-    short, mid, long = (math.log2(shot.exposure) for shot in triplet)
-    wanted = math.log2(WANTED_RATIO)
-    return abs(mid - short - wanted) + abs(long - mid - wanted)
+def _misfit(shot: Shot, mid: Shot) -> float:
+    """Distance of a step from the wanted ratio, in stops."""
+    return abs(_stops(shot, mid) - math.log2(WANTED_RATIO))
+
+
+def _stops(shot: Shot, other: Shot) -> float:
+    return abs(math.log2(shot.exposure / other.exposure))
 
 
 def _distinct(shots: Sequence[Shot]) -> int:

@@ -103,7 +103,7 @@ class Observer(fx.Interpreter):
 
     def __init__(self, program: fx.GraphModule) -> None:
         super().__init__(program, garbage_collect_values=True)
-        self.tensors = {n.name: Histogram() for n in program.graph.nodes if _is_activation(n)}
+        self.tensors = {n.name: Histogram() for n in program.graph.nodes if _is_computed(n)}
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
@@ -119,7 +119,7 @@ class Observer(fx.Interpreter):
         return {name: histogram for name, histogram in self.tensors.items() if histogram.count}
 
 
-def _is_activation(node: fx.Node) -> bool:
+def _is_computed(node: fx.Node) -> bool:
     return node.op in ("placeholder", "call_function")
 
 

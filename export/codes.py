@@ -75,7 +75,7 @@ def _divisors(program: fx.GraphModule) -> dict[fx.Node, float]:
     divisors = {}
     for node in program.graph.nodes:
         written = quantize_behind(node) if _is_sum(node) else None
-        if written is not None and all(_is_activation(x) for x in node.args):
+        if written is not None and all(_dequantizes_activation(x) for x in node.args):
             scale, _ = _code_of(node.args[1])
             divisors[node] = divisors[written] = scale
     return divisors
@@ -92,7 +92,7 @@ def _is_sum(node: fx.Node) -> bool:
     return known and len(node.args) == 2 and not node.kwargs
 
 
-def _is_activation(node: Any) -> bool:
+def _dequantizes_activation(node: Any) -> bool:
     """Whether `node` dequantizes, and no constant, whose scale coremltools leaves as it is."""
     return is_dequantize(node) and node.args[0].args[0].op != "get_attr"
 

@@ -78,7 +78,7 @@ def trainable(program: fx.GraphModule, *, weights: str) -> fx.GraphModule:
         weights: `Recipe.weights`, how a channel's range is chosen.
     """
     program = copy.deepcopy(program)
-    learned = [n for n in program.graph.nodes if _is_activation(n)]
+    learned = [n for n in program.graph.nodes if _has_range(n)]
     for of in _groups([node.meta[RANGE_OF] for node in learned]):
         _learn_range(program, [n for n in learned if n.meta[RANGE_OF] <= of], of)
     for node in list(program.graph.nodes):
@@ -104,7 +104,7 @@ def learned_constants(program: fx.GraphModule) -> dict[str, Tensor]:
     return {name: value for name, value in program.named_parameters() if name not in ends}
 
 
-def _is_activation(node: fx.Node) -> bool:
+def _has_range(node: fx.Node) -> bool:
     return node.target is _OPS.dequantize_per_tensor.default and bool(node.meta.get(RANGE_OF))
 
 

@@ -31,9 +31,9 @@ RELAYOUTS = frozenset(
 MOVES = RELAYOUTS - {"aten.avg_pool2d", "aten.upsample_bilinear2d"}
 #: Operands and result have one scale where a runtime has integer kernels for them.
 JOINS = frozenset({"aten.cat", "aten.maximum", "aten.minimum"})
-ELEMENTWISE = frozenset({"aten.add", "aten.sub", "aten.mul"})
+ARITHMETIC = frozenset({"aten.add", "aten.sub", "aten.mul"})
 OTHERS = frozenset({"aten.cat", "aten.leaky_relu", "aten.tanh", "aten.sigmoid", "aten.mean"})
-INTEGER = FUSED | RELAYOUTS | ELEMENTWISE | OTHERS
+INTEGER = FUSED | RELAYOUTS | ARITHMETIC | OTHERS
 
 #: Values of at most this many pixels are context, when the frames are at least 16 times larger.
 TINY = 16
@@ -196,7 +196,7 @@ def _reason_of_kind(node: fx.Node, program: fx.GraphModule, scheme: Scheme) -> s
         return "the scheme quantises the inputs of convolutions only"
     if kind not in INTEGER or not shape_of(node):
         return f"no integer kernel for {kind}"
-    if kind in ELEMENTWISE and len(node.all_input_nodes) < 2 and not _is_square(node):
+    if kind in ARITHMETIC and len(node.all_input_nodes) < 2 and not _is_square(node):
         return "an operand is a number"
     return None
 

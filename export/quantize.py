@@ -115,12 +115,14 @@ class _Writer:
     def _share_ranges(self, node: fx.Node) -> None:
         """One range for a relayout or join and its integer operands.
 
-        A join takes in an operand whose kernel fixes its scale (tanh) only if all have that scale.
+        A join takes in an operand whose kernel fixes its scale (tanh) only if all have that scale,
+        which constants have not.
         """
         if node not in self.integer or kind_of(node) not in RELAYOUTS | JOINS:
             return
         operands, own = self._values_of(node), self.ranges.fixed(node)
-        alike = kind_of(node) in RELAYOUTS or len({self.ranges.fixed(v) for v in operands}) == 1
+        scales = {self.ranges.fixed(operand) for operand in node.all_input_nodes}
+        alike = kind_of(node) in RELAYOUTS or len(scales) == 1
         for value in operands:
             if value in self.integer and (alike or self.ranges.fixed(value) == own):
                 self.ranges.share(node, value)

@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from pockethdr.export.tuned import Tuned, read_tuned
     from pockethdr.models.load import load_model
     from pockethdr.report.row import Row
+    from pockethdr.report.thresholds import Thresholds
     from pockethdr.report.validate import validate
     from pockethdr.runtime.fuse import Fuser, fuse
     from pockethdr.runtime.image import HDRImage
     from pockethdr.runtime.runner import open_runner
+    from pockethdr.runtime.write import save_hdr, save_preview
 
 __version__ = "0.1.0"
 
@@ -54,6 +56,7 @@ __all__ = [
     "RefusedError",
     "Row",
     "TargetError",
+    "Thresholds",
     "Tuned",
     "Unavailable",
     "WeightsError",
@@ -66,6 +69,8 @@ __all__ = [
     "read_bracket",
     "read_manifest",
     "read_tuned",
+    "save_hdr",
+    "save_preview",
     "validate",
 ]
 
@@ -80,6 +85,7 @@ _HOMES = {
     "Recipe": "pockethdr.export.recipe",
     "Row": "pockethdr.report.row",
     "TargetError": "pockethdr.export.targets",
+    "Thresholds": "pockethdr.report.thresholds",
     "Tuned": "pockethdr.export.tuned",
     "export_model": "pockethdr.export.pipeline",
     "find_brackets": "pockethdr.brackets.read",
@@ -90,6 +96,8 @@ _HOMES = {
     "read_bracket": "pockethdr.brackets.read",
     "read_manifest": "pockethdr.export.manifest",
     "read_tuned": "pockethdr.export.tuned",
+    "save_hdr": "pockethdr.runtime.write",
+    "save_preview": "pockethdr.runtime.write",
     "validate": "pockethdr.report.validate",
 }
 

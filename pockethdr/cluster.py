@@ -29,7 +29,7 @@ _Result = TypeVar("_Result")
 
 
 class ClusterError(PocketError):
-    """No Ray cluster answers, or a task ends every worker that takes it on."""
+    """No Ray cluster answers, another one does, or a task ends the workers that take it on."""
 
 
 def on_ray(
@@ -49,12 +49,14 @@ def on_ray(
         job: what all tasks share; sent once to each machine.
         folders: that the workers can read under these paths; relative ones start where this
             process is.
-        address: of a running cluster (`host:port`), or `local`.
+        address: of a running cluster (`host:port`), or `local`. A session that is open in this
+            process already is used for `local` and for its own address, and left open.
         threads: that a task uses; so many cores are set aside for it.
 
     Raises:
         Unavailable: Ray is not installed.
-        ClusterError: no cluster answers at the address, or each worker that got a task died.
+        ClusterError: no cluster answers at the address, a session of another one is open, or the
+            workers that got a task died.
         PocketError: as `work` raised it.
     """
     with _connected(address) as ray:
@@ -89,9 +91,15 @@ def _results(
             if isinstance(error.cause, PocketError):
                 raise error.cause from None
             raise
-        except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+        except (
+            ray.exceptions.WorkerCrashedError,
+            ray.exceptions.NodeDiedError,
+            ray.exceptions.OutOfMemoryError,
+        ) as error:
+            wants = isinstance(error, ray.exceptions.OutOfMemoryError)
+            why = "Ray ended its worker for want of memory" if wants else "its workers died of it"
             raise ClusterError(
-                f"{folder}: each of {_RETRIES + 1} workers died of it",
+                f"{folder}: {why}",
                 expected="brackets and artifacts that one process can stand",
                 fix="run without --ray to see why, or take the bracket out",
             ) from error
@@ -106,6 +114,12 @@ def _connected(address: str) -> Iterator[Any]:
             "Ray is not installed", install="pip install 'pockethdr[scale]'"
         ) from error
     if ray.is_initialized():  # the caller's own, and theirs to end
+        if address not in (LOCAL, ray.get_runtime_context().gcs_address):
+            raise ClusterError(
+                f"a session of {ray.get_runtime_context().gcs_address} is open, not of {address}",
+                expected=f"`{LOCAL}`, or its address",
+                fix="ray.shutdown() before, or leave the address to it",
+            )
         yield ray
         return
     try:

@@ -25,7 +25,7 @@ from pockethdr.report.thresholds import Thresholds
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedExport:
     """One export and what its report says.
 
     Attributes:
@@ -78,7 +78,7 @@ def write_comparison(
     return [row for each in judged for row in each.rows]
 
 
-def read_judged(out: Path) -> Judged:
+def read_judged(out: Path) -> JudgedExport:
     """What `out`/report.json says.
 
     Raises:
@@ -93,7 +93,7 @@ def read_judged(out: Path) -> Judged:
         rows = tuple(Row.from_json(row) for row in data["rows"])
         bounds = Thresholds(**data["thresholds"])
         brackets = {each["bracket"]: each.get("bracket_sha256") for each in data["details"]}
-        judged = Judged(out, rows, bounds, data["host"], data["manifest"], brackets)
+        judged = JudgedExport(out, rows, bounds, data["host"], data["manifest"], brackets)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ArtifactError(f"{path}: not a readable report ({error})", fix=fix) from error
     if not rows:
@@ -101,7 +101,7 @@ def read_judged(out: Path) -> Judged:
     return judged
 
 
-def _check_comparable(judged: Sequence[Judged]) -> None:
+def _check_comparable(judged: Sequence[JudgedExport]) -> None:
     first = judged[0]
     for each in judged[1:]:
         for what, ours, theirs in (
@@ -121,13 +121,13 @@ def _check_comparable(judged: Sequence[Judged]) -> None:
                 )
 
 
-def _contents(*both: Judged) -> Iterator[dict[str, str]]:
+def _contents(*both: JudgedExport) -> Iterator[dict[str, str]]:
     """The start of the sha256 of each bracket of which both reports say it."""
     names = [n for n in both[0].brackets if all(each.brackets.get(n) for each in both)]
     return ({n: f"{each.brackets[n]:.12}…" for n in names} for each in both)
 
 
-def _page(judged: Sequence[Judged], strips: Sequence[Strip], html: Path, command: str) -> str:
+def _page(judged: Sequence[JudgedExport], strips: Sequence[Strip], html: Path, command: str) -> str:
     rows = [row for each in judged for row in each.rows]
     return page(
         "compare.html",
@@ -144,11 +144,11 @@ def _page(judged: Sequence[Judged], strips: Sequence[Strip], html: Path, command
     )
 
 
-def _count(judged: Sequence[Judged]) -> str:
+def _count(judged: Sequence[JudgedExport]) -> str:
     return "One network. " if len(judged) == 1 else f"{len(judged)} networks. "
 
 
-def _group(judged: Judged, number: int, html: Path) -> dict[str, Any]:
+def _group(judged: JudgedExport, number: int, html: Path) -> dict[str, Any]:
     report = judged.out / HTML_NAME
     return {
         "model": judged.model,
@@ -166,7 +166,7 @@ def _relative(path: Path, folder: Path) -> str:
         return path.resolve().as_uri()
 
 
-def _chart(judged: Sequence[Judged]) -> str:
+def _chart(judged: Sequence[JudgedExport]) -> str:
     """PSNR-µ against ground truth over latency: the colour is the network, a ring is INT8."""
     points = [
         Point(row.name, row.latency_ms["p50"], row.psnr_mu, f"{_style(number)} {row.precision}")

@@ -77,7 +77,7 @@ class JudgedOn:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedBracket:
     """One bracket: a verdict for each artifact, and how it looks, when pictures are asked for."""
 
     on: JudgedOn
@@ -92,7 +92,9 @@ class Done(Protocol):
     def __call__(self, what: str, share: float = 1.0, /) -> None: ...
 
 
-def verdicts(job: Job, folders: Sequence[Path], *, ray: str | None, done: Done) -> Iterator[Judged]:
+def verdicts(
+    job: Job, folders: Sequence[Path], *, ray: str | None, done: Done
+) -> Iterator[JudgedBracket]:
     """What is found on each bracket, in the order of `folders`.
 
     Args:
@@ -116,7 +118,7 @@ def verdicts(job: Job, folders: Sequence[Path], *, ray: str | None, done: Done) 
     yield from (found[folder] for folder in folders)
 
 
-def _judged_by_worker(job: Job, folder: Path) -> tuple[list[str], Judged]:
+def _judged_by_worker(job: Job, folder: Path) -> tuple[list[str], JudgedBracket]:
     steps: list[str] = []
 
     def done(what: str, share: float = 1.0, /) -> None:
@@ -139,7 +141,7 @@ class Judge:
         self.job, self.manifest = job, read_manifest(job.out)
         self.reference = Reference(job.out, self.manifest, threads=job.threads)
 
-    def __call__(self, folder: Path, done: Done) -> Judged:
+    def __call__(self, folder: Path, done: Done) -> JudgedBracket:
         """Every artifact on one bracket."""
         bracket, progress = read_bracket(folder, domain=self.manifest.domain), _tile_by_tile(done)
         scene = _Scene(bracket, self.reference, progress)
@@ -153,7 +155,7 @@ class Judge:
         on = JudgedOn(
             bracket.name, bracket.selection, bracket.exposure_source, tuple(bracket.notes)
         )
-        return Judged(on, found, seen)
+        return JudgedBracket(on, found, seen)
 
     def _verdict(self, artifact: Artifact, scene: _Scene, progress: Progress) -> Verdict:
         if artifact.file is None:

@@ -87,7 +87,7 @@ def _fused(outs: Sequence[Path], bracket: Bracket) -> list[tuple[str, Array]]:
     exports = Counter(manifest.model for manifest in manifests)
     found = []
     for out, manifest in zip(outs, manifests, strict=True):
-        name = manifest.model if exports[manifest.model] == 1 else f"{manifest.model} in {out.name}"
+        name = manifest.model if exports[manifest.model] == 1 else f"{manifest.model} in {out}"
         for artifact in _by_preference(manifest):
             try:
                 image = fuse(out / str(artifact.file), bracket)

@@ -112,10 +112,11 @@ class Fuser:
                 bracket = self.read(bracket)
         _check_domain(self._found, bracket)
         with self._lock:
-            image = self._fused(self._open(), bracket, clock, progress)
-            if not self.reads_ahead:
-                self._give_back()  # the next bracket is decoded where its tensors were
-            return image
+            try:
+                return self._fused(self._open(), bracket, clock, progress)
+            finally:
+                if not self.reads_ahead:  # the next bracket is decoded where the tensors were
+                    self._give_back()
 
     def close(self) -> None:
         """Give back what the runtime holds."""

@@ -6,22 +6,20 @@ do not mix, since each is measured in a fresh process.
 
 from __future__ import annotations
 
-import json
 import resource
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 
-from pockethdr.errors import ArtifactError, PocketError, Unavailable
+from pockethdr.errors import Unavailable
 from pockethdr.runtime.artifact import target_of
+from pockethdr.runtime.child import answer, measured_in_child
 from pockethdr.runtime.runner import Frames, Runner, open_runner
-
-_UNAVAILABLE, _REFUSED = 3, 2
 
 
 @dataclass(frozen=True)
@@ -65,14 +63,7 @@ def measure_artifact(artifact: Path, *, threads: int, warmup: int = 3, runs: int
             install="macOS 13 or later",
         )
     options = [f"--threads={threads}", f"--warmup={warmup}", f"--runs={runs}"]
-    command = [sys.executable, "-m", "pockethdr.runtime.latency", str(artifact), *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        return Latency(**json.loads(done.stdout.splitlines()[-1]))
-    message = done.stderr.strip() or f"exit status {done.returncode}"
-    if done.returncode == _UNAVAILABLE:
-        raise Unavailable(message, install="see `pockethdr doctor`")
-    raise ArtifactError(f"{artifact}: could not be measured: {message}")
+    return Latency(**measured_in_child("pockethdr.runtime.latency", artifact, *options))
 
 
 def peak_memory_mb() -> float:
@@ -109,14 +100,14 @@ def _random_inputs(runner: Runner) -> list[np.ndarray]:
 @click.option("--runs", default=20, show_default=True)
 def main(artifact: Path, threads: int, warmup: int, runs: int) -> None:
     """Print latency and peak memory of ARTIFACT as JSON."""
-    try:
+
+    def found() -> dict[str, Any]:
         runner = open_runner(artifact, target_of(artifact), threads=threads)
         frames = _random_inputs(runner)
         latency = measure(runner, frames, threads=threads, warmup=warmup, runs=runs)
-    except PocketError as error:
-        click.echo(str(error), err=True)
-        raise SystemExit(_UNAVAILABLE if isinstance(error, Unavailable) else _REFUSED) from None
-    click.echo(json.dumps({**asdict(latency), "peak_memory_mb": peak_memory_mb()}))
+        return {**asdict(latency), "peak_memory_mb": peak_memory_mb()}
+
+    answer(found)
 
 
 if __name__ == "__main__":

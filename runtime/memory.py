@@ -10,10 +10,8 @@ See docs/decisions/011-memory-budget.md.
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -21,10 +19,11 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 
-from pockethdr.errors import ArtifactError, PocketError
+from pockethdr.errors import PocketError
 from pockethdr.export.manifest import Artifact, Manifest, manifest_path, read_manifest
 from pockethdr.export.tile import least_tile
 from pockethdr.runtime.artifact import Deployed, deployed
+from pockethdr.runtime.child import answer, measured_in_child
 from pockethdr.runtime.context import context_file
 from pockethdr.runtime.latency import peak_memory_mb
 from pockethdr.runtime.runner import open_runner
@@ -96,13 +95,9 @@ def measured(artifact: Path, *, threads: int) -> Usage:
 
     Raises:
         ArtifactError: it does not run.
+        Unavailable: this host cannot run it.
     """
-    command = [sys.executable, "-m", "pockethdr.runtime.memory", str(artifact), str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        why = done.stderr.strip() or f"exit status {done.returncode}"
-        raise ArtifactError(f"{artifact}: its memory could not be measured: {why}")
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = measured_in_child("pockethdr.runtime.memory", artifact, threads)
     return Usage(found["modules"], found["tile"], (found["size"][0], found["size"][1]))
 
 
@@ -170,7 +165,4 @@ def _fill_with_zeros(views: Sequence[object]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        print(json.dumps(asdict(_measure(Path(sys.argv[1]), int(sys.argv[2])))))
-    except PocketError as error:
-        sys.exit(str(error))
+    answer(lambda: asdict(_measure(Path(sys.argv[1]), int(sys.argv[2]))))

@@ -70,7 +70,7 @@ def planned(manifest: Manifest, size: tuple[int, int]) -> tuple[list[Tile], tupl
     """
     tile, halo = manifest.size, manifest.halo
     if halo is None:
-        halo = min(tile) // _INEXACT_HALO_SHARE
+        halo = _inexact_halo(min(tile), manifest.multiple)
     plan = tiles(size, tile, halo, manifest.multiple)
     if manifest.halo is not None or len(plan) == 1:
         return plan, ()
@@ -80,6 +80,12 @@ def planned(manifest: Manifest, size: tuple[int, int]) -> tuple[list[Tile], tupl
         "from one that is run whole"
     )
     return plan, (note,)
+
+
+def _inexact_halo(side: int, multiple: int) -> int:
+    """A share of the tile, in whole blocks, that leaves it at least one to own."""
+    wanted = whole_blocks(side // _INEXACT_HALO_SHARE, multiple)
+    return min(wanted, (side // multiple - 1) // 2 * multiple)
 
 
 def tiles(size: tuple[int, int], tile: tuple[int, int], halo: int, multiple: int = 1) -> list[Tile]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from pockethdr.brackets.choose import Shot, check_shots, named, nearest_to_four, timed
@@ -9,7 +11,7 @@ from pockethdr.errors import BracketError
 
 
 def shots_of(*seconds: float) -> list[Shot]:
-    return [Shot(f"{time:g}.jpg", time, time) for time in seconds]
+    return [Shot(f"{each:g}.jpg", each, each) for each in seconds]
 
 
 def test_nearest_to_four_around_the_best() -> None:
@@ -47,6 +49,14 @@ def test_a_repeated_exposure_does_not_spoil_the_rest(
 ) -> None:
     shots = [Shot(f"{index}.jpg", time, time) for index, time in enumerate(seconds)]
     assert [s.exposure for s in nearest_to_four("here", shots, shots[best]).shots] == chosen
+
+
+def test_a_folder_of_hundreds_is_no_longer_thought_about() -> None:
+    shots = shots_of(*(1.01**index for index in range(600)))
+    begin = time.process_time()
+    chosen = nearest_to_four("here", shots, shots[300])
+    assert time.process_time() - begin < 1
+    assert chosen.ratios == pytest.approx((1, 4, 16), rel=0.01)
 
 
 def test_named_and_timed_are_sorted_by_exposure() -> None:

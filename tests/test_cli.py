@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from rich.table import Table
 
 from pockethdr.cli import main
-from pockethdr.commands import console
+from pockethdr.commands import Name, Names, console
 from pockethdr.commands.console import print_table, steps
 from pockethdr.errors import PocketError
 from pockethdr.export.targets import TARGETS
@@ -119,6 +119,14 @@ def test_choices_are_known_before_the_work(tmp_path: Path) -> None:
     result = run("simulate", "a.exr", "--out", str(tmp_path / "o"), "--phone", "brick")
     assert result.exit_code == 2
     assert "unknown phone 'brick'; known: " in result.output
+
+
+def test_names_are_taken_once_and_suffixes_with_their_dot() -> None:
+    assert Names("target", lambda: ["onnx", "tflite"]).convert("onnx, onnx,tflite", None, None) == (
+        "onnx",
+        "tflite",
+    )
+    assert Name("format", lambda: ["exr"]).convert(".exr", None, None) == "exr"
 
 
 @pytest.mark.parametrize("command", ["validate", "report"])

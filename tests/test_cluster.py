@@ -52,7 +52,7 @@ def test_a_task_that_kills_every_worker_ends(tmp_path: Path) -> None:
     def work(job: None, folder: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.raises(ClusterError, match=r"deadly: each of \d workers died of it"):
+    with pytest.raises(ClusterError, match="deadly: its workers died of it"):
         list(on_ray(work, None, [Path("deadly")], address=LOCAL))
 
 
@@ -60,3 +60,18 @@ def test_local_is_local_whatever_the_environment_says(monkeypatch: pytest.Monkey
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{unused_port()}")
     found = on_ray(lambda job, folder: job, "done", [Path("a")], address=LOCAL)
     assert list(found) == [(Path("a"), "done")]
+
+
+def test_a_session_that_is_open_is_used_and_left_open() -> None:
+    import ray
+
+    ray.init("local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        found = on_ray(lambda job, folder: job, "done", [Path("a")], address=LOCAL)
+        assert list(found) == [(Path("a"), "done")]
+        assert ray.is_initialized()
+        elsewhere = f"127.0.0.1:{unused_port()}"
+        with pytest.raises(ClusterError, match=f"is open, not of {elsewhere}"):
+            list(on_ray(lambda job, folder: job, None, [Path("a")], address=elsewhere))
+    finally:
+        ray.shutdown()

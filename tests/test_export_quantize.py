@@ -230,7 +230,11 @@ def test_moves_run_on_what_they_move() -> None:
     program = traced(Moved(), nets.frames())
     recipe = replace(RECIPES["hdr-ends"], float_nodes=("aten.cat",))
     done = quantized(program, nets.ranges_of(program), recipe, ONNX_INT8)
-    assert not [n for n in done.floats if n.startswith(("slice", "cat", "view", "reshape"))]
+    moves = ("slice", "cat", "view", "reshape")
+    assert not [name for name in done.floats if name.startswith(moves)]
+    moved = [n for n in done.program.graph.nodes if n.name.startswith(moves)]
+    assert len(moved) >= 4
+    assert all("dequantize" in source.name for n in moved for source in n.all_input_nodes)
 
 
 class _Padded(nn.Module):
@@ -259,3 +263,22 @@ def test_a_constant_has_the_scale_of_what_it_is_joined_to(tmp_path: Path) -> Non
     output = runner.run(tuple(np.asarray(frame) for frame in frames))
     runner.close()
     assert nets.psnr(output, nets.run(program, frames)) > 45
+
+
+def test_a_constant_beside_a_tanh_is_not_clipped_to_it() -> None:
+    class Placed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(6, 4, 3, padding=1)
+            self.register_buffer("places", torch.linspace(0, 3, 2)[None, :, None, None])
+
+        def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+            x = torch.tanh(self.first(short + mid + long))
+            places = self.places.expand(1, 2, *x.shape[2:]) * 1.0
+            return torch.sigmoid(self.last(torch.cat([places, x], 1)))
+
+    torch.manual_seed(0)
+    program, frames = nets.static(Placed()), nets.frames()
+    for scheme in SCHEMES:
+        done = quantized(program, nets.ranges_of(program), HDR, scheme)
+        assert nets.psnr(nets.run(done.program, frames), nets.run(program, frames)) > 45

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -85,11 +86,13 @@ def test_panels_show_the_hardest_place_of_each(judged: list[Path]) -> None:
 
 
 def test_exports_of_one_network_are_told_apart_and_what_fails_is_passed_over(
-    judged: list[Path], monkeypatch: pytest.MonkeyPatch
+    judged: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = strip(SCENE, [judged[0], judged[0]])
-    name = f"first in {judged[0].name}, onnx fp32"
-    assert [panel.title for panel in made.panels[2:-1]] == [name, name]
+    other = tmp_path / "another" / judged[0].name
+    shutil.copytree(judged[0], other)
+    made = strip(SCENE, [judged[0], other])
+    titles = [f"first in {out}, onnx fp32" for out in (judged[0], other)]
+    assert [panel.title for panel in made.panels[2:-1]] == titles
 
     def fails(path: Path, bracket: Any) -> Any:
         if path.name == "dim.onnx":

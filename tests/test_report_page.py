@@ -14,7 +14,7 @@ from pockethdr.brackets.bracket import Bracket, Frame
 from pockethdr.export.manifest import Artifact, Manifest
 from pockethdr.report.bars import Bar, bars
 from pockethdr.report.chart import Point, scatter
-from pockethdr.report.crops import SIDE, pictures, worst_crop
+from pockethdr.report.crops import SIDE, Crop, pictures, worst_crop
 from pockethdr.report.overview import overview
 from pockethdr.report.report import HEADERS, against_reference, html, verdict
 from pockethdr.report.row import Row
@@ -128,6 +128,12 @@ def _decoded(uri: str) -> np.ndarray:
     return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
 
 
+def _outlined(scene: Bracket, image: np.ndarray, crop: Crop) -> np.ndarray:
+    """Where the outline of `crop` changes the overview."""
+    plain, marked = (_decoded(overview(scene, image, c).fused).astype(int) for c in ([], [crop]))
+    return np.abs(marked - plain).max(2) > 60
+
+
 def test_page_is_whole_and_loads_nothing(bracket: Bracket) -> None:
     reference = np.random.default_rng(0).random((4, 120, 140), dtype=np.float32)
     crop = worst_crop(reference * 0.9, reference, bracket, "onnx", "int8")
@@ -147,14 +153,15 @@ def test_page_is_whole_and_loads_nothing(bracket: Bracket) -> None:
 
 def test_pictures_lie_as_the_scene_is_seen(bracket: Bracket) -> None:
     lying = replace(bracket, orientation=6)
-    image = np.random.default_rng(0).random((4, 60, 90), dtype=np.float32)
+    image = np.full((4, 160, 240), 0.2, np.float32)
+    image[:, :, 120:] = 0.1
     (shown,), (turned,) = pictures([image], bracket), pictures([image], lying)
     np.testing.assert_array_equal(turned, upright(shown, 6))
     crop = replace(worst_crop(image * 0.9, image, lying, "onnx", "int8"), top=3, left=5)
-    seen = [overview(each, image, [crop]) for each in (bracket, lying)]
-    first, second = (_decoded(each.fused) for each in seen)
-    assert second.shape == first.transpose(1, 0, 2).shape
-    assert np.abs(second.astype(int) - upright(first, 6)).mean() < 20  # of noise, in JPEG
+    first, second = (_outlined(each, image, crop) for each in (bracket, lying))
+    assert 100 < first.sum() < 2000
+    other = upright(first[..., None], 6)[..., 0] != second
+    assert other.sum() < 0.05 * first.sum()  # but for JPEG
 
 
 def test_what_columns_say_does_not_need_a_pointer() -> None:

@@ -39,9 +39,7 @@ def _found(root: Path, *, domain: str) -> Found:
 def scenes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
     """Two brackets in memory behind two folder names; the reader has tests of its own."""
     made = {"one": bracket("one"), "other": bracket("other", truth=False)}
-    monkeypatch.setattr(
-        validate_module, "search", lambda root, domain: Found((root,), ("other: of rgb",))
-    )
+    monkeypatch.setattr(validate_module, "search", _found)
     monkeypatch.setattr(judging, "read_bracket", lambda path, domain: made[path.name])
     return [tmp_path / name for name in made]
 
@@ -266,9 +264,7 @@ def test_a_bracket_below_a_window_of_ssim_is_named(
     exported: Exported, tmp_path: Path, untimed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = {truth: bracket("tiny", truth=truth, size=(6, 40)) for truth in (True, False)}
-    monkeypatch.setattr(
-        validate_module, "search", lambda root, domain: Found((root,), ("other: of rgb",))
-    )
+    monkeypatch.setattr(validate_module, "search", _found)
     monkeypatch.setattr(judging, "read_bracket", lambda path, domain: made[True])
     with pytest.raises(BracketError, match="tiny: 6×40 pixels, too few for SSIM"):
         evaluate(exported.out, [tmp_path], threads=1)

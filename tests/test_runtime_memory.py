@@ -158,23 +158,35 @@ def test_fusing_stays_within_the_budget(sizes, side):
         assert 0.7 * predicted < found["peak"]
 
 
+def _fails(*_):
+    raise ArtifactError("NaN")
+
+
 def test_under_a_budget_the_next_bracket_finds_the_memory_free(sizes, monkeypatch):
     """Decoders and tensors are not held side by side, however many brackets follow."""
-    opened = []
+    opened, closed = [], []
 
     def counted(*arguments, **options):
-        opened.append(open_runner(*arguments, **options))
-        return opened[-1]
+        runner = open_runner(*arguments, **options)
+        close = runner.close
+        opened.append(runner)
+        monkeypatch.setattr(runner, "close", lambda: (closed.append(runner), close()))
+        return runner
 
     monkeypatch.setattr("pockethdr.runtime.fuse.open_runner", counted)
     with Fuser(sizes[0], memory="4GB") as fuser:
         first, second = (fuser.fuse(SAMPLE).pixels for _ in range(2))
-        assert len(opened) == 2
+        assert (len(opened), closed) == (2, opened)
+        with monkeypatch.context() as patch:
+            patch.setattr("pockethdr.runtime.fuse._run", _fails)
+            with pytest.raises(ArtifactError, match="NaN"):
+                fuser.fuse(SAMPLE)
+        assert (len(opened), closed) == (3, opened)
     np.testing.assert_array_equal(first, second)
     with Fuser(sizes[0]) as fuser:
         for _ in range(2):
             fuser.fuse(SAMPLE)
-    assert len(opened) == 3
+        assert (len(opened), len(closed)) == (4, 3)
 
 
 def test_frames_too_large_to_decode_are_refused(sizes, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -162,3 +163,14 @@ def test_without_a_halo_all_cut_the_same_tiles(tmp_path):
         np.testing.assert_array_equal(benched, cut(frame, plan[len(plan) // 2]))
     assert "decides for itself" in notes[0]
     assert planned(manifest, (64, 60))[1] == ()
+
+
+@pytest.mark.parametrize(("side", "multiple"), [(128, 64), (64, 32), (96, 32), (64, 1), (16, 16)])
+def test_without_a_halo_any_tile_owns_something(side, multiple, tmp_path):
+    pytest.importorskip("onnx")
+    artifact = fuse_toy.exported(tmp_path, "raw", (side, side), halo=None)
+    manifest = replace(deployed(artifact).manifest, multiple=multiple)
+    plan, notes = planned(manifest, (300, side))
+    assert len(plan) <= 2 * -(-300 // multiple)
+    assert all(tile.rows.own[0] < tile.rows.own[1] for tile in plan)
+    assert notes

@@ -54,7 +54,7 @@ class Name(click.ParamType):
         self.kind, self.known = kind, known
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        known, name = tuple(self.known()), str(value).strip()
+        known, name = tuple(self.known()), str(value).strip().lstrip(".")
         if name not in known:
             self.fail(f"unknown {self.kind} {name!r}; known: {', '.join(known)}", param, ctx)
         return name
@@ -66,7 +66,7 @@ class Names(Name):
     name = "NAME[,NAME…]"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        names = dict.fromkeys(n for n in str(value).split(",") if n.strip())
+        names = dict.fromkeys(n.strip() for n in str(value).split(",") if n.strip())
         if not names:
             self.fail(f"no {self.kind} named; known: {', '.join(self.known())}", param, ctx)
         return tuple(super(Names, self).convert(name, param, ctx) for name in names)

@@ -30,7 +30,7 @@ GATE_FAILED = 1
 
 
 class Gates(click.ParamType):
-    """`int8=40,loss=0.3` → {"int8": 40.0, "loss": 0.3}: fields of `Thresholds`."""
+    """`int8=40,loss=0.3` → the default `Thresholds` with these changed."""
 
     name = "NAME=DB[,…]"
 
