@@ -160,8 +160,11 @@ def compare(
 
 
 def _print(found: Evaluation) -> None:
-    """The table, and below it what must be known of the brackets."""
+    """The table, the verdict in a sentence, and what must be known of the brackets."""
+    from pockethdr.report.report import verdict
+
     print_rows(found.rows)
+    click.echo(verdict(found.rows, found.thresholds).replace("\u00a0", " "))
     for each in found.brackets:
         for note in each.notes:
             click.echo(f"{each.bracket}: {note}")
