@@ -50,36 +50,36 @@ def checked(bracket: Bracket, *, assumed_response: bool) -> Bracket:
     """
     blocks = [_linear_blocks(bracket, frame) for frame in bracket.frames]
     pairs = [_compared(a, b) for a, b in pairwise(blocks)]
-    for pair, (a, b) in zip(pairs, pairwise(bracket.frames), strict=True):
+    names = list(pairwise(map(_name, bracket.frames)))
+    for pair, (a, b) in zip(pairs, names, strict=True):
         if pair.likeness is not None and pair.likeness < _ALIEN:
             raise BracketError(
-                f"{bracket.name}: {_name(a)} and {_name(b)} do not show the same scene",
+                f"{bracket.name}: {a} and {b} do not show the same scene",
                 expected="exposures of one scene from one place",
                 fix="take the frame of another scene out of the folder",
             )
-    claimed = [b / a for a, b in pairwise(bracket.ratios)]
-    wrong = [*map(_contradicts, pairs, claimed, [assumed_response] * 2)]
-    for pair, claim, amiss, (a, b) in zip(
-        pairs, claimed, wrong, pairwise(bracket.frames), strict=True
-    ):
-        if amiss and pair.ratio < 1:
+    claims = [longer / shorter for shorter, longer in pairwise(bracket.ratios)]
+    wrong = [
+        (pair, claim, a, b)
+        for pair, claim, (a, b) in zip(pairs, claims, names, strict=True)
+        if _contradicts(pair, claim, assumed_response)
+    ]
+    for pair, claim, a, b in wrong:
+        if pair.ratio < 1:
             raise BracketError(
-                f"{bracket.name}: {_name(b)} should be {claim:.3g} times as bright as {_name(a)} "
+                f"{bracket.name}: {b} should be {claim:.3g} times as bright as {a} "
                 f"({bracket.exposure_source}), and is {pair.ratio:.2g} times as bright",
                 expected="the exposure times of these very frames",
                 fix="correct them, or remove them: then the pixels are measured",
             )
-    if not any(wrong):
+    if not wrong:
         return bracket
     if any(pair.likeness is None or pair.ratio < 1.1 for pair in pairs):
-        found = [
-            f"{_name(b)} is {pair.ratio:.3g} times as bright as {_name(a)}, not {claim:.3g} times"
-            for pair, claim, amiss, (a, b) in zip(
-                pairs, claimed, wrong, pairwise(bracket.frames), strict=True
-            )
-            if amiss
-        ]
-        doubt = f"exposure ratios of {bracket.exposure_source} are in doubt: {'; '.join(found)}"
+        found = "; ".join(
+            f"{b} is {pair.ratio:.3g} times as bright as {a}, not {claim:.3g} times"
+            for pair, claim, a, b in wrong
+        )
+        doubt = f"exposure ratios of {bracket.exposure_source} are in doubt: {found}"
         return replace(bracket, notes=(*bracket.notes, doubt))
     first, second = (pair.ratio for pair in pairs)
     measured, said = _shown((1.0, first, first * second)), _shown(bracket.ratios)

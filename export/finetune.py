@@ -225,19 +225,18 @@ class _Run:
         lost = []
         for step in range(_CALIBRATION_BATCHES):
             *frames, truth = self.patches.get(step)
-            found, floats = (self._run(each, frames) for each in (self.network, self.teacher))
+            found, floats = (
+                _by_parts(each, frames, self.at_once) for each in (self.network, self.teacher)
+            )
             lost.append(_lost_db(found, floats, truth))
         return sum(lost) / len(lost)
-
-    def _run(self, network: nn.Module, frames: Sequence[Tensor]) -> Tensor:
-        return _by_parts(network, frames, self.at_once)
 
     def _step(self, optimiser: torch.optim.Optimizer, step: int) -> float:
         """One step; what the roundings cost on its batch before it, in dB."""
         *frames, truth = self.patches.get(step)
         with torch.no_grad():
-            floats = self._run(self.teacher, frames)
-        found = self._run(self.network, frames)
+            floats = _by_parts(self.teacher, frames, self.at_once)
+        found = _by_parts(self.network, frames, self.at_once)
         loss = _distance(found, truth) + self.config.teacher * _distance(found, floats)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -51,7 +51,7 @@ def write_report(
         ray=ray,
         progress=progress,
     )
-    write_bytes(out / JSON_NAME, evaluation.to_json().encode(), overwrite=True)
+    evaluation.write_json(out / JSON_NAME)
     write_bytes(out / HTML_NAME, html(evaluation).encode(), overwrite=True)
     return evaluation
 

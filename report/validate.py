@@ -49,6 +49,10 @@ class Evaluation:
     command: str
     devices: tuple[DeviceRow, ...] = ()
 
+    def write_json(self, path: Path) -> None:
+        """Write what `report.json` holds, whole or not at all."""
+        write_bytes(path, self.to_json().encode(), overwrite=True)
+
     def to_json(self) -> str:
         """The content of `report.json`."""
         data = {
@@ -85,7 +89,7 @@ def validate(
         out, brackets, threads=threads, thresholds=thresholds, arm=arm, ray=ray, progress=progress
     )
     if json_path is not None:
-        write_bytes(json_path, found.to_json().encode(), overwrite=True)
+        found.write_json(json_path)
     return list(found.rows)
 
 

@@ -12,8 +12,8 @@ from PIL import ExifTags, Image
 
 from pockethdr.brackets.formats import SOFTWARE, exif_ifd, exif_of, opened
 
-# They describe the source's own bytes: offsets, sizes, a thumbnail, how pixels lie and are coded.
 _SUBJECT_AREA = 0x9214  # which Pillow does not name
+# They describe the source's own bytes: offsets, sizes, a thumbnail, how pixels lie and are coded.
 _LEFT = {
     ExifTags.Base.MakerNote, ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight,
     ExifTags.Base.ComponentsConfiguration, ExifTags.Base.ExifInteroperabilityOffset,

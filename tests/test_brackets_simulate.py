@@ -300,3 +300,11 @@ def test_the_sample_is_made_by_its_command(shared_brackets: Path, tmp_path: Path
     subprocess.run([*command, str(tmp_path / "sample")], check=True)
     for name in ("short.png", "mid.png", "long.png"):
         assert (tmp_path / "sample" / name).read_bytes() == (_sample() / name).read_bytes()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_image_that_is_no_light_makes_no_bracket(bad: float) -> None:
+    hdr = np.full((96, 96, 3), 0.2, np.float32)
+    hdr[40, 40, 1] = bad
+    with pytest.raises(BracketError, match="sun: the HDR image holds NaN or infinity"):
+        simulate(hdr, Simulation(), seed=0, name="sun")

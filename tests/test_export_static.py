@@ -107,6 +107,11 @@ def _counted(x: Tensor) -> Tensor:
     return x * (x > 1.5).view(1, 2, 2, 2, *x.shape[2:]).sum(1).sum((1, 2))[:, None]
 
 
+def _averaged(x: Tensor) -> Tensor:
+    bright = (x > 1.5).view(1, 2, 2, 2, *x.shape[2:]).mean((1, 2), dtype=torch.float32)
+    return x * bright.repeat(1, 4, 1, 1)
+
+
 def _windowed(x: Tensor) -> Tensor:
     lit = (x[:, :1] > 1.5).float().view(1, 1, 1, *x.shape[2:])
     return (lit * x.view(1, 2, 4, *x.shape[2:])).sum(1).repeat(1, 2, 1, 1)
@@ -127,7 +132,7 @@ def _masked(x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "middle", [_brightest, _where, _share, _counted, _windowed, _causal, _masked]
+    "middle", [_brightest, _where, _share, _counted, _averaged, _windowed, _causal, _masked]
 )
 def test_what_is_no_real_number_is_left_alone(middle: Callable[[Tensor], Tensor]) -> None:
     torch.manual_seed(0)

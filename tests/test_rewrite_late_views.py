@@ -5,7 +5,7 @@ import torch
 from of_function import Of
 from torch import Tensor, nn
 
-from pockethdr.export.aten import op_counts, shape
+from pockethdr.export.aten import arguments, batch_norm_of, op_counts, shape
 from pockethdr.export.rewrites import FoldBatchNorm
 from pockethdr.export.rewrites.late_views import ViewLater
 
@@ -67,7 +67,11 @@ class Viewed(nn.Module):
 
 
 def test_only_the_map_of_a_norm_is_viewed_later(prove) -> None:
-    assert prove(Viewed(), ViewLater()).proofs
+    done = prove(Viewed(), ViewLater())
+    assert done.proofs
+    (norm,) = {batch_norm_of(node) for node in done.program.graph.nodes} - {None}
+    assert len(shape(arguments(norm)["input"])) == 4
+    assert len(shape(arguments(norm)["weight"])) == 1
 
 
 @pytest.mark.parametrize(

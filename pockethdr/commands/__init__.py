@@ -46,7 +46,7 @@ class Number(click.FloatRange):
 
 
 class Name(click.ParamType):
-    """One of a table that is read only when the option is."""
+    """One of a table that is read only when the option is; a suffix may have its dot."""
 
     name = "NAME"
 

@@ -18,7 +18,7 @@ from pockethdr.commands import (
     trust_named,
 )
 from pockethdr.commands.console import print_table, steps
-from pockethdr.files import check_place, write_bytes
+from pockethdr.files import check_place
 
 if TYPE_CHECKING:
     from pockethdr.report.row import Row
@@ -60,8 +60,8 @@ def _judging(command: Callable[..., Any]) -> Callable[..., Any]:
             "--gates",
             "thresholds",
             type=Gates(),
-            help="Other bounds than those of the README: least PSNR-µ of a precision against the "
-            "reference, and most that may be lost, such as int8=40,loss=0.3.",
+            help="Other bounds than those that the report states: least PSNR-µ of a precision "
+            "against the reference, and most that may be lost, such as int8=40,loss=0.3.",
         ),
         threads_option(default=2, help="CPU threads of the reference and of each runtime."),
         brackets_option,
@@ -76,7 +76,12 @@ def _judging(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the rows.")
 @click.pass_context
 def validate(
-    context: click.Context, out: Path, json_file: Path | None, model: str | None, **how: Any
+    context: click.Context,
+    out: Path,
+    brackets: Path,
+    json_file: Path | None,
+    model: str | None,
+    **how: Any,
 ) -> None:
     """Run every artifact of OUT on real brackets and judge it against the PyTorch reference.
 
@@ -94,11 +99,11 @@ def validate(
     if json_file is not None:
         check_place(json_file, overwrite=True)
     trust_named(model, out)
-    command, brackets = command_line(context), [how.pop("brackets")]
+    command = command_line(context)
     with steps("validating") as step:
-        found = evaluate(out, brackets, command=command, progress=step, **how)
+        found = evaluate(out, [brackets], command=command, progress=step, **how)
     if json_file is not None:
-        write_bytes(json_file, found.to_json().encode(), overwrite=True)
+        found.write_json(json_file)
     _print(found)
     context.exit(exit_code(found.rows))
 
@@ -106,7 +111,9 @@ def validate(
 @click.command()
 @_judging
 @click.pass_context
-def report(context: click.Context, out: Path, model: str | None, **how: Any) -> None:
+def report(
+    context: click.Context, out: Path, brackets: Path, model: str | None, **how: Any
+) -> None:
     """Validate OUT, as `validate` does, and write OUT/report.json and OUT/report.html.
 
     The page is one file without outside references: the table, what phones measured (`pockethdr
@@ -122,9 +129,9 @@ def report(context: click.Context, out: Path, model: str | None, **how: Any) -> 
 
     trust_named(model, out)
     check_place(out / "report.html", overwrite=True)
-    command, brackets = command_line(context), [how.pop("brackets")]
+    command = command_line(context)
     with steps("judging") as step:
-        found = write_report(out, brackets, command=command, progress=step, **how)
+        found = write_report(out, [brackets], command=command, progress=step, **how)
     _print(found)
     click.echo(f"report: {out / 'report.html'}")
     context.exit(exit_code([*found.rows, *of_export(found.devices, found.manifest)]))
