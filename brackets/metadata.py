@@ -2,7 +2,8 @@
 
 Needed: `files` and `exposure_times_s`, of one length. A raw bracket adds `cfa_pattern`,
 `bit_depth`, `black_level` and `white_level`. Everything else is optional; unknown fields are left
-alone. See docs/data.md.
+alone. Beside Mobile-HDR's .npz it tells the order of their channels and their colours, and needs
+nothing. See docs/data.md.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import math
 import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from pockethdr.brackets.formats import file_bytes
 from pockethdr.errors import BracketError
 
 NAME = "metadata.json"
+#: Of the channels of Mobile-HDR's .npz: as its code packs them, and as its README says.
+NPZ_ORDERS = ("RGGB", "BGGR")
 _RAW_FIELDS = ("cfa_pattern", "bit_depth", "black_level", "white_level")
 _NUMBERS = "finite numbers"
 _LARGEST = float(np.finfo(np.float32).max)
@@ -79,6 +82,25 @@ def read_metadata(folder: Path) -> Metadata:
         ground_truth=_ground_truth(path, data),
         pseudo_truth=data.get("has_ground_truth") == "pseudo",
     )
+
+
+def read_archives(folder: Path, camera: Camera) -> tuple[str | None, Camera]:
+    """What a folder of Mobile-HDR's .npz says of them, where it has a `metadata.json`.
+
+    Returns: the order of their channels, None where it does not say, and `camera` with the white
+    balance and the matrix that it gives.
+
+    Raises:
+        BracketError: not JSON, or a field of the wrong kind.
+    """
+    path = folder / NAME
+    if not path.exists():
+        return None, camera
+    data = load(path)
+    order = data.get("npz_channel_order")
+    if order is not None and order not in NPZ_ORDERS:
+        raise _wrong(path, "npz_channel_order", order, " or ".join(NPZ_ORDERS))
+    return order, _coloured(path, data, camera)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -158,17 +180,24 @@ def _camera(path: Path, data: dict[str, Any]) -> Camera | None:
         raise _bad(path, f"lacks {', '.join(missing)}", "all of " + ", ".join(_RAW_FIELDS))
     if data["bit_depth"] not in range(1, 17):
         raise _wrong(path, "bit_depth", data["bit_depth"], "a whole number from 1 to 16")
-    red, green, blue = _array_of(path, data, "white_balance_gains", np.ones(3))
     try:
-        return Camera(
+        camera = Camera(
             cfa=str(data["cfa_pattern"]).upper(),
             bit_depth=int(data["bit_depth"]),
             black_level=float(_array_of(path, data, "black_level")),
             white_level=float(_array_of(path, data, "white_level")),
-            wb_gains=(float(red), float(green), float(blue)),
-            ccm=_array_of(path, data, "ccm_cam_to_srgb", np.eye(3)).astype(np.float32),
             noise=_noise(path, data),
         )
+    except BracketError as error:
+        raise _bad(path, error.what, error.expected) from error
+    return _coloured(path, data, camera)
+
+
+def _coloured(path: Path, data: dict[str, Any], camera: Camera) -> Camera:
+    red, green, blue = _array_of(path, data, "white_balance_gains", np.ones(3))
+    ccm = _array_of(path, data, "ccm_cam_to_srgb", np.eye(3)).astype(np.float32)
+    try:
+        return replace(camera, wb_gains=(float(red), float(green), float(blue)), ccm=ccm)
     except BracketError as error:
         raise _bad(path, error.what, error.expected) from error
 

@@ -3,8 +3,8 @@
 `sht`, `mid`, `lng`: 8×H×W, packed raw (black subtracted, [0, 1]) then the same over the exposure
 ratio; `hdr`: 4×H×W, 1.0 = clip level of the short frame. The ratios themselves are not published
 and are recovered as raw / aligned. The official code and README disagree on the order of the four
-channels, so it is a parameter; either way channels 1 and 2 are the greens at (0, 1) and (1, 0) of
-a BGGR mosaic.
+channels, so it is a parameter, and a `metadata.json` beside the files may state it once for all who
+read them; either way channels 1 and 2 are the greens at (0, 1) and (1, 0) of a BGGR mosaic.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from pockethdr.brackets import metadata
 from pockethdr.brackets.bracket import (
     RAW,
     Bracket,
@@ -34,7 +35,7 @@ from pockethdr.brackets.formats import MAX_PIXELS, too_large
 from pockethdr.errors import BracketError
 from pockethdr.files import sha256_of
 
-ORDERS = {"RGGB": (3, 1, 2, 0), "BGGR": (0, 1, 2, 3)}
+_PLANES = {"RGGB": (3, 1, 2, 0), "BGGR": (0, 1, 2, 3)}
 _CFA = "BGGR"
 # What NumPy and zipfile raise on damaged archives: RuntimeError for one that claims encryption.
 _UNREADABLE = (
@@ -50,38 +51,50 @@ _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0
 _CAMERA = Camera(cfa=_CFA, bit_depth=10, black_level=0.0, white_level=1023.0)
 
 
-def read_npz(path: Path, *, channel_order: str = "RGGB") -> Bracket:
+def read_npz(path: Path, *, channel_order: str | None = None) -> Bracket:
     """One Mobile-HDR bracket.
 
     Args:
         channel_order: order of the stored channels: "RGGB" as in the official code
-            (`pack_raw_numpy`), "BGGR" as in its README.
+            (`pack_raw_numpy`), "BGGR" as in its README; None as the `npz_channel_order` of a
+            `metadata.json` beside it says, or else "RGGB".
 
     Raises:
         BracketError: not such an archive, too large, NaN inside, or channels 4-7 that are not
             channels 0-3 over one constant.
     """
-    if channel_order not in ORDERS:
-        raise BracketError(f"unknown channel order {channel_order!r}", expected=", ".join(ORDERS))
+    if channel_order not in (None, *_PLANES):
+        raise BracketError(f"unknown channel order {channel_order!r}", expected=", ".join(_PLANES))
+    stated, camera = metadata.read_archives(path.parent, _CAMERA)
+    order = channel_order or stated or metadata.NPZ_ORDERS[0]
     arrays = _arrays(path)
     shots = [Shot(key, _ratio(path, key, arrays[key])) for key in _FRAMES]
     choice = named(str(path), shots, _FRAMES, "the Mobile-HDR layout")
     _check_rising(path, choice.shots)
-    frames = [Frame(path, _mosaic(arrays[shot.name][:4], channel_order)) for shot in choice.shots]
-    truth, notes = _ground_truth(path, arrays, channel_order)
+    frames = [Frame(path, _mosaic(arrays[shot.name][:4], order)) for shot in choice.shots]
+    truth, notes = _ground_truth(path, arrays, order)
     return Bracket(
         name=path.stem,
         domain=RAW,
         frames=(frames[0], frames[1], frames[2]),
         ratios=choice.ratios,
-        camera=_CAMERA,
+        camera=camera,
         ground_truth=truth,
         flips=flips_of(_CFA),
         selection=choice.sentence,
         exposure_source="channels 0-3 over channels 4-7 of the .npz",
-        sha256={path.name: sha256_of(path)},
-        notes=(*notes, f"channel order taken as {channel_order}; white balance unknown, left at 1"),
+        sha256={file.name: sha256_of(file) for file in _files(path)},
+        notes=(*notes, f"channel order taken as {order}", *_unbalanced(camera)),
     )
+
+
+def _files(path: Path) -> list[Path]:
+    """The archive, and what tells how to read it."""
+    return [file for file in (path, path.parent / metadata.NAME) if file.exists()]
+
+
+def _unbalanced(camera: Camera) -> list[str]:
+    return ["white balance unknown, left at 1"] if camera.wb_gains == (1, 1, 1) else []
 
 
 def _arrays(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -163,17 +176,17 @@ def _check_rising(path: Path, shots: tuple[Shot, ...]) -> None:
         )
 
 
-def _mosaic(planes: NDArray[np.float32], channel_order: str) -> NDArray[np.float32]:
+def _mosaic(planes: NDArray[np.float32], order: str) -> NDArray[np.float32]:
     """Stored planes → the sensor's BGGR mosaic → flipped to RGGB."""
-    sensor = unpack(planes[list(ORDERS[channel_order])])
+    sensor = unpack(planes[list(_PLANES[order])])
     return np.clip(flip(sensor, flips_of(_CFA)), 0, 1)
 
 
 def _ground_truth(
-    path: Path, arrays: dict[str, NDArray[np.float32]], channel_order: str
+    path: Path, arrays: dict[str, NDArray[np.float32]], order: str
 ) -> tuple[NDArray[np.float32] | None, list[str]]:
     if "hdr" not in arrays:
         return None, ["no ground truth: the file has no hdr array"]
     if any("withoutgt" in part.lower() for part in path.parts):
         return None, ["no ground truth: hdr is meaningless in test_withoutGT"]
-    return pack(_mosaic(arrays["hdr"], channel_order)), []
+    return pack(_mosaic(arrays["hdr"], order)), []

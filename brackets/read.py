@@ -76,7 +76,7 @@ def read_bracket(
     domain: str | None = None,
     triplet: tuple[str, str, str] | None = None,
     response: str = "auto",
-    channel_order: str = "RGGB",
+    channel_order: str | None = None,
     stream: bool = False,
     room: float = math.inf,
 ) -> Bracket:

@@ -56,7 +56,7 @@ class MobileHdrPatches:
     batch: int
     seed: int
     stream: int = 0
-    channel_order: str = "RGGB"
+    channel_order: str | None = None
 
     def get(self, step: int) -> Batch:
         """Short, mid, long (N×8×side×side) and ground truth (N×4×side×side) of one step."""
@@ -89,7 +89,7 @@ class MobileHdrPatches:
 
 
 @lru_cache(maxsize=_KEPT)
-def _arrays(path: Path, channel_order: str) -> tuple[np.ndarray, ...]:
+def _arrays(path: Path, channel_order: str | None) -> tuple[np.ndarray, ...]:
     bracket = read_npz(path, channel_order=channel_order)
     if bracket.ground_truth is None:
         raise BracketError(f"{path}: no ground truth", expected="an hdr array to learn from")

@@ -300,6 +300,40 @@ def test_mobile_hdr(tmp_path: Path, name: str, order: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(other.ground_truth[0], pack(expected)[3])
 
 
+def test_a_folder_states_the_order_and_the_colours_of_its_archives(tmp_path: Path) -> None:
+    path = tmp_path / "scene1.npz"
+    expected = write_npz(path, (0, 1, 2, 3))
+    colours = {"white_balance_gains": [2.0, 1.0, 1.5], "ccm_cam_to_srgb": [[1, 0, 0]] * 2}
+    stated = tmp_path / "metadata.json"
+    stated.write_text(json.dumps({"npz_channel_order": "BGGR", **colours}))
+    with pytest.raises(BracketError, match=r"metadata\.json: ccm_cam_to_srgb is .*") as refused:
+        read_bracket(path)
+    assert refused.value.expected == "3×3 finite numbers"
+    stated.write_text(json.dumps({"npz_channel_order": "BGGR", "white_balance_gains": [2, 1, 1.5]}))
+    bracket = read_bracket(path)
+    np.testing.assert_array_equal(bracket.frames[0].pixels, expected)
+    assert bracket.camera is not None
+    assert bracket.camera.wb_gains == (2, 1, 1.5)
+    assert bracket.notes == ("channel order taken as BGGR",)
+    # With another order the frames are others, and have to be calibrated on anew.
+    assert set(bracket.sha256) == {
+        "scene1.npz",
+        "metadata.json",
+    }
+    assert find_brackets(tmp_path, domain="raw") == [path]
+    other = read_bracket(path, channel_order="RGGB")
+    assert not np.array_equal(np.asarray(other.frames[0].pixels), expected)
+
+
+@pytest.mark.parametrize("order", ["GRBG", 3, ["BGGR"]])
+def test_orders_that_no_archive_has(tmp_path: Path, order: object) -> None:
+    write_npz(tmp_path / "scene1.npz", (0, 1, 2, 3))
+    (tmp_path / "metadata.json").write_text(json.dumps({"npz_channel_order": order}))
+    with pytest.raises(BracketError, match=r"metadata\.json: npz_channel_order is") as refused:
+        read_bracket(tmp_path)
+    assert refused.value.expected == "RGGB or BGGR"
+
+
 def test_mobile_hdr_without_ground_truth(tmp_path: Path) -> None:
     write_npz(tmp_path / "test_withoutGT" / "a.npz", (3, 1, 2, 0))
     bracket = read_bracket(tmp_path / "test_withoutGT")

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from pockethdr.brackets import metrics
 from pockethdr.brackets.bracket import RAW, Bracket, Frame
 from pockethdr.brackets.merge import weighted_merge
-from pockethdr.brackets.mobilehdr import ORDERS
-from pockethdr.brackets.simulate import Simulation, simulate, write_bracket
+from pockethdr.brackets.metadata import NPZ_ORDERS
+from pockethdr.brackets.simulate import SimulationSettings, simulate, write_bracket
 from pockethdr.cli import main
 from pockethdr.commands import CHANNEL_ORDERS
 from pockethdr.errors import BracketError
@@ -82,7 +82,7 @@ def test_without_ground_truth_there_is_no_score() -> None:
 
 def test_the_command_scores_and_refuses(tmp_path: Path) -> None:
     scene = np.random.default_rng(0).uniform(0, 1, (96, 96, 3))
-    write_bracket(simulate(scene, Simulation(), seed=0), tmp_path / "brackets" / "one")
+    write_bracket(simulate(scene, SimulationSettings(), seed=0), tmp_path / "brackets" / "one")
     command = ["evaluate", "dsan-m16", "--brackets", str(tmp_path / "brackets")]
     scores = tmp_path / "made" / "scores.json"
     result = CliRunner().invoke(main, [*command, "--json", str(scores)])
@@ -108,7 +108,7 @@ class Halves(torch.nn.Module):
 
 def test_an_own_network_is_given_sizes_that_it_takes(tmp_path: Path) -> None:
     scene = np.random.default_rng(0).uniform(0, 1, (94, 90, 3))
-    write_bracket(simulate(scene, Simulation(), seed=0), tmp_path / "odd")
+    write_bracket(simulate(scene, SimulationSettings(), seed=0), tmp_path / "odd")
     (tmp_path / "halves.py").write_text(_HALVES)
     model = f"{tmp_path / 'halves.py'}:Halves"
     result = CliRunner().invoke(main, ["evaluate", model, "--brackets", str(tmp_path / "odd")])
@@ -131,10 +131,10 @@ def test_scores_that_cannot_be_written_are_refused_before_the_work(tmp_path: Pat
 
 @pytest.mark.parametrize("command", ["evaluate", "train"])
 def test_channel_orders_are_those_that_exist(command: str) -> None:
-    assert set(CHANNEL_ORDERS) == set(ORDERS)
+    assert CHANNEL_ORDERS == NPZ_ORDERS
     result = CliRunner().invoke(main, [command, "dsan-m16", "--channel-order", "XYZW"])
     assert result.exit_code == 2
-    assert all(order in result.output for order in ORDERS)
+    assert all(order in result.output for order in NPZ_ORDERS)
 
 
 @pytest.mark.parametrize("data", ["simulated", "mobile-hdr"])

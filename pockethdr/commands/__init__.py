@@ -133,9 +133,7 @@ def channel_order_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--channel-order",
         type=click.Choice(CHANNEL_ORDERS),
-        default=CHANNEL_ORDERS[0],
-        show_default=True,
-        help="Of Mobile-HDR's channels.",
+        help="Of Mobile-HDR's channels.  [default: as metadata.json beside them says, or RGGB]",
     )(command)
 
 

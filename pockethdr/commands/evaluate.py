@@ -32,7 +32,7 @@ def evaluate(
     brackets: Path,
     weights: Path | None,
     official: bool,
-    channel_order: str,
+    channel_order: str | None,
     json_file: Path | None,
 ) -> None:
     """Score the network MODEL against ground truth, beside the classical merge.
