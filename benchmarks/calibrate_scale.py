@@ -24,7 +24,7 @@ import click
 import cv2
 
 from pockethdr.brackets.invent import invented_scene
-from pockethdr.brackets.simulate import Simulation, simulate, write_bracket
+from pockethdr.brackets.simulate import SimulationSettings, simulate, write_bracket
 from pockethdr.files import write_bytes
 from pockethdr.report.host import host
 
@@ -90,7 +90,7 @@ def make_brackets(root: Path, distinct: int, count: int) -> None:
             continue
         size = tuple(side + 2 * MARGIN for side in FRAME[::-1])
         scene = cv2.resize(invented_scene(seed), size, interpolation=cv2.INTER_CUBIC)
-        made = simulate(scene.clip(0), Simulation(margin=MARGIN, bit_depth=12), seed=seed)
+        made = simulate(scene.clip(0), SimulationSettings(margin=MARGIN, bit_depth=12), seed=seed)
         write_bracket(made, root / f"scene{seed:02d}")
     for number in range(distinct, count):
         original, copy = root / f"scene{number % distinct:02d}", root / f"scene{number:02d}"

@@ -22,7 +22,7 @@ from results import FOUR
 
 from pockethdr.brackets.bracket import RAW
 from pockethdr.brackets.sources import TRAIN, scenes
-from pockethdr.models.patches import Patches
+from pockethdr.models.patches import SimulatedPatches
 from pockethdr.models.train import TrainConfig, train
 
 PATCH, BATCH = 128, 8
@@ -30,7 +30,7 @@ PATCH, BATCH = 128, 8
 
 def making_ms(cache: Path, steps: int) -> float:
     """CPU milliseconds of a batch, patches met again included."""
-    patches = Patches(RAW, scenes(cache, TRAIN), PATCH, BATCH, 0)
+    patches = SimulatedPatches(RAW, scenes(cache, TRAIN), PATCH, BATCH, 0)
     for step in range(steps):  # until as many patches are met again as in a long run
         patches.get(step)
     begin = time.process_time()

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pockethdr.brackets.bracket import LUMINANCE, Camera, linear_to_srgb
-from pockethdr.brackets.simulation import Simulation
+from pockethdr.brackets.simulation import SimulationSettings
 
 # Encoded light below which the strongest noise reduction leaves no colour.
 _COLOURLESS = 0.12
@@ -20,7 +20,7 @@ _COLOURLESS = 0.12
 
 def processed(
     raw: NDArray[np.float32],
-    settings: Simulation,
+    settings: SimulationSettings,
     camera: Camera,
     gains: NDArray[np.float32],
 ) -> NDArray[np.float32]:

@@ -34,10 +34,10 @@ from pockethdr.brackets.isp import balanced, processed
 from pockethdr.brackets.motion import Motion, views
 from pockethdr.brackets.noise import noise_of, noisy
 from pockethdr.brackets.save import write_bracket
-from pockethdr.brackets.simulation import Simulation
+from pockethdr.brackets.simulation import SimulationSettings
 from pockethdr.errors import BracketError, PocketError
 
-__all__ = ["Simulation", "simulate", "write_bracket"]
+__all__ = ["SimulationSettings", "simulate", "write_bracket"]
 
 # Four measured cameras, from google-research/unprocessing (Apache-2.0).
 _XYZ_TO_CAMERA = np.array(
@@ -51,7 +51,7 @@ _XYZ_TO_CAMERA = np.array(
 
 
 def simulate(
-    hdr: NDArray[np.floating], settings: Simulation, *, seed: int, name: str = "simulated"
+    hdr: NDArray[np.floating], settings: SimulationSettings, *, seed: int, name: str = "simulated"
 ) -> Bracket:
     """Photograph `hdr`, an H×W×3 linear sRGB image in any unit, as a bracket of three.
 
@@ -94,7 +94,7 @@ def simulate(
     )
 
 
-def _camera(settings: Simulation, rng: np.random.Generator) -> Camera:
+def _camera(settings: SimulationSettings, rng: np.random.Generator) -> Camera:
     weights = rng.dirichlet(np.ones(4))
     to_camera = np.tensordot(weights, _XYZ_TO_CAMERA, 1) @ SRGB_TO_XYZ
     to_camera /= to_camera.sum(axis=1, keepdims=True)
@@ -121,7 +121,7 @@ def _exposed_for_mid(scene: NDArray[np.float32], level: float) -> NDArray[np.flo
     return scene * np.float32(level / math.exp(float(np.log(green + floor).mean())))
 
 
-def _motion(settings: Simulation) -> Motion:
+def _motion(settings: SimulationSettings) -> Motion:
     return Motion(
         settings.shake_px,
         settings.shake_deg,
@@ -155,7 +155,7 @@ def _cut(image: NDArray[np.float32], margin: int) -> NDArray[np.float32]:
 def _shot(
     exposure: NDArray[np.float32],
     gain: NDArray[np.float32] | None,
-    settings: Simulation,
+    settings: SimulationSettings,
     camera: Camera,
     rng: np.random.Generator,
 ) -> NDArray[np.float32]:
@@ -172,7 +172,7 @@ def _shot(
 
 
 def _ground_truth(
-    truth: NDArray[np.float32], settings: Simulation, camera: Camera
+    truth: NDArray[np.float32], settings: SimulationSettings, camera: Camera
 ) -> NDArray[np.float32]:
     if settings.domain == RAW:
         return pack(mosaic_of(truth))
@@ -180,7 +180,7 @@ def _ground_truth(
 
 
 # The bundled sample: a hotel room with lamps and a bright window, by night in the corners.
-_SAMPLE = Simulation(
+_SAMPLE = SimulationSettings(
     phone="pixel",
     iso=800,
     shake_px=2.5,

@@ -35,7 +35,7 @@ _MOST_RATIO = 1000
 
 
 @dataclass(frozen=True)
-class Simulation:
+class SimulationSettings:
     """How to photograph an HDR image.
 
     Attributes:

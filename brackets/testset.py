@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pockethdr.brackets.bracket import FLIPS, Bracket
 from pockethdr.brackets.noise import phones
 from pockethdr.brackets.simulate import simulate
-from pockethdr.brackets.simulation import Simulation, log_uniform
+from pockethdr.brackets.simulation import SimulationSettings, log_uniform
 
 # Views of each image: more of the larger ones, which show more.
 VIEWS = {
@@ -51,11 +51,11 @@ def test_brackets(images: dict[str, NDArray[np.float16]]) -> Iterator[Bracket]:
             yield simulate(piece, settings, seed=seed, name=f"{name}_{view}")
 
 
-def photographed(rng: np.random.Generator) -> Simulation:
+def photographed(rng: np.random.Generator) -> SimulationSettings:
     """A phone in somebody's hand: half of the scenes move, half of the lenses shade."""
     moving, blurred, shading = rng.random(3) < 0.5
     bits = int(rng.choice([10, 12]))
-    return Simulation(
+    return SimulationSettings(
         phone=str(rng.choice(phones())),
         iso=log_uniform(rng, 100, 3200),
         ratio=4.0 if rng.random() < 0.7 else log_uniform(rng, 2.0, 8.0),

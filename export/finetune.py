@@ -37,7 +37,7 @@ from pockethdr.export.static import static_program
 from pockethdr.export.targets import LITERT_INT8
 from pockethdr.export.tuned import Tuned, write_tuned
 from pockethdr.models.load import Loaded
-from pockethdr.models.patches import Patches
+from pockethdr.models.patches import SimulatedPatches
 from pockethdr.models.progress import line_to_stderr
 from pockethdr.models.train import diverged, mu_law
 
@@ -130,8 +130,8 @@ def finetune(
     return tuned
 
 
-def _patches(domain: str, sources: Path, config: FinetuneConfig) -> Patches:
-    return Patches(
+def _patches(domain: str, sources: Path, config: FinetuneConfig) -> SimulatedPatches:
+    return SimulatedPatches(
         domain,
         scenes(sources, TRAIN),
         config.patch or _PATCH[domain],
@@ -140,7 +140,7 @@ def _patches(domain: str, sources: Path, config: FinetuneConfig) -> Patches:
     )
 
 
-def _prepared(loaded: Loaded, recipe: Recipe, patches: Patches) -> fx.GraphModule:
+def _prepared(loaded: Loaded, recipe: Recipe, patches: SimulatedPatches) -> fx.GraphModule:
     short, *_ = patches.fixed(1)
     height, width = short.shape[2:]
     program = static_program(loaded, size=(height, width)).program
@@ -148,7 +148,7 @@ def _prepared(loaded: Loaded, recipe: Recipe, patches: Patches) -> fx.GraphModul
 
 
 @torch.no_grad()
-def _takes_batches(program: fx.GraphModule, patches: Patches) -> bool:
+def _takes_batches(program: fx.GraphModule, patches: SimulatedPatches) -> bool:
     """A graph of more than convolutions may hold the one image that it was traced with, or take
     several for one."""
     frames = patches.get(0)[:3]
@@ -169,7 +169,9 @@ def _by_parts(network: nn.Module, frames: Sequence[Tensor], images: int) -> Tens
     return torch.cat([network(*part) for part in _parts(frames, images)])
 
 
-def _starting_ranges(program: fx.GraphModule, patches: Patches, recipe: Recipe) -> dict[str, Range]:
+def _starting_ranges(
+    program: fx.GraphModule, patches: SimulatedPatches, recipe: Recipe
+) -> dict[str, Range]:
     observer = Observer(program)
     with torch.no_grad():
         for step in range(_CALIBRATION_BATCHES):
@@ -192,7 +194,7 @@ class _Run:
 
     network: fx.GraphModule
     teacher: nn.Module
-    patches: Patches
+    patches: SimulatedPatches
     at_once: int
     config: FinetuneConfig
     checkpoint: Checkpoint

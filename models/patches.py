@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pockethdr.brackets.bracket import FLIPS, RAW
 from pockethdr.brackets.noise import brooks_noise, noise_of, phones
 from pockethdr.brackets.simulate import simulate
-from pockethdr.brackets.simulation import Simulation, log_uniform
+from pockethdr.brackets.simulation import SimulationSettings, log_uniform
 from pockethdr.models.loader import Batch
 
 _MARGIN = 16
@@ -29,7 +29,7 @@ Sample = tuple[NDArray[np.float32], ...]
 
 
 @dataclass
-class Patches:
+class SimulatedPatches:
     """An endless, seeded stream of batches. Batch n is the same whenever it is asked for.
 
     Attributes:
@@ -95,11 +95,11 @@ def _batch(samples: list[Sample]) -> Batch:
     return short, mid, long, truth
 
 
-def random_settings(domain: str, rng: np.random.Generator) -> Simulation:
+def random_settings(domain: str, rng: np.random.Generator) -> SimulationSettings:
     """A photographer's luck: from noon on a tripod to night from a moving hand."""
     moving, shaking = rng.random() < 0.5, rng.random() < 0.75
     bits = int(rng.choice([10, 10, 12]))
-    common = Simulation(
+    common = SimulationSettings(
         domain=domain,
         noise=_random_noise(rng),
         brightness=log_uniform(rng, 0.003, 1.2),
@@ -127,7 +127,7 @@ def _random_view(rng: np.random.Generator) -> tuple[float, float, float, float]:
     return float(top), float(left), side, side
 
 
-def _processed(settings: Simulation, rng: np.random.Generator) -> Simulation:
+def _processed(settings: SimulationSettings, rng: np.random.Generator) -> SimulationSettings:
     """Phone JPEGs: retouched, coded, and by a curve that is not quite sRGB."""
     return replace(
         settings,

@@ -28,7 +28,7 @@ from pockethdr.errors import PocketError
 from pockethdr.files import sha256_of
 from pockethdr.models.loader import Batch, Stages, batches
 from pockethdr.models.mobilehdr_patches import MobileHdrPatches, training_files
-from pockethdr.models.patches import Patches
+from pockethdr.models.patches import SimulatedPatches
 from pockethdr.models.progress import Progress
 from pockethdr.models.train_state import TrainState, steps_done
 from pockethdr.models.weights import save_weights, trained_steps
@@ -73,7 +73,7 @@ class TrainConfig:
     threads: int = 1
     workers: int = 1
     data: str = SIMULATED
-    channel_order: str = "RGGB"
+    channel_order: str | None = None
     init: Path | None = None
     checkpoint_minutes: float = 3.0
 
@@ -237,9 +237,9 @@ def _stages(config: TrainConfig, process: int) -> Stages:
     return Stages(early, late, round((1 - config.late) * config.steps) if config.steps else None)
 
 
-def _simulated(config: TrainConfig) -> Callable[[int, int, int], Patches]:
+def _simulated(config: TrainConfig) -> Callable[[int, int, int], SimulatedPatches]:
     images = scenes(config.sources, TRAIN)
-    return lambda side, batch, stream: Patches(
+    return lambda side, batch, stream: SimulatedPatches(
         config.domain, images, side, batch, config.seed, stream
     )
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from pockethdr.brackets.bracket import LUMINANCE
-from pockethdr.brackets.simulate import Simulation, simulate
+from pockethdr.brackets.simulate import SimulationSettings, simulate
 
-_PLAIN = Simulation(
+_PLAIN = SimulationSettings(
     domain="rgb", noise=(1e-6, 1e-9), shake_px=0, shake_deg=0, bit_depth=14, brightness=0.2
 )
 
@@ -20,7 +20,7 @@ def _patches(colour: tuple[float, float, float]) -> np.ndarray:
     return scene
 
 
-def _mid(settings: Simulation, scene: np.ndarray) -> np.ndarray:
+def _mid(settings: SimulationSettings, scene: np.ndarray) -> np.ndarray:
     return np.asarray(simulate(scene, settings, seed=2).frames[1].pixels)
 
 

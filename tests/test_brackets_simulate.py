@@ -17,10 +17,10 @@ from pockethdr.brackets.metrics import psnr_mu
 from pockethdr.brackets.motion import _Thing
 from pockethdr.brackets.noise import brooks_noise, noise_of, noisy, phones
 from pockethdr.brackets.read import read_bracket
-from pockethdr.brackets.simulate import Simulation, shading_gain, simulate, write_bracket
+from pockethdr.brackets.simulate import SimulationSettings, shading_gain, simulate, write_bracket
 from pockethdr.errors import BracketError, PocketError
 
-_STILL = Simulation(shake_px=0.0, shake_deg=0.0)
+_STILL = SimulationSettings(shake_px=0.0, shake_deg=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_profiles_are_their_tables() -> None:
 
 
 def test_same_seed_same_bracket(scene: np.ndarray) -> None:
-    first, again, other = (simulate(scene, Simulation(), seed=n) for n in (3, 3, 4))
+    first, again, other = (simulate(scene, SimulationSettings(), seed=n) for n in (3, 3, 4))
     for a, b, c in zip(first.frames, again.frames, other.frames, strict=True):
         assert np.array_equal(a.pixels, b.pixels)
         assert not np.array_equal(a.pixels, c.pixels)
@@ -195,7 +195,7 @@ def test_light_never_turns_negative_behind_a_blurred_object() -> None:
 
 @pytest.mark.parametrize("cfa", FLIPS)
 def test_files_read_back_as_the_same_bracket(cfa: str, scene: np.ndarray, tmp_path: Path) -> None:
-    bracket = simulate(scene, Simulation(cfa=cfa, bit_depth=12), seed=1, name="scene")
+    bracket = simulate(scene, SimulationSettings(cfa=cfa, bit_depth=12), seed=1, name="scene")
     write_bracket(bracket, tmp_path / "scene")
     again = read_bracket(tmp_path / "scene")
     for a, b in zip(bracket.inputs(), again.inputs(), strict=True):
@@ -207,7 +207,7 @@ def test_files_read_back_as_the_same_bracket(cfa: str, scene: np.ndarray, tmp_pa
 
 
 def test_rgb_files_read_back_as_the_same_bracket(scene: np.ndarray, tmp_path: Path) -> None:
-    settings = Simulation(domain="rgb", jpeg_quality=90, contrast=0.2, curve=1.1)
+    settings = SimulationSettings(domain="rgb", jpeg_quality=90, contrast=0.2, curve=1.1)
     bracket = simulate(scene, settings, seed=1, name="scene")
     write_bracket(bracket, tmp_path / "scene")
     again = read_bracket(tmp_path / "scene")
@@ -251,12 +251,12 @@ def test_rgb_frames_are_eight_bit_and_follow_their_curve(scene: np.ndarray) -> N
 )
 def test_numbers_that_no_camera_has(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(BracketError, match=message) as caught:
-        Simulation(**settings)
+        SimulationSettings(**settings)
     assert caught.value.expected
 
 
 def test_the_largest_numbers_still_make_a_bracket(scene: np.ndarray) -> None:
-    settings = Simulation(iso=1e6, shake_px=1000, object_px=1000, shading=10, ratio=100.0)
+    settings = SimulationSettings(iso=1e6, shake_px=1000, object_px=1000, shading=10, ratio=100.0)
     assert np.isfinite(simulate(scene, settings, seed=0).frames[2].pixels).all()
 
 
@@ -272,7 +272,7 @@ def test_writing_over_files_is_refused_and_leaves_them(scene: np.ndarray, tmp_pa
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "note").write_text("mine")
     with pytest.raises(PocketError, match="holds files"):
-        write_bracket(simulate(scene, Simulation(), seed=0), tmp_path / "kept")
+        write_bracket(simulate(scene, SimulationSettings(), seed=0), tmp_path / "kept")
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["note"]
 
 
@@ -307,4 +307,4 @@ def test_an_image_that_is_no_light_makes_no_bracket(bad: float) -> None:
     hdr = np.full((96, 96, 3), 0.2, np.float32)
     hdr[40, 40, 1] = bad
     with pytest.raises(BracketError, match="sun: the HDR image holds NaN or infinity"):
-        simulate(hdr, Simulation(), seed=0, name="sun")
+        simulate(hdr, SimulationSettings(), seed=0, name="sun")

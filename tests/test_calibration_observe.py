@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pockethdr.brackets.bracket import Bracket, Frame
 from pockethdr.brackets.read import read_bracket
-from pockethdr.brackets.simulate import Simulation, simulate, write_bracket
+from pockethdr.brackets.simulate import SimulationSettings, simulate, write_bracket
 from pockethdr.calibration.calibration import Calibration, CalibrationError, merge
 from pockethdr.calibration.histogram import BINS
 from pockethdr.calibration.observe import calibrate, program_sha256
@@ -160,7 +160,7 @@ def test_memory_does_not_grow_with_the_size_of_brackets(
     def peak(height: int, name: str) -> int:
         folder = tmp_path / name
         scene = np.random.default_rng(0).uniform(0.05, 1, (height, 256, 3)).astype(np.float32)
-        settings = Simulation(domain="rgb", shake_px=0.0, shake_deg=0.0, margin=0)
+        settings = SimulationSettings(domain="rgb", shake_px=0.0, shake_deg=0.0, margin=0)
         write_bracket(simulate(scene, settings, seed=1), folder)
         read = read_bracket(folder, stream=True)
         tracemalloc.start()

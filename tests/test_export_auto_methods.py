@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from judged_toy import NETWORK
 
 from pockethdr.brackets.save import write_bracket
-from pockethdr.brackets.simulate import Simulation as Settings
+from pockethdr.brackets.simulate import SimulationSettings as Settings
 from pockethdr.brackets.simulate import simulate
 from pockethdr.calibration.calibration import Calibration, CalibrationError
 from pockethdr.cli import main

@@ -12,7 +12,7 @@ from judged_toy import NETWORK
 
 from pockethdr.brackets.read import read_bracket
 from pockethdr.brackets.save import write_bracket
-from pockethdr.brackets.simulate import Simulation as Settings
+from pockethdr.brackets.simulate import SimulationSettings as Settings
 from pockethdr.brackets.simulate import simulate
 from pockethdr.cli import main
 from pockethdr.errors import BracketError

@@ -15,7 +15,7 @@ from pockethdr.brackets.sources import TRAIN, scenes
 from pockethdr.errors import BracketError
 from pockethdr.models.loader import Stages, batches
 from pockethdr.models.mobilehdr_patches import MobileHdrPatches, training_files
-from pockethdr.models.patches import Patches, random_settings
+from pockethdr.models.patches import SimulatedPatches, random_settings
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
 def test_batches_are_the_same_whenever_asked_for(
     domain: str, channels: tuple[int, int, int], images: dict[str, np.ndarray]
 ) -> None:
-    first, other = (Patches(domain, images, 32, 3, 7) for _ in range(2))
+    first, other = (SimulatedPatches(domain, images, 32, 3, 7) for _ in range(2))
     for step in (0, 1, 50):
         first.get(step)
     for a, b in zip(first.get(50), other.get(50), strict=True):
@@ -37,7 +37,7 @@ def test_batches_are_the_same_whenever_asked_for(
     assert short.shape == (3, planes, side, side)
     assert truth.shape == (3, out, side, side)
     assert 0 <= truth.min() <= truth.max() <= 1
-    apart = Patches(domain, images, 32, 3, 7, stream=1)
+    apart = SimulatedPatches(domain, images, 32, 3, 7, stream=1)
     assert not torch.equal(apart.get(4)[0], short)
 
 
@@ -45,7 +45,11 @@ def test_batches_are_the_same_whenever_asked_for(
 def test_other_processes_make_the_same_batches_and_the_stage_turns(
     workers: int, images: dict[str, np.ndarray]
 ) -> None:
-    stages = Stages(Patches("raw", images, 32, 2, 0), Patches("raw", images, 48, 1, 0, 1), turn=5)
+    stages = Stages(
+        SimulatedPatches("raw", images, 32, 2, 0),
+        SimulatedPatches("raw", images, 48, 1, 0, 1),
+        turn=5,
+    )
     made = list(batches(stages, 3, 7, workers=workers))
     assert [tuple(batch[3].shape) for batch in made] == [(2, 4, 16, 16)] * 2 + [(1, 4, 24, 24)] * 2
     for step, batch in enumerate(made, start=3):

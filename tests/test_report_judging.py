@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from judged_toy import NETWORK, Exported
 
-from pockethdr.brackets.simulate import Simulation, simulate, write_bracket
+from pockethdr.brackets.simulate import SimulationSettings, simulate, write_bracket
 from pockethdr.cli import main
 from pockethdr.cluster import LOCAL
 from pockethdr.errors import PocketError
@@ -41,7 +41,7 @@ def brackets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("brackets")
     for seed in range(4):
         scene = np.random.default_rng(seed).uniform(0.05, 1, (140, 120, 3)).astype(np.float32)
-        write_bracket(simulate(scene, Simulation(), seed=seed), folder / f"scene{seed}")
+        write_bracket(simulate(scene, SimulationSettings(), seed=seed), folder / f"scene{seed}")
     return folder
 
 

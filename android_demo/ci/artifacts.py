@@ -12,7 +12,7 @@ from pathlib import Path
 from android_demo.ci.paths import OUT, SHARED
 from pockethdr.brackets.exr import read_exr
 from pockethdr.brackets.read import find_brackets
-from pockethdr.brackets.simulate import Simulation, simulate, write_bracket
+from pockethdr.brackets.simulate import SimulationSettings, simulate, write_bracket
 from pockethdr.export.pipeline import export_model
 from pockethdr.export.recipe import DEFAULT_RECIPE, named_recipe
 from pockethdr.models.load import load_model
@@ -51,7 +51,9 @@ def simulated_bracket() -> Path:
     if not folder.is_dir():
         with as_file(files("pockethdr.brackets") / "sample") as sample:
             scene = read_exr(sample / "gt_camera_rgb.exr")
-        write_bracket(simulate(scene, Simulation(domain=DOMAIN), seed=0, name=folder.name), folder)
+        write_bracket(
+            simulate(scene, SimulationSettings(domain=DOMAIN), seed=0, name=folder.name), folder
+        )
     return folder
 
 

@@ -92,10 +92,10 @@ def simulate(
       pockethdr simulate city.exr --iso 800 --out brackets/city
     """
     from pockethdr.brackets.exr import read_exr
-    from pockethdr.brackets.simulate import Simulation, write_bracket
+    from pockethdr.brackets.simulate import SimulationSettings, write_bracket
     from pockethdr.brackets.simulate import simulate as simulated
 
-    settings = Simulation(
+    settings = SimulationSettings(
         domain=domain,
         phone=phone,
         iso=iso,
@@ -165,8 +165,9 @@ def simulate(
 def train(name: str, domain: str, data: str, run: Path | None, resume: bool, **given: Any) -> None:
     """Train the network NAME on simulated brackets, or on Mobile-HDR.
 
-    A killed run goes on with --resume, with the batches that would have followed. Several GPUs:
-    `accelerate launch -m pockethdr.cli train …`.
+    A killed run goes on with --resume, with the batches that would have followed. Several GPUs, or
+    the cores of a CPU (--cpu --num_processes 2), share a run by `accelerate launch -m pockethdr.cli
+    train …`; --batch is each one's.
 
     \b
     Example:
