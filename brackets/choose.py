@@ -54,7 +54,7 @@ def check_shots(where: str, shots: Sequence[Shot]) -> None:
     """
     if len(shots) < 3:
         raise BracketError(
-            f"{where}: {_count(len(shots), 'exposure')} only",
+            f"{where}: {_count(len(shots), 'exposure')}{' only' * bool(shots)}",
             expected="three exposures of one scene or more",
             fix="add the missing exposure, or give another folder",
         )

@@ -14,7 +14,8 @@ from pockethdr.brackets.bracket import SRGB_TO_XYZ, Camera
 from pockethdr.brackets.formats import check_readable
 from pockethdr.errors import BracketError, Unavailable
 
-_ORIENTATION_OF_FLIP = {0: 1, 3: 3, 5: 8, 6: 6}
+# LibRaw's flip is of bits: 1 mirrors, 2 turns upside down, and 4 transposes first.
+_ORIENTATION_OF_FLIP = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
 
 
 def read_dng(path: Path) -> tuple[NDArray[np.uint16], Camera, int]:
@@ -26,7 +27,7 @@ def read_dng(path: Path) -> tuple[NDArray[np.uint16], Camera, int]:
     """
     with _opened(path) as raw:
         mosaic = np.array(raw.raw_image_visible)
-        return mosaic, _camera(raw), _ORIENTATION_OF_FLIP.get(raw.sizes.flip, 1)
+        return mosaic, _camera(raw), _ORIENTATION_OF_FLIP[raw.sizes.flip & 7]
 
 
 def exposure_of_dng(path: Path) -> tuple[float, float, float]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pockethdr.brackets.choose import Shot
-from pockethdr.brackets.formats import file_bytes, is_photograph
+from pockethdr.brackets.formats import file_bytes, is_photograph, read_header
 from pockethdr.brackets.layout import EXPOSURES
 from pockethdr.errors import BracketError
 
@@ -24,7 +24,8 @@ def shots_of(folder: Path) -> list[Shot]:
     Raises:
         BracketError: `exposure.txt` does not hold one number an image, or one beyond ±30.
     """
-    names = sorted(path.name for path in folder.iterdir() if is_photograph(path))
+    paths = sorted(path for path in folder.iterdir() if is_photograph(path))
+    names = [path.name for path in paths if not read_header(path).is_ours]
     path = folder / EXPOSURES
     try:
         stops = [float(word) for word in file_bytes(path).decode().split()]

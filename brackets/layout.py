@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from pockethdr.brackets import metadata
 from pockethdr.brackets.bracket import RAW, RGB
-from pockethdr.brackets.formats import is_photograph
+from pockethdr.brackets.formats import is_photograph, read_header
 from pockethdr.errors import BracketError
 
 NPZ, METADATA, KALANTARI, DNG, PHOTOGRAPHS = "npz", "metadata", "kalantari", "dng", "photographs"
@@ -91,7 +93,7 @@ def _no_exposures(folder: Path, names: set[str]) -> BracketError:
             expected="a bracket",
             fix=f"name one, such as {below[0]}; `fuse --batch` takes all of them",
         )
-    if unread := sorted(name for name in names if Path(name).suffix.lower() in _UNREAD):
+    if unread := _unread(names):
         return BracketError(
             f"{folder}: holds {', '.join(unread[:3])}, which PocketHDR does not read",
             expected=_EXPECTED,
@@ -118,12 +120,35 @@ def domain_of(path: Path, wanted: str | None = None) -> str | None:
 
 def dng_files(folder: Path) -> list[Path]:
     """The DNG files of a folder, sorted."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".dng")
+    return _files(folder, ".dng")
+
+
+def shared_names(brackets: Sequence[Path]) -> dict[Path, str]:
+    """For each whose own name others have, too: as much of its path as tells it apart."""
+    whole = {path: path.resolve() for path in brackets}
+    parts = {
+        path: (full.with_suffix("") if full.suffix.lower() == ".npz" else full).parts
+        for path, full in whole.items()
+    }
+    names = {}
+    for path, own in parts.items():
+        others = [other for other in parts.values() if other is not own]
+        depths = (n for n in range(1, len(own)) if all(other[-n:] != own[-n:] for other in others))
+        if (depth := next(depths, 1)) > 1:
+            names[path] = "/".join(own[-depth:])
+    return names
 
 
 def npz_files(folder: Path) -> list[Path]:
     """The .npz files of a folder, sorted (the official script leaves their order to the disk)."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".npz")
+    return _files(folder, ".npz")
+
+
+def _files(folder: Path, suffix: str) -> list[Path]:
+    """Sorted, without hidden ones, such as macOS lays beside each file on foreign disks."""
+    return sorted(
+        p for p in folder.iterdir() if p.suffix.lower() == suffix and not p.name.startswith(".")
+    )
 
 
 def _candidates(root: Path) -> tuple[list[Path], list[str]]:
@@ -132,10 +157,8 @@ def _candidates(root: Path) -> tuple[list[Path], list[str]]:
         return [root], []
     found: list[Path] = []
     notes: list[str] = []
-    for place, folders, _ in os.walk(root):
-        folder = Path(place)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        note = _why_none(folder)
+    for folder, folders in _walked(root):
+        note = _why_none(folder, with_folders=bool(folders))
         layout = None if note else _layout(_names(folder))
         if note:
             notes.append(f"{folder}: {note}")
@@ -147,6 +170,19 @@ def _candidates(root: Path) -> tuple[list[Path], list[str]]:
                 notes.append(f"{folder}: a bracket; not looked into {', '.join(folders)} in it")
             folders.clear()
     return sorted(found), notes
+
+
+def _walked(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder under `root` once, behind links too, and the folders in it that will follow."""
+    seen = set[Path]()
+    for place, folders, _ in os.walk(root, followlinks=True):
+        folder = Path(place)
+        if (whole := folder.resolve()) in seen:
+            folders.clear()
+            continue
+        seen.add(whole)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield folder, folders
 
 
 def _layout(names: set[str], domain: str | None = None) -> str | None:
@@ -163,21 +199,49 @@ def _layout(names: set[str], domain: str | None = None) -> str | None:
     return PHOTOGRAPHS if photographs else None
 
 
-def _why_none(folder: Path) -> str | None:
-    """Why a folder with something in it is no bracket; None where it may be one or is bare."""
+def _why_none(folder: Path, *, with_folders: bool) -> str | None:
+    """Why a folder with something in it is no bracket; None where it may be one or is bare.
+
+    Loose pictures above folders of brackets, such as results, are none: a bracket has three.
+    """
     names = _names(folder)
-    if metadata.NAME in names:
+    kind = _layout(names)
+    if kind == METADATA:
         try:
             collection = metadata.is_collection(metadata.load(folder / metadata.NAME))
         except BracketError:
             return None
         return (
-            "its metadata.json lists pictures, not exposures of a bracket" if collection else None
+            "its metadata.json is of pictures or archives, not of a bracket's exposures"
+            if collection
+            else None
         )
-    photographs = [name for name in names if is_photograph(Path(name))]
-    if len(photographs) == 1 and _layout(names) == PHOTOGRAPHS:
+    photographs = sorted(name for name in names if is_photograph(Path(name)))
+    if kind == PHOTOGRAPHS and len(photographs) == 1:
         return f"a single photograph ({photographs[0]}), no bracket"
+    if kind == PHOTOGRAPHS and with_folders and _fewer_than_three(folder, photographs):
+        listed = ", ".join([*photographs[:3], *["…"][: len(photographs) - 3 > 0]])
+        return f"fewer than three exposures ({listed}), no bracket"
+    unread = _unread(names)
+    if kind is None and unread:
+        return f"holds {', '.join(unread[:3])}, which PocketHDR does not read"
     return None
+
+
+def _fewer_than_three(folder: Path, photographs: Sequence[str]) -> bool:
+    """Whether so few are not of our own making; headers are read until three are found."""
+    return len(list(islice((n for n in photographs if not _is_ours(folder / n)), 3))) < 3
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return read_header(path).is_ours
+    except BracketError:
+        return False  # reading the bracket will say what is wrong with it
+
+
+def _unread(names: set[str]) -> list[str]:
+    return sorted(name for name in names if Path(name).suffix.lower() in _UNREAD)
 
 
 def _names(folder: Path) -> set[str]:

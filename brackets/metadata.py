@@ -2,8 +2,8 @@
 
 Needed: `files` and `exposure_times_s`, of one length. A raw bracket adds `cfa_pattern`,
 `bit_depth`, `black_level` and `white_level`. Everything else is optional; unknown fields are left
-alone. Beside Mobile-HDR's .npz it tells the order of their channels and their colours, and needs
-nothing. See docs/data.md.
+alone. Beside or above Mobile-HDR's .npz it tells the order of their channels and their colours, and
+needs nothing. See docs/data.md.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from pockethdr.errors import BracketError
 NAME = "metadata.json"
 #: Of the channels of Mobile-HDR's .npz: as its code packs them, and as its README says.
 NPZ_ORDERS = ("RGGB", "BGGR")
+_ORDER = "npz_channel_order"
+# Folders between Mobile-HDR's own and its files: NPZ_data/test_npz/test_withGT/scene1.npz.
+_ARCHIVE_DEPTH = 3
 _RAW_FIELDS = ("cfa_pattern", "bit_depth", "black_level", "white_level")
 _NUMBERS = "finite numbers"
 _LARGEST = float(np.finfo(np.float32).max)
@@ -84,23 +87,34 @@ def read_metadata(folder: Path) -> Metadata:
     )
 
 
-def read_archives(folder: Path, camera: Camera) -> tuple[str | None, Camera]:
-    """What a folder of Mobile-HDR's .npz says of them, where it has a `metadata.json`.
+def about_archive(path: Path) -> Path | None:
+    """The `metadata.json` that tells of a Mobile-HDR .npz: the nearest, from beside it up to the
+    data set's own folder."""
+    above = path.absolute().parents[: _ARCHIVE_DEPTH + 1]
+    return next((file for folder in above if (file := folder / NAME).is_file()), None)
 
-    Returns: the order of their channels, None where it does not say, and `camera` with the white
-    balance and the matrix that it gives.
+
+def order_of_archive(path: Path) -> str | None:
+    """The order of a Mobile-HDR .npz's channels; None where nothing states it.
+
+    Raises:
+        BracketError: the `metadata.json` is not JSON, or states what is no order.
+    """
+    file = about_archive(path)
+    order = load(file).get(_ORDER) if file else None
+    if file and order is not None and order not in NPZ_ORDERS:
+        raise _wrong(file, _ORDER, order, " or ".join(NPZ_ORDERS))
+    return order
+
+
+def camera_of_archive(path: Path, camera: Camera) -> Camera:
+    """`camera` with the white balance and the matrix that a `metadata.json` gives a .npz.
 
     Raises:
         BracketError: not JSON, or a field of the wrong kind.
     """
-    path = folder / NAME
-    if not path.exists():
-        return None, camera
-    data = load(path)
-    order = data.get("npz_channel_order")
-    if order is not None and order not in NPZ_ORDERS:
-        raise _wrong(path, "npz_channel_order", order, " or ".join(NPZ_ORDERS))
-    return order, _coloured(path, data, camera)
+    file = about_archive(path)
+    return _coloured(file, load(file), camera) if file else camera
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -119,10 +133,11 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def is_collection(data: Mapping[str, Any]) -> bool:
-    """True where the folder holds pictures to make brackets from, not a bracket."""
+    """True where the folder holds pictures or archives of brackets, and is not a bracket."""
     files = data.get("files")
     objects = isinstance(files, list) and any(isinstance(entry, dict) for entry in files)
-    return objects or data.get("exposure_times_s") == []
+    of_archives = files is None and _ORDER in data
+    return objects or of_archives or data.get("exposure_times_s") == []
 
 
 def _exposures(path: Path, data: dict[str, Any], times: list[float]) -> tuple[list[float], str]:

@@ -55,18 +55,13 @@ def read_npz(path: Path, *, channel_order: str | None = None) -> Bracket:
     """One Mobile-HDR bracket.
 
     Args:
-        channel_order: order of the stored channels: "RGGB" as in the official code
-            (`pack_raw_numpy`), "BGGR" as in its README; None as the `npz_channel_order` of a
-            `metadata.json` beside it says, or else "RGGB".
+        channel_order: see `order_of`.
 
     Raises:
         BracketError: not such an archive, too large, NaN inside, or channels 4-7 that are not
             channels 0-3 over one constant.
     """
-    if channel_order not in (None, *_PLANES):
-        raise BracketError(f"unknown channel order {channel_order!r}", expected=", ".join(_PLANES))
-    stated, camera = metadata.read_archives(path.parent, _CAMERA)
-    order = channel_order or stated or metadata.NPZ_ORDERS[0]
+    order, camera = order_of(path, channel_order), metadata.camera_of_archive(path, _CAMERA)
     arrays = _arrays(path)
     shots = [Shot(key, _ratio(path, key, arrays[key])) for key in _FRAMES]
     choice = named(str(path), shots, _FRAMES, "the Mobile-HDR layout")
@@ -83,14 +78,27 @@ def read_npz(path: Path, *, channel_order: str | None = None) -> Bracket:
         flips=flips_of(_CFA),
         selection=choice.sentence,
         exposure_source="channels 0-3 over channels 4-7 of the .npz",
-        sha256={file.name: sha256_of(file) for file in _files(path)},
+        sha256={
+            file.name: sha256_of(file) for file in (path, metadata.about_archive(path)) if file
+        },
         notes=(*notes, f"channel order taken as {order}", *_unbalanced(camera)),
     )
 
 
-def _files(path: Path) -> list[Path]:
-    """The archive, and what tells how to read it."""
-    return [file for file in (path, path.parent / metadata.NAME) if file.exists()]
+def order_of(path: Path, given: str | None) -> str:
+    """The order of an archive's channels: "RGGB" as in the official code (`pack_raw_numpy`), or
+    "BGGR" as in its README.
+
+    Args:
+        given: what the caller says; None as `npz_channel_order` of a `metadata.json` beside or
+            above the archive says, or else "RGGB".
+
+    Raises:
+        BracketError: no such order.
+    """
+    if given not in (None, *_PLANES):
+        raise BracketError(f"unknown channel order {given!r}", expected=", ".join(_PLANES))
+    return given or metadata.order_of_archive(path) or metadata.NPZ_ORDERS[0]
 
 
 def _unbalanced(camera: Camera) -> list[str]:

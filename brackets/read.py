@@ -104,9 +104,11 @@ def read_bracket(
     kind = layout.layout_of(path, domain)
     if kind == layout.NPZ:
         _check_domain(path, RAW, domain)
+        _check_response(path, RAW, response)
         return read_npz(_one_npz(path), channel_order=channel_order)
     burst = read_burst(path, kind)
     _check_domain(path, burst.domain, domain)
+    _check_response(path, burst.domain, response)
     choice = choose_triplet(burst, triplet, lambda file: _exposedness(burst, file))
     if burst.domain == RAW:
         return checked(_raw(burst, choice, stream, room), assumed_response=False)
@@ -160,7 +162,7 @@ def _rgb(burst: Burst, choice: Choice, curve: str, stream: bool, room: float) ->
         ground_truth=None
         if truth.image is None
         else np.ascontiguousarray(truth.image.transpose(2, 0, 1)),
-        response=_response(burst, curve),
+        response=_response(burst, choice, curve),
         **_common(burst, choice, frames, truth, _profiles(headers, as_stored, curve)),
     )
 
@@ -210,12 +212,18 @@ def _packed(truth: NDArray[np.float32], flips: tuple[bool, bool]) -> NDArray[np.
     return pack(mosaic_of(planes.transpose(1, 2, 0)))
 
 
-def _response(burst: Burst, curve: str) -> Response:
+def _response(burst: Burst, choice: Choice, curve: str) -> Response:
+    """A fitted one is of all frames that have the size of those that were chosen."""
     if curve != "debevec":
         return FIXED[curve]
-    small = [formats.read_small(burst.folder / shot.name) for shot in burst.shots]
-    exposures = [shot.exposure for shot in burst.shots]
-    return fit_debevec(small, exposures, where=str(burst.folder))
+    small = {shot: formats.read_small(burst.folder / shot.name) for shot in burst.shots}
+    size = next(frame.shape for shot, frame in small.items() if shot.name == choice.shots[1].name)
+    alike = [shot for shot, frame in small.items() if frame.shape == size]
+    return fit_debevec(
+        [small[shot] for shot in alike],
+        [shot.exposure for shot in alike],
+        where=str(burst.folder),
+    )
 
 
 def _exposedness(burst: Burst, file: Path) -> float:
@@ -275,6 +283,15 @@ def _check_options(domain: str | None, curve: str) -> None:
         raise BracketError(f"unknown domain {domain!r}", expected=" or ".join(CHANNELS))
     if curve not in RESPONSES:
         raise BracketError(f"unknown camera response {curve!r}", expected=", ".join(RESPONSES))
+
+
+def _check_response(path: Path, domain: str, curve: str) -> None:
+    if domain == RAW and curve != "auto":
+        raise BracketError(
+            f"{path}: a raw bracket, which has no camera response to undo ({curve})",
+            expected="auto",
+            fix="leave --response out",
+        )
 
 
 def _check_domain(path: Path, found: str, wanted: str | None) -> None:

@@ -50,6 +50,10 @@ _XYZ_TO_CAMERA = np.array(
 )
 
 
+# Of what is left within the margin: a quad of a mosaic each way, and one to interpolate from.
+_LEAST_SIDE = 4
+
+
 def simulate(
     hdr: NDArray[np.floating], settings: SimulationSettings, *, seed: int, name: str = "simulated"
 ) -> Bracket:
@@ -59,13 +63,19 @@ def simulate(
     give the same bracket.
 
     Raises:
-        BracketError: unknown phone or pattern, or a pixel that is no light.
+        BracketError: unknown phone or pattern, a pixel that is no light, or too few of them.
     """
     if not np.isfinite(hdr).all():
         raise BracketError(
             f"{name}: the HDR image holds NaN or infinity",
             expected="finite light",
             fix="replace such pixels, of a sun perhaps by its brightest finite neighbour",
+        )
+    least = 2 * settings.margin + _LEAST_SIDE
+    if min(hdr.shape[:2]) < least:
+        raise BracketError(
+            f"{name}: an HDR image of {hdr.shape[0]}×{hdr.shape[1]} pixels",
+            expected=f"{least}×{least} at least",
         )
     rng = np.random.default_rng(seed)
     camera = _camera(settings, rng)

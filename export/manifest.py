@@ -168,10 +168,13 @@ def read_manifest(folder: Path) -> Manifest:
         raw = json.loads(path.read_text(encoding="utf-8"))
         return _manifest_from(raw)
     except FileNotFoundError as error:
+        sizes = sorted(path.parent.glob(f"*x*/{MANIFEST_NAME}"))
         raise ArtifactError(
             f"no manifest at {path}",
             expected="the output folder of `pockethdr export`",
-            fix="pockethdr export MODEL --out " + str(path.parent),
+            fix="name one of its sizes: " + ", ".join(str(each.parent) for each in sizes)
+            if sizes
+            else f"pockethdr export MODEL --out {path.parent}",
         ) from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ArtifactError(

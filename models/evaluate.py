@@ -14,7 +14,7 @@ from torch import nn
 from pockethdr.brackets.bracket import Bracket
 from pockethdr.brackets.merge import weighted_merge
 from pockethdr.brackets.metrics import psnr_l, psnr_mu, ssim_l, ssim_mu
-from pockethdr.errors import BracketError
+from pockethdr.errors import BracketError, PocketError
 
 Image = NDArray[np.float32]
 # Mobile-HDR's test.py fuses and scores packed tiles of this side, and drops what does not fill one.
@@ -62,12 +62,18 @@ def compared(
 
     Raises:
         BracketError: `official`, and the bracket does not hold one tile.
+        PocketError: what the network returns is no image.
     """
     for bracket in brackets:
         truth = bracket.ground_truth
         if truth is None:
             continue
         image = _fused_in_tiles(module, bracket) if official else fused(module, bracket, multiple)
+        if not np.isfinite(image).all():
+            raise PocketError(
+                f"the network returns NaN or infinity on {bracket.name}",
+                fix="mend the network or its weights: nothing can be scored",
+            )
         merged = weighted_merge(bracket)[:, : image.shape[1], : image.shape[2]]
         yield Compared(bracket.name, Score.of(image, truth), Score.of(merged, truth))
 

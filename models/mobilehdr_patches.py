@@ -5,6 +5,7 @@ A flip would move the colour sites of the Bayer pattern by a pixel; the official
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pockethdr.brackets.mobilehdr import read_npz
+from pockethdr.brackets.mobilehdr import order_of, read_npz
 from pockethdr.errors import BracketError
 from pockethdr.models.loader import Batch
 
@@ -29,7 +30,7 @@ def training_files(root: Path) -> list[Path]:
     Raises:
         BracketError: there is none.
     """
-    found = sorted(root.rglob("*.npz"))
+    found = sorted(path for path in root.rglob("*.npz") if not path.name.startswith("."))
     named = [path for path in found if _TRAINING in path.parts]
     files = named or [path for path in found if "test_npz" not in path.parts]
     if not files:
@@ -41,13 +42,30 @@ def training_files(root: Path) -> list[Path]:
     return files
 
 
+def common_order(files: Sequence[Path], channel_order: str | None) -> str:
+    """The order of all files' channels, see `brackets.mobilehdr.order_of`.
+
+    Raises:
+        BracketError: folders state several.
+    """
+    stated = {path.parent: order_of(path, channel_order) for path in files}
+    if len(set(stated.values())) > 1:
+        listed = ", ".join(f"{folder.name} {order}" for folder, order in stated.items())
+        raise BracketError(
+            f"files with channels in several orders ({listed})",
+            expected="one order",
+            fix="--channel-order, or one metadata.json above them all",
+        )
+    return next(iter(stated.values()))
+
+
 @dataclass
 class MobileHdrPatches:
     """An endless, seeded stream of batches. Batch n is the same whenever it is asked for.
 
     Attributes:
         side: of a patch, in packed pixels.
-        channel_order: of the stored channels; see `brackets.mobilehdr.read_npz`.
+        channel_order: of the stored channels, RGGB or BGGR.
         stream: patches of another stream are drawn apart from this one's.
     """
 
@@ -56,7 +74,7 @@ class MobileHdrPatches:
     batch: int
     seed: int
     stream: int = 0
-    channel_order: str | None = None
+    channel_order: str = "RGGB"
 
     def get(self, step: int) -> Batch:
         """Short, mid, long (N×8×side×side) and ground truth (N×4×side×side) of one step."""
@@ -89,7 +107,7 @@ class MobileHdrPatches:
 
 
 @lru_cache(maxsize=_KEPT)
-def _arrays(path: Path, channel_order: str | None) -> tuple[np.ndarray, ...]:
+def _arrays(path: Path, channel_order: str) -> tuple[np.ndarray, ...]:
     bracket = read_npz(path, channel_order=channel_order)
     if bracket.ground_truth is None:
         raise BracketError(f"{path}: no ground truth", expected="an hdr array to learn from")

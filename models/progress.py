@@ -42,7 +42,12 @@ class Progress:
         console = Console(stderr=True)
         self.bar = _bar(console) if log is None and console.is_terminal else None
         self.log = log or (self.bar.console.print if self.bar else line_to_stderr)
-        self.task = self.bar.add_task("training", total=steps, completed=done) if self.bar else None
+        self.task = (
+            # A bar is drawn before there is a loss to show.
+            self.bar.add_task("training", total=steps, completed=done, loss=math.nan, psnr=math.nan)
+            if self.bar
+            else None
+        )
 
     def __enter__(self) -> Self:
         if self.bar:

@@ -26,8 +26,9 @@ from pockethdr.brackets.bracket import RAW, RGB
 from pockethdr.brackets.sources import HELD_OUT, TRAIN, digest, scenes
 from pockethdr.errors import PocketError
 from pockethdr.files import sha256_of
+from pockethdr.models import zoo
 from pockethdr.models.loader import Batch, Stages, batches
-from pockethdr.models.mobilehdr_patches import MobileHdrPatches, training_files
+from pockethdr.models.mobilehdr_patches import MobileHdrPatches, common_order, training_files
 from pockethdr.models.patches import SimulatedPatches
 from pockethdr.models.progress import Progress
 from pockethdr.models.train_state import TrainState, steps_done
@@ -51,7 +52,7 @@ class TrainConfig:
         late: share of the steps, at the end, with half as many patches of 3/2 the side.
         sources: cache of HDR images, from `pockethdr gather`; or Mobile-HDR's folder.
         data: `simulated` brackets, or `mobile-hdr` as it is published.
-        channel_order: of Mobile-HDR's channels; see `brackets.mobilehdr.read_npz`.
+        channel_order: of Mobile-HDR's channels; see `brackets.mobilehdr.order_of`.
         run: folder of checkpoints.
         init: weights to start from.
         workers: processes that make batches.
@@ -94,7 +95,8 @@ def train(
         log: receives a line every hundred steps; None shows progress on the terminal.
 
     Raises:
-        PocketError: the run folder holds a run and `resume` is off, or there is nothing to resume.
+        PocketError: the run folder holds a run and `resume` is off, there is nothing to resume, the
+            run began with other settings, or the network takes no patches of this side.
     """
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(1)
@@ -192,7 +194,7 @@ class _Run:
         score = _psnr(mu_law(self.state.average(*frames)) - mu_law(truth))
         config, state = self.config, self.state
         save_weights(config.run / "ema.safetensors", state.average, _header(config, state, score))
-        state.write(config.name, config.domain, config.run)
+        state.write(config.name, config.domain, config.run, _settings(config))
         self.progress.held(state.step, score)
 
 
@@ -222,7 +224,8 @@ def _precision() -> str:
 
 def _state(config: TrainConfig, device: torch.device, *, resume: bool) -> TrainState:
     if resume:
-        return TrainState.resumed(config.name, config.domain, config.run, device)
+        settings = _settings(config)
+        return TrainState.resumed(config.name, config.domain, config.run, device, settings)
     return TrainState.fresh(
         config.name, config.domain, config.run, device, seed=config.seed, init=config.init
     )
@@ -231,10 +234,24 @@ def _state(config: TrainConfig, device: torch.device, *, resume: bool) -> TrainS
 def _stages(config: TrainConfig, process: int) -> Stages:
     """Each process of a run has streams of its own."""
     make = _mobile_hdr(config) if config.data == MOBILE_HDR else _simulated(config)
-    side = config.patch or _PATCH[config.domain]
+    side, late_side = _sides(config)
     early = make(side, config.batch, 2 * process)
-    late = make(3 * side // 2, max(1, config.batch // 2), 2 * process + 1)
+    late = make(late_side, max(1, config.batch // 2), 2 * process + 1)
     return Stages(early, late, round((1 - config.late) * config.steps) if config.steps else None)
+
+
+def _sides(config: TrainConfig) -> tuple[int, int]:
+    """Of early and late patches, both of a size that the network takes."""
+    grid = zoo.variant(config.name).config.multiple
+    step = 2 * grid if config.domain == RAW else grid
+    side = config.patch or _PATCH[config.domain]
+    if side % step:
+        raise PocketError(
+            f"patches of {side} pixels: {config.name} takes multiples of {step}",
+            fix=f"--patch {max(step, side - side % step)}",
+        )
+    late = 3 * side // 2
+    return side, late - late % step
 
 
 def _simulated(config: TrainConfig) -> Callable[[int, int, int], SimulatedPatches]:
@@ -246,15 +263,27 @@ def _simulated(config: TrainConfig) -> Callable[[int, int, int], SimulatedPatche
 
 def _mobile_hdr(config: TrainConfig) -> Callable[[int, int, int], MobileHdrPatches]:
     files = training_files(config.sources)
+    order = common_order(files, config.channel_order)
     return lambda side, batch, stream: MobileHdrPatches(
-        files, side // 2, batch, config.seed, stream, config.channel_order
+        files, side // 2, batch, config.seed, stream, order
     )
+
+
+def _settings(config: TrainConfig) -> dict[str, Any]:
+    """What shapes the curve of a run, which goes on with the same alone."""
+    names = ("batch", "late", "lr", "warmup", "ema", "seed", "data")
+    chosen = {name: getattr(config, name) for name in names}
+    return {**chosen, "patch": _sides(config)[0], **_data_facts(config)}
 
 
 def _data_facts(config: TrainConfig) -> dict[str, Any]:
     if config.data == MOBILE_HDR:
-        names = [path.name for path in training_files(config.sources)]
-        return {"data_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest()}
+        files = training_files(config.sources)
+        listed = "\n".join(f"{path.name} {path.stat().st_size}" for path in files)
+        return {
+            "data_sha256": hashlib.sha256(listed.encode()).hexdigest(),
+            "channel_order": common_order(files, config.channel_order),
+        }
     return {"data_sha256": digest(config.sources, TRAIN), "held_out": list(HELD_OUT)}
 
 

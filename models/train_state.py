@@ -61,11 +61,18 @@ class TrainState:
         return cls._of(network, device)
 
     @classmethod
-    def resumed(cls, name: str, domain: str, run: Path, device: torch.device) -> TrainState:
+    def resumed(
+        cls,
+        name: str,
+        domain: str,
+        run: Path,
+        device: torch.device,
+        settings: Mapping[str, Any],
+    ) -> TrainState:
         """The run as its last checkpoint left it.
 
         Raises:
-            PocketError: there is none, or it is of another network.
+            PocketError: there is none, or it is of another network or of other `settings`.
         """
         path = run / _CHECKPOINT
         if not path.is_file():
@@ -75,6 +82,7 @@ class TrainState:
             raise WeightsError(
                 f"{path}: a run of {saved['name']} {saved['domain']}", expected=f"{name} {domain}"
             )
+        _check_alike(path, saved.get("settings", settings), settings)
         state = cls._of(zoo.build(name, domain), device)
         state.network.load_state_dict(saved["network"])
         state.average.load_state_dict(saved["average"])
@@ -103,11 +111,12 @@ class TrainState:
             for name in ("exp_avg", "exp_avg_sq"):
                 moments[name] = torch.empty_like(parameter).copy_(moments[name])
 
-    def write(self, name: str, domain: str, run: Path) -> None:
+    def write(self, name: str, domain: str, run: Path, settings: Mapping[str, Any]) -> None:
         """The checkpoint, whole or not at all: a kill leaves the old or the new one."""
         saved = {
             "name": name,
             "domain": domain,
+            "settings": dict(settings),
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -128,6 +137,17 @@ class TrainState:
         torch._foreach_lerp_(averages, values, 1 - decay)
         for kept, buffer in zip(self.average.buffers(), self.network.buffers(), strict=True):
             kept.copy_(buffer)
+
+
+def _check_alike(path: Path, began: Mapping[str, Any], goes_on: Mapping[str, Any]) -> None:
+    """A run that goes on otherwise than it began would be neither, and its header a lie."""
+    others = {name: value for name, value in began.items() if goes_on.get(name) != value}
+    if others:
+        raise PocketError(
+            f"{path}: a run with " + ", ".join(f"{name} {value}" for name, value in others.items()),
+            expected=", ".join(f"{name} {goes_on.get(name)}" for name in others) + ", as now",
+            fix="go on with the options that the run began with, or begin another",
+        )
 
 
 def steps_done(run: Path) -> int:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -59,7 +61,7 @@ class _Commands(click.Group):
         extra |= {"obj": {ARGUMENTS: arguments}, "standalone_mode": False}
         _print_what_can_be_printed()
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _brackets_left_out_are_shown():
                 warnings.showwarning = _show_warning
                 code = super().main(arguments, prog_name or "pockethdr", **extra)
         except click.ClickException as error:
@@ -79,6 +81,24 @@ def _print_what_can_be_printed() -> None:
     """A `?` for signs that the locale lacks, instead of a traceback; stderr escapes them itself."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
+
+
+@contextmanager
+def _brackets_left_out_are_shown() -> Iterator[None]:
+    """What `find_brackets` notes goes to stderr: who is not told misses no bracket."""
+    notes = logging.getLogger("pockethdr.brackets.read")
+    shown = _ToStderr()
+    notes.addHandler(shown)
+    notes.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        notes.removeHandler(shown)
+
+
+class _ToStderr(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(record.getMessage(), err=True)
 
 
 def _show_warning(

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pockethdr.brackets.layout import shared_names
 from pockethdr.brackets.read import find_brackets, read_bracket
 from pockethdr.errors import ArtifactError
 from pockethdr.files import write_bytes
@@ -70,10 +71,12 @@ def write_comparison(
     _check_comparable(judged)
     domain = str(judged[0].manifest["domain"])
     shown = [folder for root in brackets for folder in find_brackets(root, domain=domain)]
-    strips = [
-        strip(read_bracket(folder, domain=domain), [each.out for each in judged])
-        for folder in shown
-    ]
+    names = shared_names(shown)
+    strips = []
+    for folder in shown:
+        bracket = read_bracket(folder, domain=domain)
+        bracket = replace(bracket, name=names.get(folder, bracket.name))
+        strips.append(strip(bracket, [each.out for each in judged]))
     write_bytes(html, _page(judged, strips, html, command).encode(), overwrite=True)
     return [row for each in judged for row in each.rows]
 

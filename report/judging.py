@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -41,12 +41,13 @@ TRUTH_METRICS = {"psnr_mu": psnr_mu, "psnr_l": psnr_l, "ssim_mu": ssim_mu, "ssim
 class Job:
     """What is judged: all artifacts of the export in `out`, each on `threads` CPU threads.
 
-    With `crops` there are pictures too.
+    With `crops` there are pictures too. `names` are those of brackets that others share.
     """
 
     out: Path
     threads: int
     crops: bool
+    names: tuple[tuple[Path, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,7 @@ class Judge:
     def __call__(self, folder: Path, done: Done) -> JudgedBracket:
         """Every artifact on one bracket."""
         bracket, progress = read_bracket(folder, domain=self.manifest.domain), _tile_by_tile(done)
+        bracket = replace(bracket, name=dict(self.job.names).get(folder, bracket.name))
         scene = _Scene(bracket, self.reference, progress)
         done(f"reference on {scene.name}")
         found = []

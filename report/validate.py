@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pockethdr.brackets.layout import search
+from pockethdr.brackets.layout import search, shared_names
 from pockethdr.brackets.read import read_bracket
 from pockethdr.errors import BracketError, PocketError, Unavailable
 from pockethdr.export.imposed import Imposed, imposed_in
@@ -131,7 +131,8 @@ def evaluate(
     trials = [_Trial(out, artifact, manifest, threads) for artifact in manifest.artifacts]
     steps = _Steps(progress, len(folders) * (1 + len(trials)) + len(trials))
     overviews, judged = list[Overview](), list[JudgedOn]()
-    for found in verdicts(Job(out, threads, crops), folders, ray=ray, done=steps.done):
+    job = Job(out, threads, crops, tuple(shared_names(folders).items()))
+    for found in verdicts(job, folders, ray=ray, done=steps.done):
         judged.append(found.on)
         overviews += [found.overview] if found.overview else []
         for trial, verdict in zip(trials, found.verdicts, strict=True):

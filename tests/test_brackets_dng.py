@@ -63,6 +63,14 @@ def test_dng_bracket(tmp_path: Path, radiance: np.ndarray, cfa: str) -> None:
     )
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_of_a_dng(tmp_path: Path, radiance: np.ndarray, orientation: int) -> None:
+    pytest.importorskip("rawpy")
+    described = {**DESCRIBED, "orientation": orientation, "cfa_pattern": "RGGB"}
+    write_dng(tmp_path / "a.dng", np.round(radiance * WHITE), 0.01, described)
+    assert read_dng(tmp_path / "a.dng")[2] == orientation
+
+
 READ = """
 import sys
 from pathlib import Path

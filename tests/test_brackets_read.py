@@ -10,16 +10,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from pockethdr.brackets import layout
 from pockethdr.brackets.bracket import FLIPS, flip, pack, srgb_to_linear, unpack
 from pockethdr.brackets.exr import write_exr
-from pockethdr.brackets.formats import read_header
-from pockethdr.brackets.layout import Found, search
+from pockethdr.brackets.formats import SOFTWARE, read_header
+from pockethdr.brackets.layout import Found, search, shared_names
 from pockethdr.brackets.metrics import psnr
 from pockethdr.brackets.read import find_brackets, read_bracket
 from pockethdr.errors import BracketError
+from pockethdr.models.mobilehdr_patches import common_order
 
 TIMES = {"a.jpg": 1 / 15, "b.jpg": 1 / 60, "c.jpg": 1 / 4}
 RAW_FIELDS = {"cfa_pattern": "BGGR", "bit_depth": 10, "black_level": 64, "white_level": 1023}
@@ -325,6 +326,21 @@ def test_a_folder_states_the_order_and_the_colours_of_its_archives(tmp_path: Pat
     assert not np.array_equal(np.asarray(other.frames[0].pixels), expected)
 
 
+def test_one_file_above_a_data_set_states_the_order_of_all(tmp_path: Path) -> None:
+    files = [tmp_path / "NPZ_data" / kind / "scene.npz" for kind in ("test_npz/withGT", "dynamic")]
+    expected = [write_npz(path, (0, 1, 2, 3)) for path in files]
+    (tmp_path / "NPZ_data" / "metadata.json").write_text('{"npz_channel_order": "BGGR"}')
+    assert find_brackets(tmp_path) == sorted(files)
+    for path, pixels in zip(files, expected, strict=True):
+        np.testing.assert_array_equal(read_bracket(path).frames[0].pixels, pixels)
+    nearer = files[1].parent / "metadata.json"
+    nearer.write_text('{"npz_channel_order": "RGGB"}')
+    assert "channel order taken as RGGB" in read_bracket(files[1]).notes[0]
+    with pytest.raises(BracketError, match=r"several orders \(withGT BGGR, dynamic RGGB\)"):
+        common_order(files, None)
+    assert common_order(files, "RGGB") == "RGGB"
+
+
 @pytest.mark.parametrize("order", ["GRBG", 3, ["BGGR"]])
 def test_orders_that_no_archive_has(tmp_path: Path, order: object) -> None:
     write_npz(tmp_path / "scene1.npz", (0, 1, 2, 3))
@@ -368,12 +384,58 @@ def test_find_brackets_in_order_and_says_what_it_left_out(
 
 
 def test_what_lies_in_a_bracket_is_noted(tmp_path: Path) -> None:
-    """Loose pictures beside bracket folders are a bracket of their own, and hide those."""
+    """Three loose pictures above bracket folders are a bracket of their own, and hide those."""
     write_photographs(tmp_path / "night", TIMES)
     assert search(tmp_path) == Found((tmp_path / "night",), ())
     write_photographs(tmp_path, {"one.jpg": 0.1, "two.jpg": 0.1})
+    note = f"{tmp_path}: fewer than three exposures (one.jpg, two.jpg), no bracket"
+    assert search(tmp_path) == Found((tmp_path / "night",), (note,))
+    write_photographs(tmp_path, {"three.jpg": 0.1})
     note = f"{tmp_path}: a bracket; not looked into night in it"
     assert search(tmp_path) == Found((tmp_path,), (note,))
+
+
+def test_results_above_brackets_hide_none(tmp_path: Path) -> None:
+    write_photographs(tmp_path / "night", TIMES)
+    ours = Image.Exif()
+    ours[ExifTags.Base.Software] = SOFTWARE
+    for number in range(4):
+        Image.new("RGB", (48, 32)).save(tmp_path / f"night{number}.jpg", exif=ours)
+    write_photograph(tmp_path / "a_selfie.jpg", 0.1)
+    found = search(tmp_path)
+    assert found.brackets == (tmp_path / "night",)
+    assert "fewer than three exposures (a_selfie.jpg, night0.jpg, night1.jpg, …)" in found.notes[0]
+
+
+def test_what_is_read_by_nothing_here_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "iphone").mkdir()
+    (tmp_path / "iphone" / "IMG_1.HEIC").write_bytes(b"")
+    write_photographs(tmp_path / "night", TIMES)
+    note = f"{tmp_path / 'iphone'}: holds IMG_1.HEIC, which PocketHDR does not read"
+    assert search(tmp_path) == Found((tmp_path / "night",), (note,))
+    with pytest.raises(BracketError, match=r"IMG_1\.HEIC, which PocketHDR does not read"):
+        find_brackets(tmp_path / "iphone")
+
+
+def test_linked_folders_are_looked_into_once(tmp_path: Path) -> None:
+    write_photographs(tmp_path / "elsewhere" / "night", TIMES)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "round").symlink_to(tmp_path / "elsewhere")
+    assert find_brackets(tmp_path / "photos") == [tmp_path / "photos" / "linked" / "night"]
+
+
+def test_files_that_macos_lays_beside_others_are_none(tmp_path: Path) -> None:
+    write_npz(tmp_path / "scene.npz", (3, 1, 2, 0))
+    (tmp_path / "._scene.npz").write_bytes(b"Mac OS X")
+    assert find_brackets(tmp_path) == [tmp_path / "scene.npz"]
+    assert read_bracket(tmp_path).name == "scene"
+
+
+def test_names_tell_brackets_apart(tmp_path: Path) -> None:
+    places = ["monday/garden", "tuesday/garden", "tuesday/beach", "a/x/one.npz", "b/x/one.npz"]
+    named = shared_names([tmp_path / place for place in places])
+    assert list(named.values()) == ["monday/garden", "tuesday/garden", "a/x/one", "b/x/one"]
 
 
 def test_shared_folder(shared_brackets: Path) -> None:
@@ -456,3 +518,24 @@ def test_the_header_of_a_png_needs_no_pixels(tmp_path: Path, monkeypatch) -> Non
     write_photograph(path, 1 / 15)
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", None)
     assert read_header(path).size == (32, 48)
+
+
+def test_our_own_picture_is_no_exposure_of_a_kalantari_folder(tmp_path: Path) -> None:
+    write_photographs(tmp_path, TIMES)
+    (tmp_path / "exposure.txt").write_text("0 2 4")
+    ours = Image.Exif()
+    ours[ExifTags.Base.Software] = SOFTWARE
+    Image.new("RGB", (48, 32)).save(tmp_path / "result.jpg", exif=ours)
+    assert read_bracket(tmp_path).ratios == (1, 4, 16)
+
+
+def test_a_response_is_fitted_to_frames_of_one_size(tmp_path: Path) -> None:
+    write_photographs(tmp_path, {f"{n}.jpg": 0.002 * 4**n for n in range(4)})
+    chosen = {"triplet": ("1.jpg", "2.jpg", "3.jpg"), "response": "debevec"}
+    fitted = read_bracket(tmp_path, **chosen).response
+    exif = Image.open(tmp_path / "0.jpg").getexif()
+    exif.get_ifd(0x8769)[0x829A] = 30.0
+    Image.new("RGB", (100, 50), "white").save(tmp_path / "thumbnail.jpg", exif=exif)
+    again = read_bracket(tmp_path, **chosen).response
+    codes = np.linspace(0, 1, 64, dtype=np.float32)[:, None].repeat(3, axis=1)
+    np.testing.assert_array_equal(again(codes), fitted(codes))

@@ -374,3 +374,9 @@ def test_dng_that_is_none(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         (tmp_path / f"{name}.dng").write_bytes(b"II*\0" + bytes(200))
     refused(tmp_path, r"a\.dng: LibRaw cannot read it")
+
+
+def test_a_raw_bracket_has_no_camera_response(tmp_path: Path) -> None:
+    assert refused(raw(tmp_path / "a"), "no camera response", response="srgb").fix
+    npz(tmp_path / "b.npz", lambda _: None)
+    refused(tmp_path / "b.npz", "no camera response", response="debevec")

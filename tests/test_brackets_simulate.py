@@ -308,3 +308,9 @@ def test_an_image_that_is_no_light_makes_no_bracket(bad: float) -> None:
     hdr[40, 40, 1] = bad
     with pytest.raises(BracketError, match="sun: the HDR image holds NaN or infinity"):
         simulate(hdr, SimulationSettings(), seed=0, name="sun")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 64), (64, 35)])
+def test_an_image_too_small_to_photograph(size: tuple[int, int]) -> None:
+    with pytest.raises(BracketError, match=f"of {size[0]}×{size[1]} pixels"):
+        simulate(np.ones((*size, 3)), SimulationSettings(margin=16), seed=0)

@@ -116,6 +116,28 @@ def test_an_own_network_is_given_sizes_that_it_takes(tmp_path: Path) -> None:
     assert "scoring: odd (1/1)" in result.output
 
 
+_DARKS = """
+import torch
+
+class Darks(torch.nn.Module):
+    def forward(self, short, mid, long):
+        return torch.sigmoid(mid[:, :4]) * (long[:, :4] / long[:, :4])
+"""
+
+
+def test_what_is_no_image_is_not_scored(tmp_path: Path) -> None:
+    """0 / 0 on black, of which the frames that a network is tried on hold none."""
+    scene = np.random.default_rng(0).uniform(0, 1, (96, 96, 3))
+    scene[:32] = 0
+    dark = SimulationSettings(noise=(0.0, 0.0))
+    write_bracket(simulate(scene, dark, seed=0), tmp_path / "black")
+    (tmp_path / "darks.py").write_text(_DARKS)
+    model = f"{tmp_path / 'darks.py'}:Darks"
+    result = CliRunner().invoke(main, ["evaluate", model, "--brackets", str(tmp_path / "black")])
+    assert result.exit_code == 2, result.output
+    assert "returns NaN or infinity on black" in result.output
+
+
 def test_scores_that_cannot_be_written_are_refused_before_the_work(tmp_path: Path) -> None:
     """The brackets do not exist: it is said before they are looked for."""
     (tmp_path / "file").write_text("mine")

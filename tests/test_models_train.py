@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from rich.console import Console
 from sources_cache import filled
 
 from pockethdr.brackets.sources import HELD_OUT
@@ -117,6 +120,38 @@ def test_the_header_says_what_made_the_weights(config: TrainConfig) -> None:
     assert len(training["data_sha256"]) == 64
     assert np.isfinite(header["metrics"]["psnr_mu_fixed_patches"])
     assert str(config.sources) not in str(header)
+
+
+def test_a_terminal_shows_a_bar(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    terminal = Console(file=shown, force_terminal=True, width=120)
+    monkeypatch.setattr("pockethdr.models.progress.Console", lambda **_: terminal)
+    train(replace(config, steps=2))
+    assert "step 2" in shown.getvalue()
+    assert re.search(r"loss 0\.\d+ +PSNR-µ \d+\.\d+ dB", shown.getvalue())
+
+
+@pytest.mark.parametrize(("name", "patch", "fix"), [("dsan-m16", 38, 36), ("dsan-m32", 130, 128)])
+def test_patches_that_the_network_does_not_take(
+    config: TrainConfig, name: str, patch: int, fix: int
+) -> None:
+    with pytest.raises(PocketError, match=f"patches of {patch} pixels") as refused:
+        train(replace(config, name=name, patch=patch), log=quiet)
+    assert refused.value.fix == f"--patch {fix}"
+
+
+def test_late_patches_are_of_a_size_that_the_network_takes(config: TrainConfig) -> None:
+    """Half as large again as 36 is 54, which is no multiple of four."""
+    train(replace(config, patch=36, steps=2, late=0.5), log=quiet)
+
+
+def test_a_run_goes_on_as_it_began(config: TrainConfig) -> None:
+    train(replace(config, steps=1, lr=1e-4), log=quiet)
+    with pytest.raises(PocketError, match=r"a run with lr 0\.0001, seed 0\n") as refused:
+        train(replace(config, seed=5), resume=True, log=quiet)
+    assert refused.value.expected == "lr 0.001, seed 5, as now"
+    weights = train(replace(config, steps=2, lr=1e-4), resume=True, log=quiet)
+    assert trained_steps(weights) == 2
 
 
 def test_legs_add_up(config: TrainConfig, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Brackets judged by Ray's workers: the rows of one process, whatever happens to a worker."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,17 @@ def brackets(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scene = np.random.default_rng(seed).uniform(0.05, 1, (140, 120, 3)).astype(np.float32)
         write_bracket(simulate(scene, SimulationSettings(), seed=seed), folder / f"scene{seed}")
     return folder
+
+
+def test_brackets_of_one_name_are_told_apart(out: Path, brackets: Path, tmp_path: Path) -> None:
+    for day, scene in (("monday", "scene0"), ("tuesday", "scene1")):
+        shutil.copytree(brackets / scene, tmp_path / "copied" / day / "garden")
+    found = evaluate(out, [tmp_path / "copied"], threads=1, crops=True)
+    names = ["monday/garden", "tuesday/garden"]
+    assert [each.bracket for each in found.brackets] == names
+    assert [each.bracket for each in found.overviews] == names
+    assert sorted({crop.bracket for crop in found.crops}) == names
+    assert found.rows[0].brackets == tuple(names)
 
 
 def test_the_rows_are_those_of_one_process_though_a_worker_dies(

@@ -227,6 +227,8 @@ def test_verdicts() -> None:
     assert said.startswith("1 of 3 artifacts fails: tflite int8 at 38.2 dB where 40 dB are needed")
     crashed = replace(failed, psnr_mu_vs_reference=None)
     assert "tflite int8 gave no result" in verdict([crashed], bounds)
+    on_arm = replace(passed, passed=False)
+    assert verdict([on_arm], bounds).endswith(f"fails: {on_arm.name} is another on ARM.")
 
 
 def test_chart_places_rows_by_their_figures() -> None:

@@ -238,6 +238,10 @@ def test_weights_that_are_not_of_the_export_stop_it(
         validate(tmp_path, scenes)
     with pytest.raises(ArtifactError, match="no manifest"):
         validate(tmp_path / "nowhere", scenes)
+    write_manifest(template.manifest(), tmp_path / "sizes" / "64x64")
+    with pytest.raises(ArtifactError, match="no manifest") as refused:
+        validate(tmp_path / "sizes", scenes)
+    assert refused.value.fix == f"name one of its sizes: {tmp_path / 'sizes' / '64x64'}"
 
 
 def test_tiles_of_a_network_without_a_halo_are_said_to_be_another_picture(

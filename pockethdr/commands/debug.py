@@ -8,7 +8,7 @@ import click
 
 from pockethdr.commands import brackets_option, model_option, trust_named
 from pockethdr.commands.console import print_table, stages
-from pockethdr.files import write_bytes
+from pockethdr.files import check_place, write_bytes
 
 #: Those of `runtime.taps.TAPPED` and of `export.targets`, which take their time to import.
 TARGETS = ("tflite", "onnx", "coreml")
@@ -70,13 +70,16 @@ def debug(
     from pockethdr.report.layer_table import layer_picture, layer_table
     from pockethdr.report.layers import debug as compared
 
+    picture = out / f"debug_{target}_{precision}.svg"
+    check_place(picture, overwrite=True)
+    if json_file is not None:
+        check_place(json_file, overwrite=True)
     trust_named(model, out)
     with stages("debugging") as stage:
         stage(f"running {target} {precision} and its float program")
         found = compared(
             out, [brackets], target=target, precision=precision, patches=patches, tuned=tuned
         )
-    picture = out / f"debug_{target}_{precision}.svg"
     write_bytes(picture, layer_picture(found).encode(), overwrite=True)
     if json_file is not None:
         text = json.dumps(found.to_json(), indent=1, allow_nan=False) + "\n"

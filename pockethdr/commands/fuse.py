@@ -11,7 +11,7 @@ from pockethdr.brackets.response_names import RESPONSES
 from pockethdr.commands import Name, Number, threads_option
 from pockethdr.commands.console import steps
 from pockethdr.errors import BracketError, PocketError
-from pockethdr.files import check_place
+from pockethdr.files import check_folder, check_place
 
 if TYPE_CHECKING:
     from pockethdr.runtime.fuse import Fuser
@@ -115,6 +115,7 @@ def fuse(
         with Fuser(artifact, **options) as fuser:
             _one(fuser, bracket, out, preview, save)
     elif batch is not None:
+        check_folder(out)
         _check_apart(batch, out, suffix)
         with Fuser(artifact, **options) as fuser:
             context.exit(_many(fuser, batch, out, suffix, save))

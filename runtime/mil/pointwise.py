@@ -92,8 +92,11 @@ def _softplus(a: Arguments) -> Tensor:
 
 @operator("gelu")
 def _gelu(a: Arguments) -> Tensor:
-    exact = a.text("mode", "EXACT") == "EXACT"
-    return F.gelu(a.tensor(), approximate="none" if exact else "tanh")
+    kinds = {"EXACT": "none", "TANH_APPROXIMATION": "tanh"}
+    mode = a.text("mode", "EXACT")
+    if mode not in kinds:
+        raise NotImplementedError(f"gelu of mode {mode}")
+    return F.gelu(a.tensor(), approximate=kinds[mode])
 
 
 @operator("sigmoid_hard")
