@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,10 @@ def program_sha256(program: fx.GraphModule) -> str:
     digest = hashlib.sha256()
     for node in program.graph.nodes:
         digest.update(f"{node.name}|{node.op}|{node.target}|{node.args}|{node.kwargs}\n".encode())
-    for name, value in sorted(program.state_dict().items()):
+    constants = dict(program.state_dict())
+    for node in program.graph.find_nodes(op="get_attr"):  # some are in no state
+        constants.setdefault(str(node.target), attrgetter(str(node.target))(program))
+    for name, value in sorted(constants.items()):
         array = value.detach().cpu().contiguous()
         digest.update(f"{name}|{array.dtype}|{tuple(array.shape)}\n".encode())
         digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -27,10 +27,12 @@ from torch import Tensor, fx
 
 #: torch.einsum knows no more indices.
 MAX_LABELS = len(string.ascii_letters)
+# A mixture has as many terms as kernels; what has far more is no kernel, and takes for ever.
+MAX_TERMS = 64
 
 
 class NotAligned(Exception):
-    """Two axes cannot be brought to common labels; the caller keeps the value whole."""
+    """No sum of products over common labels, or a long one; the caller keeps the value whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -331,4 +333,7 @@ def _broadcast(a: Sequence[Axis], b: Sequence[Axis]) -> tuple[Axis, ...]:
 
 
 def _products(a: Value, b: Value) -> tuple[Term, ...]:
+    count = len(a.terms) * len(b.terms)
+    if count > MAX_TERMS:  # gates of gates: each doubles the degree
+        raise NotAligned(f"a sum of {count} products, at most {MAX_TERMS}")
     return tuple(Term(x.factors + y.factors, x.scale * y.scale) for x in a.terms for y in b.terms)

@@ -22,8 +22,14 @@ class Constants:
         self._values = dict[fx.Node, Any]()
 
     def __contains__(self, node: fx.Node) -> bool:
-        if node not in self._constant:
-            self._constant[node] = self._is_constant(node)
+        pending = [] if node in self._constant else [node]  # a network may be deeper than the stack
+        while pending:
+            unknown = [n for n in _sources(pending[-1]) if n not in self._constant]
+            if unknown:
+                pending += unknown
+            else:
+                asked = pending.pop()
+                self._constant[asked] = self._is_constant(asked)
         return self._constant[node]
 
     def value(self, node: fx.Node) -> Tensor | None:
@@ -35,7 +41,7 @@ class Constants:
         if node.op == "get_attr":
             return True
         is_computed = node.op == "call_function" and is_deterministic(node)
-        return is_computed and all(source in self for source in node.all_input_nodes)
+        return is_computed and all(self._constant[source] for source in _sources(node))
 
     def _evaluated(self, node: fx.Node) -> Any:
         if node.op == "get_attr":
@@ -45,6 +51,10 @@ class Constants:
             with torch.no_grad():
                 self._values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
         return self._values[node]
+
+
+def _sources(node: fx.Node) -> list[fx.Node]:
+    return node.all_input_nodes if node.op == "call_function" else []
 
 
 def is_deterministic(node: fx.Node) -> bool:

@@ -18,6 +18,7 @@ from torch import Tensor, fx
 
 from pockethdr.errors import first_line
 from pockethdr.export.high_rank import without_high_rank_pairs
+from pockethdr.export.program import within_half
 from pockethdr.export.quiet import quiet
 from pockethdr.export.targets import OUTPUT_NAME, TargetError, input_names
 from pockethdr.files import atomic_path, sha256_of
@@ -38,6 +39,8 @@ def build(
     with atomic_path(path, overwrite=overwrite) as partial:
         try:
             with quiet(), torch.no_grad():
+                if precision != "fp32":
+                    program = within_half(program)
                 if precision == "int8":
                     program = without_high_rank_pairs(program)
                 _mlpackage_from_program(program, frames, precision, partial)

@@ -146,6 +146,8 @@ def spelled_out(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
 
 def _unfold(ex: Expansion, a: dict[str, Any]) -> Value:
     source = a["self"]
+    if len(shape(source)) != 4:
+        raise NotAligned("unfolds an image without a batch")
     window = Window(*(pair(a[k]) for k in ("kernel_size", "stride", "padding", "dilation")))
     out = [
         (n + 2 * p - d * (k - 1) - 1) // s + 1

@@ -36,6 +36,7 @@ from pockethdr.export.recipe import Recipe
 from pockethdr.export.static import static_program
 from pockethdr.export.targets import LITERT_INT8
 from pockethdr.export.tuned import Tuned, write_tuned
+from pockethdr.files import check_place
 from pockethdr.models.load import Loaded
 from pockethdr.models.patches import SimulatedPatches
 from pockethdr.models.progress import line_to_stderr
@@ -79,6 +80,7 @@ def finetune(
     out: Path,
     config: FinetuneConfig | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     log: Callable[[str], None] | None = None,
 ) -> Tuned:
     """Tune the rewritten program of `loaded` for `recipe`, and write it to `out`.
@@ -87,13 +89,16 @@ def finetune(
 
     Args:
         sources: cache of HDR images, from `pockethdr gather`.
-        resume: go on from `out`.checkpoint, to the same result as without the break.
+        resume: go on from `out`.checkpoint; where `steps` end a run, to the same result as without
+            the break.
+        overwrite: replace `out` where it is there.
         log: receives a line every hundred steps; standard error when None.
 
     Raises:
         PocketError: no images, a network that the recipe does not fit, a gradient that is no
-            number, or a checkpoint that is there, is not there, or is of another run.
+            number, a file `out`, or a checkpoint that is there, is not there, or is of another run.
     """
+    check_place(out, overwrite)
     config, say = config or FinetuneConfig(), log or line_to_stderr
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import torch
+from torch import Tensor, nn
 
 from pockethdr.calibration.observe import program_sha256
 from pockethdr.export.trace import traced
@@ -12,12 +13,25 @@ from pockethdr.models.load import Loaded, example_frames
 
 
 def state_sha256(loaded: Loaded) -> str:
-    """Of all parameters and buffers: a user's factory may set them without a weights file."""
+    """Of all tensors that the modules hold: a user's factory may set them without a weights file.
+
+    Parameters, buffers, such as no weights file holds, too, and plain attributes.
+    """
     digest = hashlib.sha256()
-    for name, value in sorted(loaded.module.state_dict().items()):
+    for name, value in sorted(_tensors_of(loaded.module).items()):
         digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    plain = {
+        f"{place}.{name}".removeprefix("."): value
+        for place, part in module.named_modules()
+        for name, value in vars(part).items()
+        if isinstance(value, Tensor)
+    }
+    return plain | dict(module.named_buffers()) | module.state_dict()
 
 
 def network_sha256(loaded: Loaded, size: tuple[int, int]) -> str:

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, fx
@@ -31,12 +30,6 @@ from pockethdr.export.algebra import (
 from pockethdr.export.aten import aten, emit, emit_conv, shape
 from pockethdr.export.planning import POINTWISE, Plan, Roles, ends_in, groups_of, unique
 from pockethdr.export.program import add_constant
-
-#: `tiled`: Q repeated, so that its convolution writes all L² channels.  `concat`: the L channels
-#: concatenated L times.  `sum01`: as `concat`, then a fixed 0/1 convolution to L channels before P.
-#: `matmul`: Φ·z as a batched matrix product, where Φ is the same for all pixels.
-Form = Literal["tiled", "concat", "sum01", "matmul"]
-FORMS: tuple[Form, ...] = get_args(Form)
 
 #: A factor without pixels is repeated by one convolution, unless that takes more weights than this.
 MAX_REPETITION = 1 << 14
@@ -57,8 +50,8 @@ class Lowering:
         macs: multiply-accumulates emitted so far, by what they run once for: `pixel` or `image`.
     """
 
-    def __init__(self, program: fx.GraphModule, roles: Roles, form: Form) -> None:
-        self.program, self.roles, self.form = program, roles, form
+    def __init__(self, program: fx.GraphModule, roles: Roles) -> None:
+        self.program, self.roles = program, roles
         self.macs = Counter[str]()
 
     def emitted(self, value: Value, plans: Sequence[Plan], like: fx.Node) -> fx.Node:
@@ -95,34 +88,12 @@ class Lowering:
         return self._linear(self._input(plan), plan.inner, plan.q, plan.window, plan.data, bias)
 
     def _mixed(self, plan: Plan, bias: Tensor | None) -> Map:
-        if self.form == "matmul" and (product := self._matrix_product(plan)):
-            return self._linear(product, plan.output, plan.p, bias=bias)
-        wide = plan.latent if self.form == "tiled" else plan.inner
-        z = self._linear(self._input(plan), wide, plan.q, plan.window, plan.data)
+        """conv1×1(P̃, Φ ⊙ tile(conv(Q, x))): Φ meets the L channels concatenated L times."""
+        z = self._linear(self._input(plan), plan.inner, plan.q, plan.window, plan.data)
         mixed = self._widened(z, plan.latent)
         for leaf in plan.core:
             mixed = self._scaled(mixed, leaf)
-        if self.form == "sum01":
-            needed = {*plan.output, *(label for c in plan.p for label in c.labels)}
-            kept = tuple(label for label in plan.latent if label in needed)
-            mixed = self._linear(mixed, kept, ())
         return self._linear(mixed, plan.output, plan.p, bias=bias)
-
-    def _matrix_product(self, plan: Plan) -> Map | None:
-        """Φ (N×L×M) · z (N×M×HW), when the only run-time factor is one matrix for each image."""
-        kept = {*plan.output, *(label for c in plan.p for label in c.labels)}
-        if len(plan.core) != 1 or self.roles.is_map(plan.core[0]) or kept & set(plan.inner):
-            return None
-        rows = tuple(label for label in plan.latent if label not in plan.inner)
-        phi = self._widened(self._leaf(plan.core[0]), (*rows, *plan.inner))
-        z = self._linear(self._input(plan), plan.inner, plan.q, plan.window, plan.data)
-        n, m, height, width = shape(z.node)
-        matrix = self._reshape(phi.node, (shape(phi.node)[0], size_of(rows), m))
-        pixels = self._reshape(z.node, (n, m, height * width))
-        product = emit(self.program, aten.matmul.default, matrix, pixels)
-        node = self._reshape(product, (shape(product)[0], size_of(rows), height, width))
-        self._count(node, size_of(rows) * m)
-        return Map(node, rows)
 
     def _input(self, plan: Plan) -> Map:
         """What the first convolution reads: the data as N×C×H×W, scaled channel by channel."""
@@ -157,7 +128,7 @@ class Lowering:
                 return source
             return Map(emit(self.program, aten.mul.Tensor, source.node, factor), output)
         only_sums = not constants and not taps and size_of(output) < size_of(source.channels)
-        groups = () if only_sums else groups_of(source.channels, output)  # `sum01` is one group
+        groups = () if only_sums else groups_of(source.channels, output)  # a sum is one group
         rest = source.channels[len(groups) :]
         weight = _weight(constants, output, rest, taps)
         weight = weight.reshape(size_of(output), size_of(rest), *window.kernel)
@@ -191,7 +162,7 @@ class Lowering:
             return source
         weights = size_of(source.channels) * size_of(channels)
         is_small = shape(source.node)[2:] == (1, 1) and weights <= MAX_REPETITION
-        if self.form == "tiled" or is_small or not ends_in(channels, source.channels):
+        if is_small or not ends_in(channels, source.channels):
             return self._linear(source, channels, ())
         times = size_of(channels) // size_of(source.channels)
         return Map(self._repeated(source.node, times), channels)

@@ -27,7 +27,7 @@ from pockethdr.export.aten import Conv, arguments, aten, is_conv, is_floating, s
 from pockethdr.export.constants import Constants
 from pockethdr.export.expand import Expansion, window_of
 from pockethdr.export.expand_rules import NONLINEAR, RULES
-from pockethdr.export.lowering import Form, Lowering
+from pockethdr.export.lowering import Lowering
 from pockethdr.export.planning import (
     MAX_LATENT,
     Plan,
@@ -88,16 +88,11 @@ class Solution:
 
 
 class LowRank:
-    """The rewrite of every dynamic convolution of a program.
-
-    Args:
-        form: how Φ meets the latent channels, see `lowering.Form`.
-    """
+    """The rewrite of every dynamic convolution of a program."""
 
     name = "lowrank"
 
-    def __init__(self, form: Form = "concat") -> None:
-        self.form: Form = form
+    def __init__(self) -> None:
         self._solutions = dict[fx.Node, Solution]()
 
     def pattern(self, program: fx.GraphModule) -> Iterator[fx.Node]:
@@ -121,11 +116,11 @@ class LowRank:
 
     def rewrite(self, node: fx.Node, program: fx.GraphModule) -> Replacement:
         solution = self._solutions.pop(node)
-        lowering = Lowering(program, solution.roles, self.form)
+        lowering = Lowering(program, solution.roles)
         new = lowering.emitted(solution.value, solution.plans, like=node)
         counts = [f"{n:,} MAC per {scope}" for scope, n in sorted(lowering.macs.items())[::-1]]
         cost = ", ".join(counts) or "no MAC"
-        return Replacement(new, f"{_described(solution)}; {cost} as `{self.form}`")
+        return Replacement(new, f"{_described(solution)}; {cost}")
 
 
 def dynamic_convolutions(program: fx.GraphModule) -> list[fx.Node]:

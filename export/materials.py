@@ -139,7 +139,7 @@ class Materials:
             seed=s.seed,
             tile=s.size,
             patches_per_bracket=s.patches,
-            read=partial(_frames_of, domain=self.loaded.domain) if s.ray else self._read,
+            read=partial(frames_of, domain=self.loaded.domain) if s.ray else self._read,
             progress=lambda name: self.say(f"calibrated on {name}"),
         )
         return replace(found, values_sha256=self._values_sha256)
@@ -150,12 +150,12 @@ class Materials:
 
     def _read(self, folder: Path) -> Bracket:
         """A bracket, saying which of its frames are used."""
-        bracket = _frames_of(folder, domain=self.loaded.domain)
+        bracket = frames_of(folder, domain=self.loaded.domain)
         self.say(f"using {bracket.name}: {bracket.selection}")
         return bracket
 
 
-def _frames_of(folder: Path, *, domain: str) -> Bracket:
+def frames_of(folder: Path, *, domain: str) -> Bracket:
     """A bracket whose frames stay on disk, however large."""
     return read_bracket(folder, domain=domain, stream=True)
 

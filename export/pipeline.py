@@ -32,7 +32,7 @@ from pockethdr.export.materials import CALIBRATION_NAME, Materials
 from pockethdr.export.provenance import versions
 from pockethdr.export.recipe import Recipe, named_recipe
 from pockethdr.export.settings import Settings
-from pockethdr.export.targets import Target, TargetError, target_of
+from pockethdr.export.targets import PRECISIONS, Target, TargetError, target_of
 from pockethdr.export.tuned import Tuned, chosen_recipe
 from pockethdr.files import sha256_of, size_of
 from pockethdr.models.load import Loaded
@@ -85,7 +85,8 @@ def export_model(
         WeightsError: `tuned` is of other weights, or of another recipe.
         TargetError: a converter does not take the network. Artifacts of the others are written and
             in the manifest, where the refused ones have the reason.
-        PocketError: the network, a bracket or the folder cannot be used; nothing half-written.
+        PocketError: the network, a bracket or the folder cannot be used, or there is no such target
+            or precision. No file is half-written; whole ones are taken up by the next run.
     """
     if not bracket_folders:
         raise PocketError(
@@ -141,6 +142,7 @@ class _Export:
             return before
         _ = self.materials.sight  # a size that leaves no tile is refused before anything is built
         artifacts = tuple(self._cell(target, precision) for target, precision in cells)
+        artifacts += self._others(before, artifacts)
         if len(self._refused) == len(cells):
             raise next(iter(self._refused.values()))
         manifest = self._manifest(artifacts, command)
@@ -152,6 +154,11 @@ class _Export:
     def _cells(self) -> list[tuple[Target, str]]:
         """The artifacts to make, as target and precision."""
         targets, precisions = self.settings.targets, self.settings.precisions
+        unknown = sorted(set(precisions) - set(PRECISIONS))
+        if unknown:
+            raise PocketError(
+                f"no precision is called {', '.join(unknown)}", expected=", ".join(PRECISIONS)
+            )
         cells = [
             (target_of(name), precision)
             for name in targets
@@ -171,6 +178,7 @@ class _Export:
         """The manifest of a finished run of the same settings; others need `overwrite`."""
         path = self.out / MANIFEST_NAME
         if not path.exists():
+            self._check_spared(overwrite)
             return None
         if self.journal.has(path):
             return read_manifest(self.out)
@@ -182,10 +190,39 @@ class _Export:
             )
         return None
 
+    def _check_spared(self, overwrite: bool) -> None:
+        """Refuse to replace files of these names that no export has made.
+
+        Raises:
+            ArtifactError: there is one.
+        """
+        names = [WEIGHTS_NAME]
+        if "int8" in self.settings.precisions and self.settings.calibration is None:
+            names.append(CALIBRATION_NAME)
+        theirs = [name for name in names if (self.out / name).exists()]
+        if theirs and not overwrite and not self.journal.is_ours():
+            raise ArtifactError(
+                f"{self.out} holds {' and '.join(theirs)} that no export has written",
+                expected="an empty folder, or one written by the same command",
+                fix="choose another --out, or add --overwrite to replace it",
+            )
+
+    def _others(
+        self, before: Manifest | None, artifacts: Sequence[Artifact]
+    ) -> tuple[Artifact, ...]:
+        """What an earlier run of the same settings made that this one was not asked for."""
+        asked = {(a.target, a.precision) for a in artifacts}
+        kept = [a for a in before.artifacts if a.file] if before else []
+        return tuple(
+            a
+            for a in kept
+            if (a.target, a.precision) not in asked and self.journal.artifact(str(a.file))
+        )
+
     def _complete(self, manifest: Manifest, cells: Sequence[tuple[Target, str]]) -> bool:
         """Whether every cell is there and intact, or still cannot be built here."""
         there = {(a.target, a.precision): a for a in manifest.artifacts}
-        if set(there) != {(target.name, precision) for target, precision in cells}:
+        if not {(target.name, precision) for target, precision in cells} <= set(there):
             return False
         if any(a.skipped and _buildable(target_of(a.target)) for a in manifest.artifacts):
             return False
@@ -280,7 +317,8 @@ class _Export:
 
     def _calibration(self) -> FileRecord | None:
         if "int8" not in self.settings.precisions:
-            return None
+            kept = self.journal.has(self.out / CALIBRATION_NAME)  # of an earlier run
+            return self._record(CALIBRATION_NAME) if kept else None
         _ = self.materials.calibration  # is written where no target could be built with it
         return self._record(CALIBRATION_NAME)
 

@@ -186,7 +186,7 @@ def _latent_order(inner: Axis, core: Sequence[Leaf], roles: Roles, groups: set[L
 
 
 def _macs(plan: Plan, roles: Roles) -> float:
-    """Multiply-accumulates for each pixel, as `lowering` emits them in the form `concat`."""
+    """Multiply-accumulates for each pixel, as `lowering` emits them."""
     taps = plan.data.taps if isinstance(plan.data, Windows) else ()
     inputs = tuple(x for x in roles.channels(plan.data.labels) if x not in taps)
     macs = convolution_macs(inputs, plan.inner) * size_of(taps)

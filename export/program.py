@@ -21,6 +21,9 @@ from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 _OF_SIZE = "size_"
 # The least number above zero in float16.
 _LEAST_HALF = 2.0**-24
+# The largest.
+_MOST_HALF = 65504.0
+_ARITHMETIC = {"aten.add", "aten.sub", "aten.rsub", "aten.mul", "aten.div"}
 
 
 def op_name(node: fx.Node) -> str:
@@ -96,24 +99,61 @@ def add_constant(
 
 
 def in_half(program: fx.GraphModule) -> fx.GraphModule:
-    """A copy that computes in float16: its constants, and what it converts to float32.
-
-    Numbers too small for it become the least that it has: they stand beside what may be zero, in
-    the denominator of a merge or a norm.
-    """
-    halved = copy.deepcopy(program).half()
-    for name, value in program.named_buffers():
-        if value.numel() == 1 and 0 < abs(float(value)) < _LEAST_HALF:
-            halved.get_buffer(name).fill_(math.copysign(_LEAST_HALF, float(value)))
+    """A copy that computes in float16: its constants, and what it converts to float32."""
+    halved = within_half(program).half()
     for node in halved.graph.nodes:
-        node.args, node.kwargs = map_aggregate((node.args, node.kwargs), _halved)
+        node.args, node.kwargs = map_aggregate((node.args, node.kwargs), _half_type)
     halved.recompile()
     return halved
 
 
-def _halved(argument: Any) -> Any:
-    if isinstance(argument, float) and 0 < abs(argument) < _LEAST_HALF:
-        return math.copysign(_LEAST_HALF, argument)
+def within_half(program: fx.GraphModule) -> fx.GraphModule:
+    """A copy whose finite constants and numbers are of float16's range.
+
+    Numbers too small for it become the least that it has: they stand beside what may be zero, in
+    the denominator of a merge or a norm. Numbers too large become its largest: −1e9 in front of a
+    softmax would be −∞, and 0 · −∞ is no number.
+    """
+    kept = copy.deepcopy(program)
+    with torch.no_grad():
+        for value in (*kept.parameters(), *kept.buffers()):
+            if value.is_floating_point():
+                largest = value.clamp(-_MOST_HALF, _MOST_HALF)
+                value.copy_(torch.where(value.isfinite(), largest, value))
+            if value.numel() == 1 and value.is_floating_point():
+                value.fill_(_half_number(float(value)))
+    for node in kept.graph.nodes:
+        bounded = _half_any if _is_arithmetic(node) else _half_float
+        node.args, node.kwargs = map_aggregate((node.args, node.kwargs), bounded)
+    kept.recompile()
+    return kept
+
+
+def _is_arithmetic(node: fx.Node) -> bool:
+    """Whether a node's whole numbers are values; elsewhere they are sizes and places."""
+    value = node.meta.get("val")
+    is_float = isinstance(value, Tensor) and value.is_floating_point()
+    return is_float and kind_of(node) in _ARITHMETIC
+
+
+def _half_any(argument: Any) -> Any:
+    return int(_half_number(argument)) if type(argument) is int else _half_float(argument)
+
+
+def _half_float(argument: Any) -> Any:
+    return _half_number(argument) if isinstance(argument, float) else argument
+
+
+def _half_number(number: float) -> float:
+    """The nearest of float16's range, but no zero for what is none; ∞ and NaN as they are."""
+    if 0 < abs(number) < _LEAST_HALF:
+        return math.copysign(_LEAST_HALF, number)
+    if math.isfinite(number) and abs(number) > _MOST_HALF:
+        return math.copysign(_MOST_HALF, number)
+    return number
+
+
+def _half_type(argument: Any) -> Any:
     return torch.float16 if argument is torch.float32 else argument
 
 

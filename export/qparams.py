@@ -109,7 +109,7 @@ class SharedRanges:
             raise RangeError(
                 f"no calibrated range for `{node.name}` ({kind_of(node)})",
                 expected="one range for every value that becomes INT8",
-                fix="calibrate this very network and size again",
+                fix="calibrate this very network, size and recipe again",
             )
         low, high = self.ranges[node.name]
         if not (math.isfinite(low) and math.isfinite(high) and low <= high):

@@ -105,7 +105,6 @@ RECIPES: dict[str, Recipe] = {
 
 #: For a network without tuned weights; one with them has the recipe that they were tuned for.
 DEFAULT_RECIPE = "hdr"
-TUNED_RECIPE = "tuned"
 WIDEST_RECIPE = "all-but-last"
 
 

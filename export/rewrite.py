@@ -29,6 +29,8 @@ from pockethdr.models.precision import InFloat64
 
 #: A proof holds when the largest difference over the largest magnitude at its place is below this.
 PROOF_TOLERANCE = 1e-10
+# Of what the place reads: a mean of what has no mean is zero, and differs from it by roundings.
+_LEAST_SCALE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -221,13 +223,16 @@ def place_proofs(
     """
     alive = {node.name for node in after.graph.nodes}
     pairs = {old: new.node.name for old, (_, new) in places.items() if new.node.name in alive}
+    read = {n.name: _values_read(n) for n in before.graph.nodes if n.name in pairs}
     errors = dict.fromkeys(pairs, 0.0 if frames else math.nan)
     for inputs in frames:
         with InFloat64():
-            old = captured(before, inputs, set(pairs))
+            old = captured(before, inputs, set(pairs).union(*read.values()))
             new = captured(after, inputs, set(pairs.values()))
         for place, replacement in pairs.items():
-            errors[place] = max(errors[place], relative_error(new[replacement], old[place]))
+            least = _LEAST_SCALE * max((_magnitude(old[name]) for name in read[place]), default=0)
+            error = relative_error(new[replacement], old[place], least)
+            errors[place] = max(errors[place], error)
     return [
         Proof(name, place, module_of(node), source_of(node), errors[place], replacement.detail)
         for place, (node, replacement) in places.items()
@@ -262,15 +267,28 @@ def captured(
     return capture.values
 
 
-def relative_error(value: Tensor, expected: Tensor) -> float:
-    """Largest |difference| over the largest finite magnitude of `expected`.
+def _values_read(node: fx.Node) -> set[str]:
+    """Names of what a place computes from, constants left out."""
+    return {source.name for source in node.all_input_nodes if source.op != "get_attr"}
+
+
+def _magnitude(value: Any) -> float:
+    """The largest finite one of a tensor; 0 for what is none."""
+    if not isinstance(value, Tensor) or not value.numel():
+        return 0.0
+    numbers = value.detach().double().abs()
+    return float(numbers.masked_fill(~numbers.isfinite(), 0.0).max())
+
+
+def relative_error(value: Tensor, expected: Tensor, least: float = 0.0) -> float:
+    """Largest |difference| over the largest finite magnitude of `expected`, or over `least` where
+    that is more.
 
     An infinite value, such as of a mask in front of a softmax, equals itself; NaN equals nothing.
     """
     if value.shape != expected.shape:
         return float("inf")
     value, expected = value.detach().double(), expected.detach().double()
-    scale = expected.abs().masked_fill(~expected.isfinite(), 0.0).max()
-    gap = torch.where(value == expected, 0.0, (value - expected).abs()).max()
-    error = float(gap / scale.clamp_min(torch.finfo(torch.float64).tiny))
+    scale = max(_magnitude(expected), least, torch.finfo(torch.float64).tiny)
+    error = float(torch.where(value == expected, 0.0, (value - expected).abs()).max()) / scale
     return float("inf") if math.isnan(error) else error

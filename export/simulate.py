@@ -59,7 +59,7 @@ class Scene:
 def scene_of(
     bracket: Bracket, network: torch.nn.Module, *, tile: tuple[int, int], patches: int
 ) -> Scene:
-    """The brightest patches of a bracket with ground truth, and the one that moves most."""
+    """Patches of a bracket with ground truth, see `calibration.patches.chosen_patches`."""
     assert bracket.ground_truth is not None
     every = Patches(bracket, tile)
     truth = padded([bracket.ground_truth[None]], tile)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import dynamic_layers as layers
@@ -13,7 +14,7 @@ from torch import Tensor, fx, nn
 from pockethdr.export.algebra import Constant, Label, NotAligned, contracted, size_of
 from pockethdr.export.aten import shape
 from pockethdr.export.constants import Constants
-from pockethdr.export.lowering import FORMS, Form, Lowering
+from pockethdr.export.lowering import Lowering
 from pockethdr.export.lowrank import LowRank, Solution, dynamic_convolutions, solve
 from pockethdr.export.planning import Plan
 from pockethdr.export.rewrite import Rewritten, apply_rewrites
@@ -67,11 +68,11 @@ SPELLED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def rewritten(layer: nn.Module, batch: int, form: Form = "concat") -> tuple[Rewritten, Tensor]:
+def rewritten(layer: nn.Module, batch: int) -> tuple[Rewritten, Tensor]:
     torch.manual_seed(0)
     frames = [example_of(layer, batch) for _ in range(2)]
     program = traced(layer, frames[0])
-    return apply_rewrites(program, [LowRank(form), ReduceRank()], frames), frames[0][0]
+    return apply_rewrites(program, [LowRank(), ReduceRank()], frames), frames[0][0]
 
 
 def example_of(layer: nn.Module, batch: int = 1) -> tuple[Tensor]:
@@ -135,15 +136,6 @@ def test_a_kernel_cropped_by_negative_padding() -> None:
 
     done, _ = rewritten(layers.Spelled(cropped, (4, 8, 8, 5, 5)).eval(), 1)
     assert done.refusals == []
-    assert_static(done.program)
-
-
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("style", ["einsum", "pixel-einsum", "bmm", "condconv", "dcd-paper"])
-def test_every_form_is_exact(style: str, form: Form) -> None:
-    done, _ = rewritten(STYLES[style]().eval(), 2, form)
-    assert done.proofs
-    assert all(proof.holds() for proof in done.proofs)
     assert_static(done.program)
 
 
@@ -217,22 +209,15 @@ def test_what_is_emitted_costs_what_was_planned(style: str) -> None:
     for place in list(LowRank().pattern(program)):
         solution = solve(place, program)
         assert isinstance(solution, Solution)
-        for form in FORMS:
-            lowering = Lowering(program, solution.roles, form)
-            with program.graph.inserting_before(place):
-                lowering.emitted(solution.value, solution.plans, like=place)
-            planned = sum(planned_macs(plan, form) for plan in solution.plans)
-            assert lowering.macs["pixel"] <= planned, form
+        lowering = Lowering(program, solution.roles)
+        with program.graph.inserting_before(place):
+            lowering.emitted(solution.value, solution.plans, like=place)
+        assert lowering.macs["pixel"] <= sum(convolved(plan) for plan in solution.plans)
 
 
-def planned_macs(plan: Plan, form: Form) -> float:
-    """Of the convolutions of a plan for each pixel, with what a form adds to those of `concat`."""
-    latent, products = size_of(plan.latent), size_of(plan.latent) * len(plan.core)
-    added = {"concat": 0, "matmul": products, "sum01": latent**2}
-    convolutions = plan.macs - products
-    if form == "tiled":
-        return convolutions * latent / size_of(plan.inner)
-    return convolutions + added[form]
+def convolved(plan: Plan) -> float:
+    """Multiply-accumulates of a plan's convolutions for each pixel, without products with Φ."""
+    return plan.macs - size_of(plan.latent) * len(plan.core)
 
 
 def test_a_depthwise_kernel_takes_a_depthwise_convolution() -> None:
@@ -243,7 +228,7 @@ def test_a_depthwise_kernel_takes_a_depthwise_convolution() -> None:
 
 def test_what_runs_once_an_image_is_counted_apart() -> None:
     done, _ = rewritten(layers.CondConv(experts=4).eval(), 1)
-    assert "; 10,240 MAC per pixel, 64 MAC per image as `concat`" in done.proofs[0].detail
+    assert "; 10,240 MAC per pixel, 64 MAC per image" in done.proofs[0].detail
 
 
 def test_attention_over_kernels_stores_little_more_than_they_hold() -> None:
@@ -278,3 +263,60 @@ def test_modulation_costs_no_more_than_its_convolution() -> None:
     done, _ = rewritten(layers.ModulatedConv(demodulate=False).eval(), 1)
     kernels = [tuple(b.shape) for _, b in done.program.named_buffers() if b.dim() == 4]
     assert kernels == [(12, 8, 3, 3)]
+
+
+class Gated(nn.Module):
+    """Gates of gates: written out, four blocks are a sum of millions of products."""
+
+    def __init__(self, blocks: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(3 * blocks))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 2, 3, 1)
+        for i in range(0, len(self.layers), 3):
+            a, b, o = self.layers[i : i + 3]
+            x = x + o(a(x) * b(x))
+        return x.permute(0, 3, 1, 2)
+
+
+def test_gates_of_gates_are_left_alone_before_long() -> None:
+    begin = time.process_time()
+    done, _ = rewritten(Gated(4).eval(), 1)
+    assert time.process_time() - begin < 60
+    assert done.refusals == []
+
+
+class Deep(nn.Module):
+    """More operators in a row than Python has stack."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(4, 4, 1) for _ in range(300))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = torch.relu(layer(x)) * 0.2 + x
+        return x
+
+
+def test_networks_deeper_than_the_stack() -> None:
+    program = traced(Deep().eval(), (torch.randn(1, 4, 4, 4),))
+    assert dynamic_convolutions(program) == []
+    assert list(LowRank().pattern(program)) == []
+
+
+class Unfolded(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        taps = F.unfold(self.first(x)[0], 3, padding=1)
+        weighted = (taps * torch.tanh(taps.mean(1, keepdim=True))).sum(0)
+        return weighted.reshape(1, 1, *x.shape[2:])
+
+
+def test_an_image_without_a_batch_is_unfolded_by_no_rule() -> None:
+    done, _ = rewritten(Unfolded().eval(), 1)
+    assert done.proofs == []

@@ -1,6 +1,7 @@
 """ONNX files, run by ONNX Runtime against the float program."""
 
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import RECIPES
 from pockethdr.export.targets import TARGETS, TargetError
 from pockethdr.export.trace import traced
+from pockethdr.runtime.runner import open_runner
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -24,8 +26,6 @@ TARGET = TARGETS["onnx"]
 
 
 def _run(path: Path) -> np.ndarray:
-    from pockethdr.runtime.runner import open_runner
-
     runner = open_runner(path, "onnx", threads=1)
     try:
         return runner.run(tuple(np.asarray(f) for f in nets.frames()))
@@ -250,3 +250,34 @@ def test_what_keeps_a_denominator_from_zero_is_not_rounded_to_it(
     program = nets.static(Merged(by_buffer))
     TARGET.build(program, nets.frames(), "fp16", tmp_path / "a.onnx")
     assert nets.psnr(_run(tmp_path / "a.onnx"), nets.run(program, nets.frames())) > 60
+
+
+class MaskedSoftmax(nn.Module):
+    """A softmax over the frames, in front of which what is clipped is masked by a large number.
+
+    Where all are clipped, they count alike.
+    """
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.register_buffer("large", torch.full((1, 3, 1, 1, 1), -1e9))
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        frames = torch.stack([short, mid, long], 1)
+        clipped = ((frames > 0.98) | (mid > 0.9)[:, None]).float()
+        large = {"buffer": self.large, "float": -1e9, "int": -(10**9)}[self.how]
+        weights = torch.softmax(clipped * large, 1)
+        return (weights * frames).sum(1)
+
+
+@pytest.mark.parametrize("how", ["buffer", "float", "int"])
+@pytest.mark.parametrize("target", ["onnx", "coreml"])
+def test_masks_beyond_half_precision_stay_numbers(how: str, target: str, tmp_path: Path) -> None:
+    program = nets.static(MaskedSoftmax(how))
+    path = tmp_path / f"a{TARGETS[target].suffix}"
+    TARGETS[target].build(program, nets.frames(), "fp16", path)
+    with closing(open_runner(path, target, threads=1)) as runner:
+        found = runner.run(tuple(np.asarray(frame) for frame in nets.frames()))
+    # Rounded inputs may lie on the other side of the mask's bound.
+    assert nets.psnr(found, nets.run(program, nets.frames())) > 40

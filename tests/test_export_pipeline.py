@@ -14,6 +14,7 @@ from pockethdr.brackets.read import read_bracket
 from pockethdr.calibration.calibration import Calibration
 from pockethdr.errors import ArtifactError, ModelError, PocketError, RefusedError
 from pockethdr.export.context import Cut
+from pockethdr.export.identity import network_sha256, state_sha256
 from pockethdr.export.lowrank import dynamic_convolutions
 from pockethdr.export.manifest import ContextRecord, Manifest, read_manifest
 from pockethdr.export.pipeline import export_model
@@ -212,6 +213,95 @@ def test_a_network_that_was_edited_is_exported_anew(sample: Path, tmp_path: Path
     assert exported(edition(2, "sigmoid"), sample, tmp_path / "o", **settings) == first
     with pytest.raises(ArtifactError, match="other settings"):
         exported(edition(3, "relu"), sample, tmp_path / "o", **settings)
+
+
+HELD = """
+import torch
+from torch import nn
+
+
+class Held(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Conv2d(8, 4, 3, padding=1)
+        HOLD
+
+    def forward(self, short, mid, long):
+        return torch.sigmoid(self.body(short + mid + long) * GAIN)
+
+
+def build():
+    torch.manual_seed(0)
+    return Held()
+"""
+
+
+@pytest.mark.parametrize(
+    ("hold", "gain"),
+    [
+        ("self.register_buffer('gain', torch.full((1, 4, 1, 1), VALUE))", "self.gain"),
+        (
+            "self.register_buffer('gain', torch.full((1, 4, 1, 1), VALUE), persistent=False)",
+            "self.gain",
+        ),
+        ("self.gain = torch.full((1, 4, 1, 1), VALUE)", "self.gain"),
+        ("pass", "torch.full((1, 4, 1, 1), VALUE)"),
+        ("pass", "VALUE"),
+    ],
+)
+def test_whatever_a_network_multiplies_by_is_part_of_it(
+    tmp_path: Path, hold: str, gain: str
+) -> None:
+    """Its state knows the first of these alone."""
+    code = HELD.replace("HOLD", hold).replace("GAIN", gain)
+    whole, held = [], []
+    for number, value in enumerate(("0.25", "0.25", "4.0")):
+        file = tmp_path / str(number) / "held.py"
+        file.parent.mkdir()
+        file.write_text(code.replace("VALUE", value))
+        module = replace(load_model(f"{file}:build", domain="raw"), spec="held.py:build")
+        whole.append(network_sha256(module, (64, 64)))
+        held.append(state_sha256(module))
+    assert whole[0] == whole[1] != whole[2]
+    assert held[0] == held[1]
+    assert (held[1] != held[2]) == (gain == "self.gain")
+
+
+def test_other_targets_and_precisions_are_added(
+    loaded: Loaded, sample: Path, tmp_path: Path
+) -> None:
+    """What an earlier run of the same settings made stays in the manifest, its calibration too."""
+    out = tmp_path / "o"
+    first = exported(loaded, sample, out, precisions=("int8",))
+    second = exported(loaded, sample, out, precisions=("fp32",))
+    assert [a.precision for a in second.artifacts] == ["fp32", "int8"]
+    assert second.artifacts[1:] == first.artifacts
+    assert second.calibration == first.calibration
+    assert exported(loaded, sample, out, precisions=("int8",)) == second  # nothing is left to do
+    (out / str(first.artifacts[0].file)).write_bytes(b"")
+    third = exported(loaded, sample, out, targets=("onnx", "coreml"), precisions=("fp32",))
+    assert [(a.target, a.precision) for a in third.artifacts] == [
+        ("onnx", "fp32"),
+        ("coreml", "fp32"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "calibration.json"])
+def test_files_that_no_export_made_are_spared(
+    loaded: Loaded, sample: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(ArtifactError, match=f"holds {name} that no export has written"):
+        exported(loaded, sample, tmp_path)
+    assert (tmp_path / name).read_bytes() == b"mine"
+    exported(loaded, sample, tmp_path, overwrite=True)
+    assert (tmp_path / name).read_bytes() != b"mine"
+
+
+def test_precisions_that_do_not_exist(loaded: Loaded, sample: Path, tmp_path: Path) -> None:
+    with pytest.raises(PocketError, match="no precision is called fp61, in8") as refused:
+        exported(loaded, sample, tmp_path / "o", precisions=("fp32", "in8", "fp61"))
+    assert refused.value.expected == "fp32, fp16, int8, dynint8"
 
 
 def test_what_was_allowed_once_is_not_allowed_for_ever(sample: Path, tmp_path: Path) -> None:

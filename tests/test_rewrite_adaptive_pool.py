@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from pockethdr.export.aten import op_counts
+from pockethdr.export.rewrite import ProofError, Replacement
 from pockethdr.export.rewrites.adaptive_pool import FixAdaptivePool
 
 
@@ -60,3 +61,27 @@ def test_refuses(prove, net, shape, reason) -> None:
     done = prove(net, FixAdaptivePool(), shape=shape)
     assert not done.proofs
     assert reason in done.refusals[0].reason
+
+
+class Excited(nn.Module):
+    """Squeeze and excitation behind InstanceNorm: means of what has none are roundings."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        centred = nn.functional.instance_norm(x)
+        return centred * torch.sigmoid(nn.functional.adaptive_avg_pool2d(centred, 1))
+
+
+def test_the_mean_of_what_has_none_is_compared_with_what_it_is_of(prove) -> None:
+    assert prove(Excited(), FixAdaptivePool()).proofs
+
+
+def test_a_wrong_mean_of_what_has_none_is_seen(prove, monkeypatch) -> None:
+    real = FixAdaptivePool.rewrite
+
+    def wrong(self, node, program):
+        mean = real(self, node, program).node
+        return Replacement(program.graph.call_function(torch.ops.aten.add.Tensor, (mean, 1e-12)))
+
+    monkeypatch.setattr(FixAdaptivePool, "rewrite", wrong)
+    with pytest.raises(ProofError, match=r"changed `adaptive_avg_pool2d` by"):
+        prove(Excited(), FixAdaptivePool())

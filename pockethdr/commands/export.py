@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from pockethdr.files import check_folder, check_place
 
 if TYPE_CHECKING:
     from pockethdr.calibration.calibration import Calibration
+    from pockethdr.export.auto_methods import Chosen
     from pockethdr.export.recipe import Recipe
     from pockethdr.export.search import Found
     from pockethdr.models.load import Loaded
@@ -80,6 +82,11 @@ _allow_dynamic = click.option(
     type=click.Choice(METHODS),
     help="Also print the range that this method chooses for every tensor.",
 )
+@click.option(
+    "--recipe",
+    metavar="NAME|FILE.json",
+    help="Only one that scales the inputs (input_gains) counts here: their ranges are its own.",
+)
 @_size
 @_patches
 @_seed
@@ -93,6 +100,7 @@ def calibrate(
     brackets: Path,
     out: Path,
     method: str | None,
+    recipe: str | None,
     size: tuple[int, int],
     max_patches: int,
     seed: int,
@@ -111,23 +119,28 @@ def calibrate(
     """
     from pockethdr.brackets.read import find_brackets
     from pockethdr.calibration.spread import calibrator
+    from pockethdr.export.coding import with_input_gains
     from pockethdr.export.identity import state_sha256
+    from pockethdr.export.materials import frames_of
     from pockethdr.export.placement import handed_on_below_zero
     from pockethdr.export.static import static_program
     from pockethdr.models.load import load_model
 
     check_place(out, overwrite)
+    gains = named_or_file(recipe).input_gains if recipe else ()
     loaded = load_model(model, domain=domain, weights=weights)
     folders = find_brackets(brackets, domain=domain)
     with stages("calibrating") as stage:
         stage("tracing and rewriting")
         program = static_program(loaded, size=size, allow_dynamic=allow_dynamic).program
+        program = with_input_gains(program, gains)
         found = calibrator(ray)(
             program,
             folders,
             seed=seed,
             tile=size,
             patches_per_bracket=max_patches,
+            read=partial(frames_of, domain=domain),
             progress=stage,
         )
     found = replace(found, values_sha256=state_sha256(loaded))
@@ -261,9 +274,10 @@ def export(
     sizes = tuple(sorted(set(sizes), key=lambda size: (min(size), size)))
     of_both = {"tuned": tuning, "allow_dynamic": allow_dynamic}
     trial = {"brackets": folders, "size": sizes[0], **of_both}
-    found = None
+    found = best = None
     if method == AUTO:
-        chosen = _best_ranges(loaded, chosen, out, trial)
+        best = _best_ranges(loaded, chosen, trial)
+        chosen = best.recipe
     if max_loss is not None:
         found = _searched(loaded, max_loss, wanted, out, trial)
         chosen = found.recipe
@@ -280,21 +294,21 @@ def export(
         **of_both,
     }
     _export_sizes(loaded, sizes, out, known, settings)
+    if best is not None:
+        write_chosen(best, out)
     if found is not None:
         write_found(found, out)
         context.exit(0 if found.met else 1)
 
 
-def _best_ranges(loaded: Loaded, base: Recipe, out: Path, trial: dict[str, Any]) -> Recipe:
-    """`base` with the method that costs least at the output for each tensor; written into `out`."""
+def _best_ranges(loaded: Loaded, base: Recipe, trial: dict[str, Any]) -> Chosen:
+    """`base` with the method that costs least at the output for each tensor."""
     from pockethdr.export.auto_methods import recipe_by_output
     from pockethdr.export.rehearsal import rehearsal
 
     with stages("choosing ranges") as stage:
         ready = rehearsal(loaded, base, say=stage, **trial)
-        best = recipe_by_output(ready, base, say=stage)
-    write_chosen(best, out)
-    return best.recipe
+        return recipe_by_output(ready, base, say=stage)
 
 
 def _searched(

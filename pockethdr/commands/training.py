@@ -240,7 +240,7 @@ def finetune(
 
     What is written holds the tuned weights and their ranges; `pockethdr export --tuned` makes INT8
     artifacts of it. Float artifacts keep the weights of MODEL. A killed run goes on with
-    --resume, to the result that it would have had.
+    --resume, of --steps to the very result that it would have had.
 
     \b
     Example:
@@ -255,5 +255,13 @@ def finetune(
     loaded = load_model(model, domain=domain, weights=weights)
     config = FinetuneConfig(minutes=minutes, steps=steps, lr=lr, seed=seed, threads=threads)
     recipe_ = named_or_file(recipe)
-    finetuned(loaded, sources=sources, recipe=recipe_, out=out, config=config, resume=resume)
+    finetuned(
+        loaded,
+        sources=sources,
+        recipe=recipe_,
+        out=out,
+        config=config,
+        resume=resume,
+        overwrite=overwrite,
+    )
     click.echo(out)
