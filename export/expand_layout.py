@@ -239,9 +239,7 @@ def placed(value: Value, dim: int, start: int, length: int) -> Value:
 SPLITS = (aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default)
 
 VIEWS: dict[Any, Rule] = {
-    aten.view.default: _reshape,
     aten.reshape.default: _reshape,
-    aten._unsafe_view.default: _reshape,
     aten.flatten.using_ints: _flatten,
     aten.unflatten.int: _unflatten,
     aten.permute.default: _permute,

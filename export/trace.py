@@ -21,7 +21,8 @@ def traced(module: nn.Module, frames: Sequence[Tensor]) -> fx.GraphModule:
     """Export `module` for exactly the shapes of `frames`.
 
     Composite operators that carry meaning (`conv2d`, `linear`, `einsum`, `pixel_unshuffle`) stay
-    whole; in-place operations are made functional; parameters that no output depends on go.
+    whole; in-place operations are made functional, every view a `reshape`; parameters that no
+    output depends on go.
 
     Args:
         module: a network whose `forward` takes three N×C×H×W tensors and returns one tensor.

@@ -4,7 +4,19 @@ import json
 
 import pytest
 
-from pockethdr.export.recipe import RECIPES, Recipe, RecipeError, named_recipe, recipe_from_json
+from pockethdr.calibration import ranges
+from pockethdr.export.recipe import (
+    METHODS,
+    RECIPES,
+    Recipe,
+    RecipeError,
+    named_recipe,
+    recipe_from_json,
+)
+
+
+def test_a_recipe_names_every_method_that_there_is() -> None:
+    assert set(METHODS) == set(ranges.METHODS)
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=str)

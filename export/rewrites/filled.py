@@ -30,7 +30,6 @@ _LAYOUTS = (
     aten.slice.Tensor,
     aten.squeeze.dim,
     aten.unsqueeze.default,
-    aten.view.default,
 )
 _SUMS = (aten.add.Tensor, aten.sub.Tensor)
 _PRODUCTS = (aten.mul.Tensor, aten.div.Tensor)

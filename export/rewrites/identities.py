@@ -16,7 +16,7 @@ from pockethdr.export.aten import arguments, aten, emit, is_call, shape
 from pockethdr.export.program import op_name
 from pockethdr.export.rewrite import Replacement
 
-_VIEWS = (aten.view.default, aten.reshape.default, aten._unsafe_view.default)
+_VIEWS = (aten.reshape.default,)
 _TURNS = (aten.permute.default, aten.transpose.int)
 _COPIES = (
     aten.clone.default,

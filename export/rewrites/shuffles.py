@@ -15,7 +15,6 @@ from torch import fx
 
 from pockethdr.export.aten import arguments, aten, is_call, shape
 
-_VIEWS = (aten.view.default, aten.reshape.default, aten._unsafe_view.default)
 _UNSHUFFLED = [0, 1, 3, 5, 2, 4]
 _SHUFFLED = [0, 1, 4, 2, 5, 3]
 
@@ -64,13 +63,13 @@ def shuffle_of(node: Any) -> Shuffle | None:
 
 def _split_of(node: Any, order: list[int]) -> fx.Node | None:
     """The first view of view → permute(order) → view, when `node` is the last."""
-    if not is_call(node, *_VIEWS):
+    if not is_call(node, aten.reshape.default):
         return None
     turned = _uncopied(node.args[0])
     if not is_call(turned, aten.permute.default) or list(turned.args[1]) != order:
         return None
     split = _uncopied(turned.args[0])
-    return split if is_call(split, *_VIEWS) else None
+    return split if is_call(split, aten.reshape.default) else None
 
 
 def _uncopied(node: Any) -> Any:
