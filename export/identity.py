@@ -20,7 +20,8 @@ def state_sha256(loaded: Loaded) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(_tensors_of(loaded.module).items()):
         digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        array = value.detach().cpu().contiguous()
+        digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
