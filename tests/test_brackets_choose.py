@@ -68,7 +68,7 @@ def test_named_and_timed_are_sorted_by_exposure() -> None:
 @pytest.mark.parametrize(
     ("seconds", "message"),
     [
-        ((), "no exposures only"),
+        ((), "no exposures\n"),
         ((1,), "one exposure only"),
         ((1, 4), "two exposures only"),
         ((1, 1, 1), "equal exposures"),
