@@ -3,10 +3,11 @@
     python benchmarks/train_table.py --cache hdr_images --runs runs/table --steps 40000
 
 Same data, steps, schedule, batches and seed for each. What is finished is skipped, what was cut off
-is resumed. Each `--more` is a further leg with other batches, warmed up again to a lower rate. The
-weights that ship are of `--steps 4000 --more 3600 --more 12400 --more 20000`. The networks of the
-ablation follow at a budget of their own. `--publish` puts finished weights where the package, and
-for the ablation benchmarks/results.py, looks for them.
+is resumed. Each `--more` is a further leg with other batches, warmed up again to a lower rate, and
+`--on` one of DSAN alone. The weights that ship are of `--steps 4000 --more 3600 --more 12400
+--more 20000`, those in `trained_on` of `--on 40000` behind them. The networks of the ablation
+follow at a budget of their own. `--publish` puts finished weights where the package and
+benchmarks/results.py look for them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import shutil
 from pathlib import Path
 
 import click
-from results import ABLATION, ABLATION_WEIGHTS, FOUR, SMALLER
+from results import ABLATION, ABLATION_WEIGHTS, DSAN, FOUR, ON, ON_WEIGHTS, SMALLER
 
 from pockethdr.brackets.bracket import RAW
 from pockethdr.models.train import TrainConfig, train
@@ -31,6 +32,7 @@ _RATES = (7e-4, 5e-4)
 @click.option("--runs", type=click.Path(path_type=Path), required=True)
 @click.option("--steps", default=40_000, show_default=True)
 @click.option("--more", type=int, multiple=True, help="Steps of a further leg; may be repeated.")
+@click.option("--on", type=int, help="Steps of a further leg of DSAN alone.")
 @click.option("--ablation-steps", default=10_000, show_default=True)
 @click.option("--publish", is_flag=True, help="Copy finished weights into the package.")
 def main(
@@ -38,6 +40,7 @@ def main(
     runs: Path,
     steps: int,
     more: tuple[int, ...],
+    on: int | None,
     ablation_steps: int,
     publish: bool,
 ) -> None:
@@ -45,17 +48,24 @@ def main(
     for name in (*FOUR, *SMALLER):
         weights = trained(TrainConfig(name, RAW, cache, runs / name, steps=steps))
         for leg, further in enumerate(more, start=1):
-            run, rate = runs / f"{name}-more{leg}", _RATES[min(leg, len(_RATES)) - 1]
-            weights = trained(
-                TrainConfig(name, RAW, cache, run, steps=further, seed=leg, lr=rate, init=weights)
-            )
+            run = runs / f"{name}-more{leg}"
+            weights = trained(_leg(name, cache, run, leg, further, weights))
         if publish:
             shutil.copyfile(weights, WEIGHTS / f"{name}-{RAW}.safetensors")
+        if on and name == DSAN:
+            weights = trained(_leg(name, cache, runs / ON, len(more) + 1, on, weights))
+            if publish:
+                shutil.copyfile(weights, ON_WEIGHTS)
     for name in ABLATION:
         run = runs / "ablation" / name
         weights = trained(TrainConfig(name, RAW, cache, run, steps=ablation_steps))
         if publish:
             shutil.copyfile(weights, ABLATION_WEIGHTS / f"{name}.safetensors")
+
+
+def _leg(name: str, cache: Path, run: Path, leg: int, steps: int, weights: Path) -> TrainConfig:
+    rate = _RATES[min(leg, len(_RATES)) - 1]
+    return TrainConfig(name, RAW, cache, run, steps=steps, seed=leg, lr=rate, init=weights)
 
 
 def trained(config: TrainConfig) -> Path:
