@@ -98,7 +98,6 @@ def finetune(
         PocketError: no images, a network that the recipe does not fit, a gradient that is no
             number, a file `out`, or a checkpoint that is there, is not there, or is of another run.
     """
-    check_place(out, overwrite)
     config, say = config or FinetuneConfig(), log or line_to_stderr
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(1)
@@ -114,6 +113,7 @@ def finetune(
         },
     )
     saved = checkpoint.read(resume=resume)
+    check_place(out, overwrite)
     prepared = _prepared(loaded, recipe, patches)
     ranges = _starting_ranges(prepared, patches, recipe)
     placed = quantized(prepared, ranges, recipe, LITERT_INT8)

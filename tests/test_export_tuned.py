@@ -98,6 +98,8 @@ def test_a_run_cut_off_ends_with_the_same_file(
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
     with pytest.raises(PocketError, match="nothing to resume"):
         finetune(loaded, sources=sources, recipe=RECIPE, out=out, config=CONFIG, resume=True)
+    with pytest.raises(PocketError, match="exists"):
+        finetune(loaded, sources=sources, recipe=RECIPE, out=out, config=CONFIG)
 
 
 def test_a_run_that_diverges_says_so(
