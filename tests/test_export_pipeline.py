@@ -286,15 +286,17 @@ def test_other_targets_and_precisions_are_added(
     ]
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "calibration.json"])
+@pytest.mark.parametrize(
+    ("name", "precision"), [("weights.safetensors", "fp32"), ("calibration.json", "int8")]
+)
 def test_files_that_no_export_made_are_spared(
-    loaded: Loaded, sample: Path, tmp_path: Path, name: str
+    loaded: Loaded, sample: Path, tmp_path: Path, name: str, precision: str
 ) -> None:
     (tmp_path / name).write_bytes(b"mine")
     with pytest.raises(ArtifactError, match=f"holds {name} that no export has written"):
-        exported(loaded, sample, tmp_path)
+        exported(loaded, sample, tmp_path, precisions=(precision,))
     assert (tmp_path / name).read_bytes() == b"mine"
-    exported(loaded, sample, tmp_path, overwrite=True)
+    exported(loaded, sample, tmp_path, precisions=(precision,), overwrite=True)
     assert (tmp_path / name).read_bytes() != b"mine"
 
 
