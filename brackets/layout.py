@@ -95,7 +95,7 @@ def _no_exposures(folder: Path, names: set[str]) -> BracketError:
         )
     if unread := _unread(names):
         return BracketError(
-            f"{folder}: holds {', '.join(unread[:3])}, which PocketHDR does not read",
+            f"{folder}: {unread}",
             expected=_EXPECTED,
             fix="convert them to JPEG with their EXIF, or let the phone save DNG or JPEG",
         )
@@ -158,8 +158,9 @@ def _candidates(root: Path) -> tuple[list[Path], list[str]]:
     found: list[Path] = []
     notes: list[str] = []
     for folder, folders in _walked(root):
-        note = _why_none(folder, with_folders=bool(folders))
-        layout = None if note else _layout(_names(folder))
+        names = _names(folder)
+        layout = _layout(names)
+        note = _why_none(folder, names, layout, with_folders=bool(folders))
         if note:
             notes.append(f"{folder}: {note}")
         elif layout == NPZ:
@@ -199,13 +200,11 @@ def _layout(names: set[str], domain: str | None = None) -> str | None:
     return PHOTOGRAPHS if photographs else None
 
 
-def _why_none(folder: Path, *, with_folders: bool) -> str | None:
+def _why_none(folder: Path, names: set[str], kind: str | None, *, with_folders: bool) -> str | None:
     """Why a folder with something in it is no bracket; None where it may be one or is bare.
 
     Loose pictures above folders of brackets, such as results, are none: a bracket has three.
     """
-    names = _names(folder)
-    kind = _layout(names)
     if kind == METADATA:
         try:
             collection = metadata.is_collection(metadata.load(folder / metadata.NAME))
@@ -220,12 +219,9 @@ def _why_none(folder: Path, *, with_folders: bool) -> str | None:
     if kind == PHOTOGRAPHS and len(photographs) == 1:
         return f"a single photograph ({photographs[0]}), no bracket"
     if kind == PHOTOGRAPHS and with_folders and _fewer_than_three(folder, photographs):
-        listed = ", ".join([*photographs[:3], *["…"][: len(photographs) - 3 > 0]])
+        listed = ", ".join(photographs[:3]) + ", …" * (len(photographs) > 3)
         return f"fewer than three exposures ({listed}), no bracket"
-    unread = _unread(names)
-    if kind is None and unread:
-        return f"holds {', '.join(unread[:3])}, which PocketHDR does not read"
-    return None
+    return _unread(names) if kind is None else None
 
 
 def _fewer_than_three(folder: Path, photographs: Sequence[str]) -> bool:
@@ -240,8 +236,10 @@ def _is_ours(path: Path) -> bool:
         return False  # reading the bracket will say what is wrong with it
 
 
-def _unread(names: set[str]) -> list[str]:
-    return sorted(name for name in names if Path(name).suffix.lower() in _UNREAD)
+def _unread(names: set[str]) -> str | None:
+    """What to say of pictures that nothing here decodes."""
+    found = sorted(name for name in names if Path(name).suffix.lower() in _UNREAD)
+    return f"holds {', '.join(found[:3])}, which PocketHDR does not read" if found else None
 
 
 def _names(folder: Path) -> set[str]:

@@ -212,11 +212,10 @@ class _Export:
     ) -> tuple[Artifact, ...]:
         """What an earlier run of the same settings made that this one was not asked for."""
         asked = {(a.target, a.precision) for a in artifacts}
-        kept = [a for a in before.artifacts if a.file] if before else []
         return tuple(
             a
-            for a in kept
-            if (a.target, a.precision) not in asked and self.journal.artifact(str(a.file))
+            for a in (before.artifacts if before else ())
+            if (a.target, a.precision) not in asked and a.file and self.journal.artifact(a.file)
         )
 
     def _complete(self, manifest: Manifest, cells: Sequence[tuple[Target, str]]) -> bool:

@@ -48,7 +48,8 @@ def common_order(files: Sequence[Path], channel_order: str | None) -> str:
     Raises:
         BracketError: folders state several.
     """
-    stated = {path.parent: order_of(path, channel_order) for path in files}
+    one_of = {path.parent: path for path in files}
+    stated = {folder: order_of(path, channel_order) for folder, path in one_of.items()}
     if len(set(stated.values())) > 1:
         listed = ", ".join(f"{folder.name} {order}" for folder, order in stated.items())
         raise BracketError(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -101,13 +101,14 @@ def train(
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(1)
     machine = Accelerator(mixed_precision=_precision())
-    state = _state(config, machine.device, resume=resume)
+    facts = _data_facts(config)
+    state = _state(config, machine.device, facts, resume=resume)
     if machine.device.type == "cuda" or machine.mixed_precision == "no":
         state.channels_last()  # oneDNN's bfloat16 gradients of AHDRNet are NaN in that layout
     stages = _stages(config, machine.process_index)
     silent = not machine.is_main_process
     with Progress(config.run, config.steps, state.step, log, silent=silent) as progress:
-        _Run(config, machine, state, progress, stages).go()
+        _Run(config, machine, state, progress, stages, facts).go()
     return config.run / "ema.safetensors"
 
 
@@ -126,9 +127,10 @@ class _Run:
         state: TrainState,
         progress: Progress,
         stages: Stages,
+        facts: Mapping[str, Any],
     ) -> None:
         self.config, self.machine, self.state = config, machine, state
-        self.progress, self.stages = progress, stages
+        self.progress, self.stages, self.facts = progress, stages, facts
         self.held = [part.to(machine.device) for part in stages.early.fixed(_FIXED)]
         self.network = machine.prepare(state.network)
         self.optimiser = machine.prepare(state.optimiser)
@@ -193,8 +195,9 @@ class _Run:
         *frames, truth = self.held
         score = _psnr(mu_law(self.state.average(*frames)) - mu_law(truth))
         config, state = self.config, self.state
-        save_weights(config.run / "ema.safetensors", state.average, _header(config, state, score))
-        state.write(config.name, config.domain, config.run, _settings(config))
+        header = _header(config, state, self.facts, score)
+        save_weights(config.run / "ema.safetensors", state.average, header)
+        state.write(config.name, config.domain, config.run, _settings(config, self.facts))
         self.progress.held(state.step, score)
 
 
@@ -222,9 +225,11 @@ def _precision() -> str:
     return "bf16" if cpu.get("avx512_bf16") or cpu.get("amx_bf16") else "no"
 
 
-def _state(config: TrainConfig, device: torch.device, *, resume: bool) -> TrainState:
+def _state(
+    config: TrainConfig, device: torch.device, facts: Mapping[str, Any], *, resume: bool
+) -> TrainState:
     if resume:
-        settings = _settings(config)
+        settings = _settings(config, facts)
         return TrainState.resumed(config.name, config.domain, config.run, device, settings)
     return TrainState.fresh(
         config.name, config.domain, config.run, device, seed=config.seed, init=config.init
@@ -269,11 +274,11 @@ def _mobile_hdr(config: TrainConfig) -> Callable[[int, int, int], MobileHdrPatch
     )
 
 
-def _settings(config: TrainConfig) -> dict[str, Any]:
+def _settings(config: TrainConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What shapes the curve of a run, which goes on with the same alone."""
     names = ("batch", "late", "lr", "warmup", "ema", "seed", "data")
     chosen = {name: getattr(config, name) for name in names}
-    return {**chosen, "patch": _sides(config)[0], **_data_facts(config)}
+    return {**chosen, "patch": _sides(config)[0], **facts}
 
 
 def _data_facts(config: TrainConfig) -> dict[str, Any]:
@@ -298,7 +303,9 @@ def _psnr(difference: Tensor) -> float:
     return float(-10 * torch.log10(difference.square().mean((1, 2, 3)) + 1e-12).mean())
 
 
-def _header(config: TrainConfig, state: TrainState, score: float) -> dict[str, Any]:
+def _header(
+    config: TrainConfig, state: TrainState, facts: Mapping[str, Any], score: float
+) -> dict[str, Any]:
     """What the weights file says of itself. No path: it may be published."""
     settings = {k: v for k, v in asdict(config).items() if not isinstance(v, Path)}
     return {
@@ -309,7 +316,7 @@ def _header(config: TrainConfig, state: TrainState, score: float) -> dict[str, A
             **settings,
             "steps_done": state.step,
             "minutes_done": round(state.elapsed / 60, 1),
-            **_data_facts(config),
+            **facts,
             **_init_facts(config.init),
             "loss": "L1 of µ-law + 0.1 L1 of linear",
             "mixed_precision": _precision(),

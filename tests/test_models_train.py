@@ -203,7 +203,7 @@ def test_a_run_goes_on_in_the_other_layout(
     precise(first)
     train(replace(config, steps=2), log=quiet)
     precise(then)
-    state = training._state(config, torch.device("cpu"), resume=True)
+    state = training._state(config, torch.device("cpu"), training._data_facts(config), resume=True)
     if then == "no":
         state.channels_last()
     for parameter, moments in state.optimiser.state.items():
