@@ -25,10 +25,10 @@ from pockethdr.brackets.bracket import RAW, RGB
 from pockethdr.brackets.sources import HELD_OUT, TRAIN, digest, scenes
 from pockethdr.calibration.observe import Observer
 from pockethdr.calibration.ranges import Range, ranges_of
-from pockethdr.export.coding import with_input_gains
 from pockethdr.export.fake_quant import learned_constants, learned_ranges, trainable
 from pockethdr.export.finetune_state import Checkpoint, restored
 from pockethdr.export.identity import state_sha256
+from pockethdr.export.integers import prepared
 from pockethdr.export.kernels import int8_mac_share
 from pockethdr.export.placement import handed_on_below_zero
 from pockethdr.export.quantize import quantized
@@ -114,15 +114,15 @@ def finetune(
     )
     saved = checkpoint.read(resume=resume)
     check_place(out, overwrite)
-    prepared = _prepared(loaded, recipe, patches)
-    ranges = _starting_ranges(prepared, patches, recipe)
-    placed = quantized(prepared, ranges, recipe, LITERT_INT8)
+    program = _prepared(loaded, recipe, patches)
+    ranges = _starting_ranges(program, patches, recipe)
+    placed = quantized(program, ranges, recipe, LITERT_INT8)
     say(f"{int8_mac_share(placed.program):.0%} of the multiplications are integer")
     network = trainable(placed.program, weights=recipe.weights)
-    at_once = config.batch if _takes_batches(prepared, patches) else 1
+    at_once = config.batch if _takes_batches(program, patches) else 1
     run = _Run(network, loaded.module, patches, at_once, config, checkpoint, say)
     steps = run.go(saved)
-    _copy_constants(network, prepared)
+    _copy_constants(network, program)
     training = {
         **asdict(config),
         "steps_done": steps,
@@ -130,7 +130,7 @@ def finetune(
         "data_sha256": data,
     }
     found = {**ranges, **learned_ranges(network)}
-    tuned = write_tuned(out, prepared, found, loaded=loaded, recipe=recipe, training=training)
+    tuned = write_tuned(out, program, found, loaded=loaded, recipe=recipe, training=training)
     checkpoint.remove()
     return tuned
 
@@ -149,7 +149,7 @@ def _prepared(loaded: Loaded, recipe: Recipe, patches: SimulatedPatches) -> fx.G
     short, *_ = patches.fixed(1)
     height, width = short.shape[2:]
     program = static_program(loaded, size=(height, width)).program
-    return with_input_gains(program, recipe.input_gains)
+    return prepared(program, recipe, None)
 
 
 @torch.no_grad()

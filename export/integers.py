@@ -10,7 +10,7 @@ from torch import fx
 
 from pockethdr.calibration.calibration import Calibration
 from pockethdr.export.coding import with_input_gains
-from pockethdr.export.placement import handed_on_below_zero
+from pockethdr.export.placement import check_patterns, handed_on_below_zero
 from pockethdr.export.recipe import Recipe
 from pockethdr.export.tuned import Tuned
 
@@ -19,10 +19,12 @@ def prepared(program: fx.GraphModule, recipe: Recipe, tuned: Tuned | None) -> fx
     """A copy of a static program with its inputs scaled and, if there are any, its tuned weights.
 
     Raises:
-        RecipeError: the recipe's gains do not fit the network.
+        RecipeError: the recipe's gains or patterns do not fit the network.
         WeightsError: `tuned` is of another network, or of another form of this one.
     """
-    return tuned.program(program) if tuned else with_input_gains(program, recipe.input_gains)
+    made = tuned.program(program) if tuned else with_input_gains(program, recipe.input_gains)
+    check_patterns(made, recipe)
+    return made
 
 
 def ranges_for(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from torch import fx
 
 from pockethdr.export.aten import Conv, arguments, is_conv
 from pockethdr.export.program import constant_of, kind_of, module_of, shape_of
-from pockethdr.export.recipe import Recipe
+from pockethdr.export.recipe import RECIPES, Recipe, RecipeError
 from pockethdr.export.scheme import Scheme
 
 PRODUCTS = frozenset({"aten.mm", "aten.bmm", "aten.addmm", "aten.matmul", "aten.linear"})
@@ -66,6 +67,29 @@ def placement_for(program: fx.GraphModule, recipe: Recipe, scheme: Scheme) -> Pl
         _make_joins_integer(program, reasons)
     integer = tuple(node for node in operations(program) if node not in reasons)
     return Placement(integer, reasons)
+
+
+def check_patterns(program: fx.GraphModule, recipe: Recipe) -> None:
+    """Refuse a pattern of the user's own that keeps nothing in float: it is misspelt.
+
+    Those of named recipes are meant for networks of every kind.
+
+    Raises:
+        RecipeError: with the name that it comes nearest to.
+    """
+    named = {pattern for other in RECIPES.values() for pattern in other.float_nodes}
+    names = {name for node in operations(program) for name in _names(node) if name}
+    for pattern in recipe.float_nodes:
+        if pattern not in named and not any(fnmatchcase(name, pattern) for name in names):
+            close = get_close_matches(pattern, sorted(names), n=1)
+            raise RecipeError(
+                f"recipe: nothing in this network matches float_nodes `{pattern}`",
+                expected="a name, or a pattern with * and ?, of an operation (conv2d_3), a module "
+                "(body.0.conv) or an operator (aten.add)",
+                fix=f"did you mean `{close[0]}`?"
+                if close
+                else "`pockethdr debug` lists the modules of an export",
+            )
 
 
 def operations(program: fx.GraphModule) -> list[fx.Node]:
@@ -155,8 +179,13 @@ def _computes(node: fx.Node) -> bool:
 
 
 def _matching(node: fx.Node, patterns: tuple[str, ...]) -> str | None:
-    names = (node.name, module_of(node), kind_of(node))
+    names = _names(node)
     return next((p for p in patterns if any(fnmatchcase(name, p) for name in names)), None)
+
+
+def _names(node: fx.Node) -> tuple[str, str, str]:
+    """What a recipe may call an operation."""
+    return node.name, module_of(node), kind_of(node)
 
 
 def _first(program: fx.GraphModule) -> set[fx.Node]:

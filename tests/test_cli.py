@@ -112,6 +112,13 @@ def test_fuse_refuses_an_unknown_suffix_before_it_works(tmp_path: Path) -> None:
     refused(run("fuse", "a.tflite", tmp_path, "--out", tmp_path / "a.gif"), ".gif", ".exr")
 
 
+def test_options_that_would_do_nothing_are_refused(tmp_path: Path) -> None:
+    fused = run("fuse", "a.tflite", tmp_path, "--out", tmp_path / "a.exr", "--format", "jpg")
+    refused(fused, "--format is for --batch; a.exr")
+    trained = run("train", "dsan-m16", "--sources", tmp_path, "--channel-order", "RGGB")
+    refused(trained, "--channel-order is of Mobile-HDR's archives, not of simulated data")
+
+
 def test_choices_are_known_before_the_work(tmp_path: Path) -> None:
     result = run("fuse", "a.tflite", "--batch", str(tmp_path), "--out", "o", "--format", "png")
     assert result.exit_code == 2

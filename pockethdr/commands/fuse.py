@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from pockethdr.brackets.response_names import RESPONSES
 from pockethdr.commands import Name, Number, threads_option
@@ -106,6 +107,9 @@ def fuse(
 
     if (bracket is None) == (batch is None) or (batch and preview):
         raise click.UsageError("give BRACKET_DIR, or --batch FOLDER without --preview")
+    given = context.get_parameter_source("suffix") is not ParameterSource.DEFAULT
+    if given and batch is None:
+        raise click.UsageError(f"--format is for --batch; {out.name or out} says itself what it is")
     save = {"overwrite": overwrite, "exposure": exposure, "threads": threads}
     options: dict[str, Any] = {"threads": threads, "align": align, "response": response}
     options["memory"] = memory

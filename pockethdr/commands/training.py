@@ -177,6 +177,8 @@ def train(name: str, domain: str, data: str, run: Path | None, resume: bool, **g
     from pockethdr.models.train import TrainConfig
     from pockethdr.models.train import train as trained
 
+    if given["channel_order"] is not None and data != "mobile-hdr":
+        raise click.UsageError(f"--channel-order is of Mobile-HDR's archives, not of {data} data")
     settings = _SETTINGS[data] | {key: value for key, value in given.items() if value is not None}
     if given["minutes"] is not None and given["steps"] is None:
         settings["steps"] = None
