@@ -91,18 +91,25 @@ def named(where: str, shots: Sequence[Shot], names: Sequence[str], source: str) 
 
 
 def timed(where: str, shots: Sequence[Shot], seconds: Sequence[float], source: str) -> Choice:
-    """The three shots of these exposure times (to a hundredth)."""
+    """The three shots of these exposure times (to a hundredth), each the first of its time.
+
+    Raises:
+        BracketError: a time is not among the shots, or two of the three are equal.
+    """
     found = [
         shot
         for wanted in seconds
-        for shot in shots
-        if shot.seconds is not None and math.isclose(shot.seconds, wanted, rel_tol=0.01)
+        for shot in [s for s in shots if _lasts(s, wanted)][:1]
     ]
     if len(found) != 3 or len(seconds) != 3:
         times = ", ".join(f"{wanted:g}" for wanted in seconds)
         known = ", ".join(f"{shot.seconds:g}" for shot in shots if shot.seconds is not None)
         raise BracketError(f"{where}: {source} names {times} s", expected=f"three of {known} s")
     return _choice(where, found, f"named by {source}")
+
+
+def _lasts(shot: Shot, seconds: float) -> bool:
+    return shot.seconds is not None and math.isclose(shot.seconds, seconds, rel_tol=0.01)
 
 
 def nearest_to_four(where: str, shots: Sequence[Shot], best: Shot) -> Choice:

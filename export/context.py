@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 from torch import Tensor, fx
@@ -104,11 +105,11 @@ def find_cut(loaded: Loaded, program: fx.GraphModule, multiple: int) -> Cut | No
         static_program(loaded, size=(side, side), allow_dynamic=True).program
         for side in (_SMALL, _LARGE)
     )
-    values = _read_by_the_rest(small, large)
-    if not values:
+    whole = _of_the_whole(small, large)
+    if not whole:
         return None
     extremes, spreads = _flattened(small, large)
-    record = replace(_record(values), extremes=extremes, spreads=spreads)
+    record = replace(_record(whole), extremes=extremes, spreads=spreads)
     context, measured = split(large, record)
     sight = _sight(context, measured, loaded.domain, multiple)
     if _wiring(split(program, record)[1]) != _wiring(measured):
@@ -150,11 +151,11 @@ def context_example(record: ContextRecord, size: tuple[int, int]) -> Tensor:
     return torch.zeros(1, record.channels, *record.shape_at(size))
 
 
-def _read_by_the_rest(small: fx.GraphModule, large: fx.GraphModule) -> list[fx.Node]:
-    """The values of `small` that describe the whole image, and are read by some that do not."""
+def _of_the_whole(small: fx.GraphModule, large: fx.GraphModule) -> dict[fx.Node, list[fx.Node]]:
+    """The values of `small` that describe the whole image, each with its readers that do not."""
     others = {node.name: node for node in large.graph.nodes}
     of_frames = set(small.graph.find_nodes(op="placeholder"))
-    whole: list[fx.Node] = []
+    whole: dict[fx.Node, None] = {}
     for node in small.graph.nodes:
         if node.op != "call_function" or not of_frames.intersection(node.all_input_nodes):
             continue
@@ -165,8 +166,9 @@ def _read_by_the_rest(small: fx.GraphModule, large: fx.GraphModule) -> list[fx.N
                 fix=f"write it so that it does the same at {_SMALL}×{_SMALL} and {_LARGE}×{_LARGE}",
             )
         if _shapes(node) == _shapes(others[node.name]):
-            whole.append(node)
-    return [n for n in whole if any(user not in whole for user in n.users)]
+            whole[node] = None
+    readers = {node: [user for user in node.users if user not in whole] for node in whole}
+    return {node: users for node, users in readers.items() if users}
 
 
 def _flattened(
@@ -216,9 +218,10 @@ def _shapes(node: fx.Node) -> list[torch.Size]:
     return [value.shape for value in tree_leaves(node.meta.get("val"))]
 
 
-def _record(values: Sequence[fx.Node]) -> ContextRecord:
+def _record(readers_of: Mapping[fx.Node, Sequence[fx.Node]]) -> ContextRecord:
+    """What the runtime has to know of the values that tiles read, and of who reads them."""
+    values, readers = list(readers_of), list(chain.from_iterable(readers_of.values()))
     names = tuple(value.name for value in values)
-    readers = [user for value in values for user in value.users]
     maps = [kind_of(user) == _ENLARGING for user in readers]
     if not any(maps):
         return ContextRecord(sum(math.prod(shape_of(value)) for value in values), names)

@@ -36,7 +36,7 @@ from pockethdr.export.recipe import Recipe
 from pockethdr.export.static import static_program
 from pockethdr.export.targets import LITERT_INT8
 from pockethdr.export.tuned import Tuned, write_tuned
-from pockethdr.files import check_place
+from pockethdr.files import check_place, sha256_of
 from pockethdr.models.load import Loaded
 from pockethdr.models.patches import SimulatedPatches
 from pockethdr.models.progress import line_to_stderr
@@ -79,6 +79,7 @@ def finetune(
     recipe: Recipe,
     out: Path,
     config: FinetuneConfig | None = None,
+    init: Tuned | None = None,
     resume: bool = False,
     overwrite: bool = False,
     log: Callable[[str], None] | None = None,
@@ -89,12 +90,15 @@ def finetune(
 
     Args:
         sources: cache of HDR images, from `pockethdr gather`.
+        init: weights and ranges of an earlier run to go on from, tuned from those of `loaded`; the
+            same seed would show them the same batches again.
         resume: go on from `out`.checkpoint; where `steps` end a run, to the same result as without
             the break.
         overwrite: replace `out` where it is there.
         log: receives a line every hundred steps; standard error when None.
 
     Raises:
+        WeightsError: `init` is of another network or recipe.
         PocketError: no images, a network that the recipe does not fit, a gradient that is no
             number, a file `out`, or a checkpoint that is there, is not there, or is of another run.
     """
@@ -110,12 +114,15 @@ def finetune(
             "weights": state_sha256(loaded),
             "recipe": json.dumps(recipe.to_json()),
             "images": data,
+            "init": sha256_of(init.path) if init else "",
         },
     )
     saved = checkpoint.read(resume=resume)
     check_place(out, overwrite)
-    program = _prepared(loaded, recipe, patches)
-    ranges = _starting_ranges(program, patches, recipe)
+    if init is not None:
+        init.check_fits(loaded, recipe)
+    program = _prepared(loaded, recipe, patches, init)
+    ranges = init.ranges if init else _starting_ranges(program, patches, recipe)
     placed = quantized(program, ranges, recipe, LITERT_INT8)
     say(f"{int8_mac_share(placed.program):.0%} of the multiplications are integer")
     network = trainable(placed.program, weights=recipe.weights)
@@ -128,6 +135,7 @@ def finetune(
         "steps_done": steps,
         "held_out": list(HELD_OUT),
         "data_sha256": data,
+        **({"init_sha256": sha256_of(init.path)} if init else {}),
     }
     found = {**ranges, **learned_ranges(network)}
     tuned = write_tuned(out, program, found, loaded=loaded, recipe=recipe, training=training)
@@ -145,11 +153,13 @@ def _patches(domain: str, sources: Path, config: FinetuneConfig) -> SimulatedPat
     )
 
 
-def _prepared(loaded: Loaded, recipe: Recipe, patches: SimulatedPatches) -> fx.GraphModule:
+def _prepared(
+    loaded: Loaded, recipe: Recipe, patches: SimulatedPatches, init: Tuned | None
+) -> fx.GraphModule:
     short, *_ = patches.fixed(1)
     height, width = short.shape[2:]
     program = static_program(loaded, size=(height, width)).program
-    return prepared(program, recipe, None)
+    return prepared(program, recipe, init)
 
 
 @torch.no_grad()
@@ -211,7 +221,7 @@ class _Run:
         optimiser = torch.optim.AdamW(self.network.parameters(), config.lr, weight_decay=0.0)
         at = restored(saved, self.network, optimiser)
         if at.step == 0:
-            self.say(f"untuned: PSNR-µ {self._lost_before():+.2f} dB against float")
+            self.say(f"at the start: PSNR-µ {self._lost_before():+.2f} dB against float")
         started = time.monotonic() - at.seconds
         while (done := _share_done(config, at.step, at.seconds)) < 1:
             rate = config.lr * min(1.0, (at.step + 1) / config.warmup) * _cosine(done)

@@ -57,7 +57,7 @@ class Checkpoint:
         if not is_there:
             raise PocketError(f"{self.path}: nothing to resume", fix="start without --resume")
         saved: dict[str, Any] = torch.load(self.path, weights_only=True)
-        other = [name for name in self.of if saved["of"].get(name) != self.of[name]]
+        other = [name for name in self.of if saved["of"].get(name, "") != self.of[name]]
         if other:
             raise PocketError(
                 f"{self.path}: a run with other {', '.join(other)}",

@@ -83,8 +83,9 @@ def export_model(
 
     Raises:
         WeightsError: `tuned` is of other weights, or of another recipe.
-        TargetError: a converter does not take the network. Artifacts of the others are written and
+        PartialExportError: a converter does not take the network. Artifacts of the others are written and
             in the manifest, where the refused ones have the reason.
+        TargetError: no converter takes the network.
         PocketError: the network, a bracket or the folder cannot be used, or there is no such target
             or precision. No file is half-written; whole ones are taken up by the next run.
     """
@@ -118,8 +119,23 @@ def export_model(
     return export.run(overwrite=overwrite, command=command)
 
 
+class PartialExportError(TargetError):
+    """Converters refuse the network; the rest of what was asked for is written.
+
+    Attributes:
+        manifest: what is there.
+    """
+
+    def __init__(self, refused: dict[str, TargetError], out: Path, manifest: Manifest) -> None:
+        first = next(iter(refused.values()))
+        said = "\n".join(f"{cell}: {error.what}" for cell, error in refused.items())
+        what = f"{said}\nwhat else was asked for is in {out}"
+        super().__init__(what, expected=first.expected, fix=first.fix)
+        self.manifest = manifest
+
+
 class _Export:
-    """One run."""
+    """The artifacts of one network in one folder."""
 
     def __init__(
         self, loaded: Loaded, settings: Settings, out: Path, say: Callable[[str], None]
@@ -148,7 +164,7 @@ class _Export:
         manifest = self._manifest(artifacts, command)
         self.journal.keep(write_manifest(manifest, self.out, overwrite=True))
         if self._refused:
-            raise _in_one(self._refused, self.out)
+            raise PartialExportError(self._refused, self.out, manifest)
         return manifest
 
     def _cells(self) -> list[tuple[Target, str]]:
@@ -197,7 +213,8 @@ class _Export:
             ArtifactError: there is one.
         """
         names = [WEIGHTS_NAME]
-        if "int8" in self.settings.precisions and self.settings.calibration is None:
+        given = self.settings.calibration
+        if "int8" in self.settings.precisions and not (given and self._holds(given)):
             names.append(CALIBRATION_NAME)
         theirs = [name for name in names if (self.out / name).exists()]
         if theirs and not overwrite and not self.journal.is_ours():
@@ -206,6 +223,11 @@ class _Export:
                 expected="an empty folder, or one written by the same command",
                 fix="choose another --out, or add --overwrite to replace it",
             )
+
+    def _holds(self, calibration: Calibration) -> bool:
+        """Whether the folder has the file of a calibration already, made by `calibrate`."""
+        path = self.out / CALIBRATION_NAME
+        return path.is_file() and path.read_bytes() == calibration.to_json().encode()
 
     def _others(
         self, before: Manifest | None, artifacts: Sequence[Artifact]
@@ -338,14 +360,6 @@ def _unbuilt(target: Target, precision: str, reason: str) -> Artifact:
     scheme = target.scheme.to_json() if precision == "int8" else {}
     return Artifact(
         target.name, precision, None, layout=target.layout, scheme=scheme, skipped=reason
-    )
-
-
-def _in_one(refused: dict[str, TargetError], out: Path) -> TargetError:
-    first = next(iter(refused.values()))
-    said = "\n".join(f"{cell}: {error.what}" for cell, error in refused.items())
-    return TargetError(
-        f"{said}\nwhat else was asked for is in {out}", expected=first.expected, fix=first.fix
     )
 
 

@@ -36,6 +36,8 @@ ARITHMETIC = frozenset({"aten.add", "aten.sub", "aten.mul"})
 OTHERS = frozenset({"aten.cat", "aten.leaky_relu", "aten.tanh", "aten.sigmoid", "aten.mean"})
 INTEGER = FUSED | RELAYOUTS | ARITHMETIC | OTHERS
 
+_NO_FLOATS = "it computes truth values or whole numbers"
+
 #: Values of at most this many pixels are context, when the frames are at least 16 times larger.
 TINY = 16
 
@@ -225,6 +227,8 @@ def _reason_of_kind(node: fx.Node, program: fx.GraphModule, scheme: Scheme) -> s
         return "the scheme quantises the inputs of convolutions only"
     if kind not in INTEGER or not shape_of(node):
         return f"no integer kernel for {kind}"
+    if not node.meta["val"].is_floating_point():
+        return _NO_FLOATS
     if kind in ARITHMETIC and len(node.all_input_nodes) < 2 and not _is_square(node):
         return "an operand is a number"
     return None
@@ -246,7 +250,8 @@ def _reason_of_convolution(conv: Conv, program: fx.GraphModule, scheme: Scheme) 
 
 def _make_joins_integer(program: fx.GraphModule, reasons: dict[fx.Node, str]) -> None:
     """Take the reason from every join with an operand that is an integer, for itself or others."""
-    floats = [n for n in operations(program) if kind_of(n) in JOINS and n in reasons]
+    joins = [n for n in operations(program) if kind_of(n) in JOINS]
+    floats = [n for n in joins if reasons.get(n, _NO_FLOATS) != _NO_FLOATS]
     changed = True
     while changed:
         met = [n for n in floats if n in reasons and _meets_integers(n, reasons)]

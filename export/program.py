@@ -23,7 +23,6 @@ _OF_SIZE = "size_"
 _LEAST_HALF = 2.0**-24
 # The largest.
 _MOST_HALF = 65504.0
-_ARITHMETIC = {"aten.add", "aten.sub", "aten.rsub", "aten.mul", "aten.div"}
 
 
 def op_name(node: fx.Node) -> str:
@@ -123,21 +122,9 @@ def within_half(program: fx.GraphModule) -> fx.GraphModule:
             if value.numel() == 1 and value.is_floating_point():
                 value.fill_(_half_number(float(value)))
     for node in kept.graph.nodes:
-        bounded = _half_any if _is_arithmetic(node) else _half_float
-        node.args, node.kwargs = map_aggregate((node.args, node.kwargs), bounded)
+        node.args, node.kwargs = map_aggregate((node.args, node.kwargs), _half_float)
     kept.recompile()
     return kept
-
-
-def _is_arithmetic(node: fx.Node) -> bool:
-    """Whether a node's whole numbers are values; elsewhere they are sizes and places."""
-    value = node.meta.get("val")
-    is_float = isinstance(value, Tensor) and value.is_floating_point()
-    return is_float and kind_of(node) in _ARITHMETIC
-
-
-def _half_any(argument: Any) -> Any:
-    return int(_half_number(argument)) if type(argument) is int else _half_float(argument)
 
 
 def _half_float(argument: Any) -> Any:
@@ -145,7 +132,7 @@ def _half_float(argument: Any) -> Any:
 
 
 def _half_number(number: float) -> float:
-    """The nearest of float16's range, but no zero for what is none; ∞ and NaN as they are."""
+    """`number` within float16's range: what is not zero stays so, ∞ and NaN pass."""
     if 0 < abs(number) < _LEAST_HALF:
         return math.copysign(_LEAST_HALF, number)
     if math.isfinite(number) and abs(number) > _MOST_HALF:

@@ -199,12 +199,13 @@ class _Scene:
 
     def __init__(self, bracket: Bracket, reference: Reference, progress: Progress) -> None:
         self.bracket, self.name, self.sha256 = bracket, bracket.name, _sha256(bracket)
-        self.reference = np.clip(reference.run(bracket, progress)[0], 0.0, 1.0)
-        if not np.isfinite(self.reference).all():
+        output = reference.run(bracket, progress)[0]
+        if not np.isfinite(output).all():
             raise PocketError(
-                f"the PyTorch reference returns NaN on {bracket.name}",
+                f"the PyTorch reference returns NaN or infinity on {bracket.name}",
                 fix="nothing can be judged against it: mend the network or its weights",
             )
+        self.reference = np.clip(output, 0.0, 1.0)
         self.reference_scores = self._scores(self.reference)
 
     def detail(self, output: Array, target: str, precision: str) -> Detail:

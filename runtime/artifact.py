@@ -51,7 +51,7 @@ def deployed_if_listed(path: Path) -> Deployed | None:
         raise ArtifactError(
             f"{path}: a whole export",
             expected=f"one of its artifacts: {', '.join(files)}",
-            fix=f"{path / files[0]}" if files else "",
+            fix=f"{manifest_path(path).parent / files[0]}" if files else "",
         )
     if not manifest_path(path.parent).is_file():
         return None

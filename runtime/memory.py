@@ -74,7 +74,7 @@ def within(artifact: Path, budget: float, *, threads: int) -> tuple[Path, Usage]
     """The artifact, or the same at another size, with the largest tile that fits `budget` MiB.
 
     The same artifact at another size is one of the same name in a folder beside its own, of the
-    same network with the same weights.
+    same network with the same weights, calibration and recipe.
 
     Raises:
         ArtifactError: `artifact` is damaged, stale, or not listed in its manifest.
@@ -108,14 +108,24 @@ def _sizes(asked: Deployed) -> list[tuple[Path, Manifest]]:
         if not manifest_path(path.parent).is_file() or path.samefile(asked.path):
             continue
         other = read_manifest(path.parent)
-        if _origin(other) == _origin(asked.manifest) and _lists(other, asked.record):
+        is_of_asked = _origin(other, asked.record) == _origin(asked.manifest, asked.record)
+        if is_of_asked and _lists(other, asked.record):
             found[path] = other
-    return sorted(found.items(), key=lambda item: math.prod(item[1].size))
+    # Of equal sizes `asked` is the last, and the one that is taken.
+    return sorted(
+        found.items(), key=lambda item: (math.prod(item[1].size), item[0] == asked.path)
+    )
 
 
-def _origin(manifest: Manifest) -> tuple[object, ...]:
+def _origin(manifest: Manifest, record: Artifact) -> tuple[object, ...]:
+    """What artifacts have in common that differ in the size of their tiles alone."""
     weights = manifest.weights.sha256 if manifest.weights else None
-    return manifest.spec, manifest.domain, weights
+    found = manifest.spec, manifest.domain, weights
+    if record.precision != "int8":
+        return found
+    calibration = manifest.calibration.sha256 if manifest.calibration else None
+    tuned = manifest.tuned["sha256"] if manifest.tuned else None
+    return *found, calibration, manifest.recipe, tuned
 
 
 def _lists(manifest: Manifest, record: Artifact) -> bool:

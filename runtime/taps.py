@@ -272,10 +272,11 @@ def _onnx_steps(model: Any) -> list[Step]:
     names = {"QuantizeLinear": "quantize", "DequantizeLinear": "dequantize"}
     steps: list[Step] = []
     unclamped: dict[str, str] = {}
+    quantized: set[str] = set()
     for node in model.graph.node:
         if node.op_type == "Constant" or all(name in constants for name in node.input):
             continue
-        if node.op_type == "Clip" and steps[-1].op == "quantize":  # of codes: see `export.unsigned`
+        if node.op_type == "Clip" and node.input[0] in quantized:  # codes: see `export.unsigned`
             unclamped[node.output[0]] = node.input[0]
             continue
         code = None
@@ -283,6 +284,7 @@ def _onnx_steps(model: Any) -> list[Step]:
             scale, zero = (np.ravel(numpy_helper.to_array(constants[n])) for n in node.input[1:3])
             code = float(scale[0]), int(zero[0]) - 128 * (zero.dtype == np.uint8)
         op = names.get(node.op_type, node.op_type)
+        quantized |= set(node.output) if op == "quantize" else set()
         reads = tuple(unclamped.get(name, name) for name in node.input)
         steps.append(Step(op, reads, node.output[0], code))
     return steps

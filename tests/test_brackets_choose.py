@@ -63,6 +63,7 @@ def test_named_and_timed_are_sorted_by_exposure() -> None:
     shots = shots_of(1, 4, 16, 64)
     assert named("here", shots, ["64.jpg", "1.jpg", "4.jpg"], "me").ratios == (1, 4, 64)
     assert timed("here", shots, [16.001, 1, 4], "me").ratios == (1, 4, 16)
+    assert timed("here", shots_of(1, 1, 4, 16), [1, 4, 16], "me").ratios == (1, 4, 16)
 
 
 @pytest.mark.parametrize(

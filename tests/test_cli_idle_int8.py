@@ -11,6 +11,7 @@ from judged_toy import NETWORK
 
 from pockethdr.cli import main
 from pockethdr.errors import PocketError
+from pockethdr.export.targets import TargetError
 from pockethdr.report import validate as validate_module
 
 pytest.importorskip("onnxruntime")
@@ -40,6 +41,21 @@ def test_export_warns_and_validate_says_so(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(validate_module, "measure_artifact", untimed)
     (row,) = validate_module.validate(tmp_path / "out", [SAMPLE], threads=1)
     assert "no multiplication on integers: recipe `hdr`" in str(row.reason)
+
+
+def test_a_target_that_refuses_stops_no_other_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise TargetError("does not take this program")
+
+    monkeypatch.setattr("pockethdr.export.coreml.build", refused)
+    result = _exported(tmp_path, "--size", "64x64", "--targets", "onnx,coreml")
+    assert result.exit_code == 2
+    assert result.output.count("coreml    int8    does not take this program") == 2
+    assert "coreml int8: does not take this program" in result.output
+    for size in ("64x64", "96x96"):
+        assert (tmp_path / "out" / size / "net-factory_raw_int8.onnx").exists()
 
 
 def test_the_recipe_that_it_names_helps(tmp_path: Path) -> None:

@@ -57,6 +57,16 @@ class Gated(Net):
         return x * gate + self.mix(2 * F.adaptive_avg_pool2d(x, 1))
 
 
+class TwiceSeen(Net):
+    """What describes the whole image is read by tiles, and by more that describes it."""
+
+    def middle(self, x: Tensor) -> Tensor:
+        cells = F.adaptive_avg_pool2d(x, 4)
+        more = F.relu(self.mix(cells))
+        near, far = (F.interpolate(v, size=x.shape[-2:], mode="nearest") for v in (cells, more))
+        return x * (1 + 8 * near) + 8 * far
+
+
 class NonLocal(Net):
     """Attention between the cells of a 4×4 grid, enlarged to half the frame's resolution."""
 
@@ -175,7 +185,7 @@ def test_operators_with_several_results_are_cut_at_those_of_the_whole_image():
 
 @pytest.mark.parametrize(
     ("net", "channels", "grid", "stride"),
-    [(Gated, 12, None, 1), (NonLocal, C, (4, 4), 2), (Normed, 5 * C, None, 1)],
+    [(Gated, 12, None, 1), (NonLocal, C, (4, 4), 2), (TwiceSeen, 2 * C, (4, 4), 1), (Normed, 5 * C, None, 1)],
 )
 def test_the_parts_are_the_network_and_tiles_equal_the_whole(net, channels, grid, stride):
     found = found_cut(net)

@@ -271,6 +271,28 @@ class MaskedSoftmax(nn.Module):
         return (weights * frames).sum(1)
 
 
+class MaskedWhole(MaskedSoftmax):
+    """The same with whole numbers beyond float16, by what else takes them for values."""
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        frames = torch.stack([short, mid, long], 1)
+        clipped = (frames > 0.98) | (mid > 0.9)[:, None]
+        scores = {
+            "masked_fill": lambda: torch.zeros_like(frames).masked_fill(clipped, -(10**6)),
+            "where": lambda: torch.where(clipped, -(10**6), frames),
+            "clamp": lambda: (clipped.float() * -1e9).clamp(min=-(10**6)),
+            "compared": lambda: (frames > -(10**6)).float() * clipped.float() * -60000,
+        }[self.how]()
+        return (torch.softmax(scores, 1) * frames).sum(1)
+
+
+@pytest.mark.parametrize("how", ["masked_fill", "where", "clamp", "compared"])
+def test_whole_numbers_beyond_half_precision_are_bounded(how: str, tmp_path: Path) -> None:
+    program = nets.static(MaskedWhole(how))
+    TARGET.build(program, nets.frames(), "fp16", tmp_path / "a.onnx")
+    assert nets.psnr(_run(tmp_path / "a.onnx"), nets.run(program, nets.frames())) > 40
+
+
 @pytest.mark.parametrize("how", ["buffer", "float", "int"])
 @pytest.mark.parametrize("target", ["onnx", "coreml"])
 def test_masks_beyond_half_precision_stay_numbers(how: str, target: str, tmp_path: Path) -> None:

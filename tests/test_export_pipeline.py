@@ -17,7 +17,7 @@ from pockethdr.export.context import Cut
 from pockethdr.export.identity import network_sha256, state_sha256
 from pockethdr.export.lowrank import dynamic_convolutions
 from pockethdr.export.manifest import ContextRecord, Manifest, read_manifest
-from pockethdr.export.pipeline import export_model
+from pockethdr.export.pipeline import PartialExportError, export_model
 from pockethdr.export.recipe import named_recipe
 from pockethdr.export.rewrite import Proof
 from pockethdr.export.static import static_program
@@ -300,6 +300,22 @@ def test_files_that_no_export_made_are_spared(
     assert (tmp_path / name).read_bytes() != b"mine"
 
 
+def test_a_calibration_beside_the_given_one_is_spared(
+    loaded: Loaded, sample: Path, tmp_path: Path
+) -> None:
+    given = exported(loaded, sample, tmp_path / "first", precisions=("int8",)).calibration
+    assert given is not None
+    calibration = Calibration.load(tmp_path / "first" / given.file)
+    out = tmp_path / "o"
+    out.mkdir()
+    (out / "calibration.json").write_bytes(b"mine")
+    with pytest.raises(ArtifactError, match="holds calibration.json that no export has written"):
+        exported(loaded, sample, out, precisions=("int8",), calibration=calibration)
+    assert (out / "calibration.json").read_bytes() == b"mine"
+    calibration.save(out / "calibration.json", overwrite=True)  # of `pockethdr calibrate`
+    assert exported(loaded, sample, out, precisions=("int8",), calibration=calibration).artifacts
+
+
 def test_precisions_that_do_not_exist(loaded: Loaded, sample: Path, tmp_path: Path) -> None:
     with pytest.raises(PocketError, match="no precision is called fp61, in8") as refused:
         exported(loaded, sample, tmp_path / "o", precisions=("fp32", "in8", "fp61"))
@@ -339,9 +355,11 @@ def test_a_target_that_refuses_the_network_does_not_stop_the_others(
     settings = {"targets": ("coreml", "onnx"), "precisions": ("fp16",)}
     with monkeypatch.context() as patched:
         patched.setattr("pockethdr.export.coreml.build", refused)
-        with pytest.raises(TargetError, match="coreml fp16: does not take this program") as error:
+        match = "coreml fp16: does not take this program"
+        with pytest.raises(PartialExportError, match=match) as error:
             exported(loaded, sample, tmp_path / "o", **settings)
         assert error.value.fix == "leave it out"
+        assert error.value.manifest == read_manifest(tmp_path / "o")
         coreml, onnx = read_manifest(tmp_path / "o").artifacts
         assert (coreml.file, coreml.skipped) == (None, "does not take this program")
         assert onnx.file

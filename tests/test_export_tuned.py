@@ -24,8 +24,10 @@ from pockethdr.export.program import constants_of_size
 from pockethdr.export.recipe import RECIPES, named_recipe
 from pockethdr.export.static import static_program
 from pockethdr.export.tuned import Tuned, chosen_recipe, read_tuned
+from pockethdr.files import sha256_of
 from pockethdr.models import zoo
 from pockethdr.models.load import Loaded, example_frames, load_model
+from pockethdr.models.weights import read_header
 from pockethdr.runtime.runner import open_runner
 
 RECIPE = RECIPES["tuned"]
@@ -100,6 +102,46 @@ def test_a_run_cut_off_ends_with_the_same_file(
         finetune(loaded, sources=sources, recipe=RECIPE, out=out, config=CONFIG, resume=True)
     with pytest.raises(PocketError, match="exists"):
         finetune(loaded, sources=sources, recipe=RECIPE, out=out, config=CONFIG)
+
+
+def test_a_run_goes_on_from_another(
+    loaded: Loaded, tuned: Tuned, sources: Path, tmp_path: Path
+) -> None:
+    still, further = (replace(CONFIG, seed=1, steps=1, lr=lr) for lr in (1e-30, 1e-4))
+    said: list[str] = []
+    runs = [
+        finetune(
+            loaded,
+            sources=sources,
+            recipe=RECIPE,
+            out=tmp_path / f"{name}.safetensors",
+            config=config,
+            init=tuned,
+            log=said.append,
+        )
+        for name, config in (("still", still), ("further", further))
+    ]
+    assert runs[0].ranges == pytest.approx(tuned.ranges)
+    assert runs[1].ranges != pytest.approx(tuned.ranges)
+    assert read_header(runs[1].path)["training"]["init_sha256"] == sha256_of(tuned.path)
+
+
+def test_a_run_does_not_go_on_from_that_of_another_network(
+    tuned: Tuned, sources: Path, tmp_path: Path
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        other = load_model("dsan-m16-global", domain="raw")
+    with pytest.raises(WeightsError, match="tuned from other weights"):
+        finetune(
+            other,
+            sources=sources,
+            recipe=RECIPE,
+            out=tmp_path / "never.safetensors",
+            config=CONFIG,
+            init=tuned,
+        )
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_that_diverges_says_so(

@@ -85,6 +85,32 @@ def test_the_largest_that_fits_is_taken_whichever_is_named(sizes, asked):
         assert within(sizes[asked], budget, threads=2)[0] == path
 
 
+@pytest.mark.parametrize("asked", [0, 1])
+def test_of_two_of_one_size_the_named_one_is_taken(tmp_path, asked):
+    both = [exported(tmp_path / name, "raw", (256, 256)) for name in ("a", "b")]
+    assert within(both[asked], 1e6, threads=2)[0] == both[asked]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"recipe": {"name": "full"}},
+        {"tuned": {"sha256": "other"}},
+        {"calibration": {"file": "calibration.json", "sha256": "other"}},
+        {"weights": {"file": "weights.safetensors", "sha256": "other"}},
+    ],
+    ids=str,
+)
+def test_int8_of_another_making_is_not_the_same_at_another_size(tmp_path, other):
+    small, large = (exported(tmp_path / f"{n}", "raw", (n, n)) for n in SIZES[:2])
+    for path, changed in ((small, {}), (large, other)):
+        manifest = json.loads(path.with_name("manifest.json").read_text()) | changed
+        manifest["artifacts"][0]["precision"] = "int8"
+        path.with_name("manifest.json").write_text(json.dumps(manifest))
+    assert within(small, 1e6, threads=2)[0] == small
+    assert within(large, 1e6, threads=2)[0] == large
+
+
 def test_a_budget_that_nothing_fits_is_refused_with_the_least_that_does(sizes):
     with pytest.raises(PocketError, match="tiles of 256x256, the smallest") as refused:
         within(sizes[2], 40, threads=2)

@@ -7,7 +7,7 @@ import export_toy as nets
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from pockethdr.errors import ArtifactError
 from pockethdr.export.codes import codes_of_program
@@ -63,6 +63,25 @@ def test_every_layer_is_seen_and_found(name: str, tmp_path: Path) -> None:
     with_taps = next(ours[p.tap] for n, p in found.items() if n == names[-1])
     runner = open_runner(path, name)
     assert np.allclose(np.sort(with_taps.ravel()), np.sort(runner.run(frames).ravel()), atol=1e-3)
+
+
+class ClampedFirst(nn.Module):
+    """Starts with what ONNX calls Clip, as the codes of an unsigned activation do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3 * nets.frames()[0].shape[1], 4, 3, padding=1)
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        return torch.sigmoid(self.conv(torch.cat([short.clamp(0.1, 1), mid, long], 1)))
+
+
+def test_a_network_may_clamp_its_frames(tmp_path: Path) -> None:
+    target, program = TARGETS["onnx"], nets.static(ClampedFirst())
+    done = quantized(program, nets.ranges_of(program), RECIPES["full"], target.scheme)
+    target.build(done.program, nets.frames(), "int8", tmp_path / "a.onnx")
+    found = open_taps(tmp_path / "a.onnx", "onnx").run([np.asarray(f) for f in nets.frames()])
+    assert found
 
 
 def test_plans_do_not_show_what_is_inside(tmp_path: Path) -> None:

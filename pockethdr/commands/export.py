@@ -29,6 +29,7 @@ from pockethdr.files import check_folder, check_place
 if TYPE_CHECKING:
     from pockethdr.calibration.calibration import Calibration
     from pockethdr.export.auto_methods import Chosen
+    from pockethdr.export.pipeline import PartialExportError
     from pockethdr.export.recipe import Recipe
     from pockethdr.export.search import Found
     from pockethdr.models.load import Loaded
@@ -293,12 +294,14 @@ def export(
         "command": command_line(context),
         **of_both,
     }
-    _export_sizes(loaded, sizes, out, known, settings)
+    refused = _export_sizes(loaded, sizes, out, known, settings)
     if best is not None:
         write_chosen(best, out)
     if found is not None:
         write_found(found, out)
-        context.exit(0 if found.met else 1)
+    if refused is not None:
+        raise refused
+    context.exit(0 if found is None or found.met else 1)
 
 
 def _best_ranges(loaded: Loaded, base: Recipe, trial: dict[str, Any]) -> Chosen:
@@ -330,21 +333,29 @@ def _export_sizes(
     out: Path,
     calibration: Calibration | None,
     settings: dict[str, Any],
-) -> None:
-    """Into `out`, or each of several sizes into a folder of its own, all with one calibration."""
+) -> PartialExportError | None:
+    """Into `out`, or each of several sizes into a folder of its own, all with one calibration.
+
+    Returns:
+        the first refusal of some of the targets, after all sizes.
+    """
     from pockethdr.calibration.calibration import Calibration
     from pockethdr.export.materials import CALIBRATION_NAME
-    from pockethdr.export.pipeline import export_model
+    from pockethdr.export.pipeline import PartialExportError, export_model
 
+    refused = None
     for size in sizes:
         place = out / f"{size[0]}x{size[1]}" if len(sizes) > 1 else out
         with stages("exporting") as stage:
-            manifest = export_model(
-                loaded, out=place, size=size, calibration=calibration, progress=stage, **settings
-            )
+            how = {"calibration": calibration, "progress": stage, **settings}
+            try:
+                manifest = export_model(loaded, out=place, size=size, **how)
+            except PartialExportError as error:
+                manifest, refused = error.manifest, refused or error
         print_manifest(manifest, place)
         if calibration is None and manifest.calibration:
             calibration = Calibration.load(place / CALIBRATION_NAME)
+    return refused
 
 
 def _check_options(

@@ -219,6 +219,11 @@ def train(name: str, domain: str, data: str, run: Path | None, resume: bool, **g
     help="Learning rate at its peak; 1e-3 for a network of few steps, 1e-4 for one that INT8 costs "
     "less than half a decibel untuned.",
 )
+@click.option(
+    "--init",
+    type=click.Path(path_type=Path),
+    help="What an earlier run wrote, to go on from; give another --seed, for other batches.",
+)
 @seed_option
 @threads_option(default=1, help="CPU threads of the network.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint, beside --out.")
@@ -233,6 +238,7 @@ def finetune(
     minutes: float,
     steps: int | None,
     lr: float,
+    init: Path | None,
     seed: int,
     threads: int,
     resume: bool,
@@ -251,6 +257,7 @@ def finetune(
     from pockethdr.commands.export import named_or_file
     from pockethdr.export.finetune import FinetuneConfig
     from pockethdr.export.finetune import finetune as finetuned
+    from pockethdr.export.tuned import read_tuned
     from pockethdr.models.load import load_model
 
     check_place(out, overwrite)
@@ -263,6 +270,7 @@ def finetune(
         recipe=recipe_,
         out=out,
         config=config,
+        init=read_tuned(init) if init else None,
         resume=resume,
         overwrite=overwrite,
     )
