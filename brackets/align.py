@@ -47,7 +47,7 @@ def aligned(bracket: Bracket) -> Bracket:
         found = _homography(anchor, _grey(bracket, frame)[0])
         name = frame.path.name if frame.path else "a frame"
         if found is None:
-            notes.append(f"{name} lies as well where it is: it was not moved")
+            notes.append(f"{name} was not moved: nothing fits better")
             moved.append(frame)
             continue
         full = _scaled(found, scale)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from pockethdr.brackets.bracket import RAW, Bracket, Camera, flip, unpack
 from pockethdr.brackets.exr import write_exr
-from pockethdr.errors import BracketError, PocketError
-from pockethdr.files import atomic_path
+from pockethdr.errors import BracketError
+from pockethdr.files import atomic_path, check_new_folder
 
 _NAMES = ("short.png", "mid.png", "long.png")
 _TRUTH = {RAW: "gt_camera_rgb.exr", "rgb": "gt_linear_srgb.exr"}
@@ -38,12 +38,7 @@ def write_bracket(
     Raises:
         PocketError: the folder exists and is not empty, or cannot be written.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise PocketError(
-            f"{folder}: holds files already",
-            expected="a new or empty folder",
-            fix="name another folder, or remove this one",
-        )
+    check_new_folder(folder)
     if folder.exists():
         folder.rmdir()
     with atomic_path(folder) as building:

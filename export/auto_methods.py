@@ -38,7 +38,6 @@ class Chosen:
             where the brackets that were not searched on lose no less by them.
         before, after: predicted losses on the brackets of the search.
         unseen_before, unseen_after: on the others.
-        tried: programs simulated.
     """
 
     recipe: Recipe
@@ -46,7 +45,6 @@ class Chosen:
     after: Loss
     unseen_before: Loss
     unseen_after: Loss
-    tried: int
 
     @property
     def helped(self) -> bool:
@@ -79,7 +77,7 @@ def recipe_by_output(
     recipe = replace(recipe, name=f"{base.name}-auto")
     say("confirming on the other brackets")
     unseen = [ready.simulation(r, unseen=True).sensitivity(r) for r in (base, recipe)]
-    chosen = Chosen(recipe, before, after, unseen[0], unseen[1], tried.count)
+    chosen = Chosen(recipe, before, after, *unseen)
     return chosen if chosen.helped else replace(chosen, recipe=base)
 
 
@@ -113,13 +111,12 @@ class _Trials:
     """Recipes tried on the brackets of the search."""
 
     def __init__(self, ready: Rehearsal) -> None:
-        self.ready, self.count = ready, 0
+        self.ready = ready
         self._simulation = Simulation(ready.program, {}, ready.seen)
         below = handed_on_below_zero(ready.program)
         self._ranges = {m: ready.calibration.ranges(m, below=below) for m in METHODS}
 
     def loss(self, recipe: Recipe) -> Loss:
-        self.count += 1
         ranges = {name: self._ranges[of][name] for name, of in self._methods(recipe).items()}
         return self._simulation.sensitivity(recipe, ranges)
 

@@ -58,7 +58,7 @@ class LearnedRange(nn.Module):
 class WeightRounding(nn.Module):
     """A convolution's weight rounded as `quantized` does it, one scale per output channel.
 
-    But for channels whose bias needs coarser steps than their weights: it moves in training.
+    Unlike there, no scale is raised to fit a bias (`scales_for_bias`): biases move in training.
     """
 
     def __init__(self, axis: int, method: str) -> None:

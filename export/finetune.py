@@ -40,7 +40,7 @@ from pockethdr.files import check_place, sha256_of
 from pockethdr.models.load import Loaded
 from pockethdr.models.patches import SimulatedPatches
 from pockethdr.models.progress import line_to_stderr
-from pockethdr.models.train import diverged, mu_law
+from pockethdr.models.train import diverged, mu_law, scheduled
 
 _REPORT_EVERY = 100
 _CALIBRATION_BATCHES = 16
@@ -86,7 +86,7 @@ def finetune(
 ) -> Tuned:
     """Tune the rewritten program of `loaded` for `recipe`, and write it to `out`.
 
-    Every three minutes `out`.checkpoint says how far it is; the end takes that away.
+    Every three minutes it writes the checkpoint `out`.checkpoint, and removes it at the end.
 
     Args:
         sources: cache of HDR images, from `pockethdr gather`.
@@ -224,7 +224,7 @@ class _Run:
             self.say(f"at the start: PSNR-µ {self._lost_before():+.2f} dB against float")
         started = time.monotonic() - at.seconds
         while (done := _share_done(config, at.step, at.seconds)) < 1:
-            rate = config.lr * min(1.0, (at.step + 1) / config.warmup) * _cosine(done)
+            rate = scheduled(config.lr, at.step, done, warmup=config.warmup)
             for group in optimiser.param_groups:
                 group["lr"] = rate
             lost = self._step(optimiser, at.step)
@@ -270,10 +270,6 @@ def _line(step: int, done: float, lost_db: float) -> str:
 
 def _share_done(config: FinetuneConfig, step: int, seconds: float) -> float:
     return step / config.steps if config.steps else seconds / (60 * config.minutes)
-
-
-def _cosine(done: float) -> float:
-    return 0.005 + 0.995 * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _distance(found: Tensor, wanted: Tensor) -> Tensor:

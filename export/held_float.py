@@ -61,7 +61,7 @@ def _misread(node: fx.Node) -> list[fx.Node]:
 
 
 def _held(value: fx.Node, *, alone: bool) -> fx.Node:
-    """`value` plus nothing, and unless `alone` at least the least that there is.
+    """`value + 1e-30`, clamped at −3e38 unless `alone`: an identity that no converter folds.
 
     A sum alone would go into the bias of a convolution without padding, a maximum alone would
     become integer with a value that is. In front of a pair it would, too, and its constant no code.

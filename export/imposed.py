@@ -89,7 +89,7 @@ def imposed(artifacts: Iterable[Path], target: str, given: Given) -> Imposed:
         RangesError: a target whose files cannot be read back.
     """
     if not is_readable(target):
-        raise RangesError(f"{target} files hold no ranges", expected=", ".join(READERS))
+        raise RangesError(f"{target} files cannot be read back", expected=", ".join(READERS))
     with quiet():
         stored = [stored_in(artifact, target) for artifact in artifacts]
     codes = {code for file in stored for code in file.codes}

@@ -62,7 +62,7 @@ def stored_kernel(
     target: str,
     bias_steps: Array | None = None,
 ) -> Kernel:
-    """The kernel that these values are.
+    """What a convolution of these values is known by, alike of a program and of a file.
 
     Args:
         weights: int8 codes, out×in×h×w (of a transposed convolution in×out×h×w).
@@ -92,11 +92,11 @@ def kernels_of_program(program: fx.GraphModule, target: str) -> list[Kernel]:
     LiteRT's converter rounds the weights of a transposed convolution between pairs by itself, and
     leaves it float when anything reads it without one.
     """
-    convs = _convolutions(program)
-    given = [c for c in convs if _has_integer_weights(c)]
+    every = _convolutions(program)
+    given = [c for c in every if _has_integer_weights(c)]
     found = [_kernel_of(c, *_weights_of(c.weight, program), program, target) for c in given]
     if target == "tflite":
-        left = [c for c in convs if _is_rounded_by_litert(c)]
+        left = [c for c in every if _is_rounded_by_litert(c)]
         found += [_kernel_of(c, *_rounded_by_litert(c, program), program, target) for c in left]
     return found
 
@@ -106,9 +106,9 @@ def int8_mac_share(program: fx.GraphModule) -> float:
 
     The files' own checks count alike; a converter may make more of them integer, and not fewer.
     """
-    convs = _convolutions(program)
-    integer = [c for c in convs if _has_integer_weights(c) and is_dequantize(c.input)]
-    total = sum(c.macs for c in convs)
+    every = _convolutions(program)
+    integer = [c for c in every if _has_integer_weights(c) and is_dequantize(c.input)]
+    total = sum(c.macs for c in every)
     return sum(c.macs for c in integer) / total if total else 0.0
 
 
@@ -121,7 +121,8 @@ def _is_rounded_by_litert(conv: Conv) -> bool:
 
     It looks for them behind moves, joins and ReLUs. A ReLU6 it leaves float, and what that reads.
     """
-    if not (conv.transposed and conv.weight.op == "get_attr" and is_dequantize(conv.input)):
+    whole = conv.transposed and conv.groups == 1  # in groups it is taken apart, in float
+    if not (whole and conv.weight.op == "get_attr" and is_dequantize(conv.input)):
         return False
     readers = list(readers_behind(conv.node, RELAYOUTS | JOINS | {"aten.relu"}))
     return bool(readers) and all(map(is_quantize, readers))

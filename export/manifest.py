@@ -57,7 +57,7 @@ class ContextRecord:
 
     @property
     def caveat(self) -> str:
-        """What its users have to know, in a sentence without a full stop; mostly nothing."""
+        """A warning for users, without a full stop; empty for most networks."""
         asked = [("extremes", self.extremes), ("variances", self.spreads)]
         parts = [f"{what} of the whole image ({', '.join(at)})" for what, at in asked if at]
         if not parts:

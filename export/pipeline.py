@@ -83,8 +83,8 @@ def export_model(
 
     Raises:
         WeightsError: `tuned` is of other weights, or of another recipe.
-        PartialExportError: a converter does not take the network. Artifacts of the others are written and
-            in the manifest, where the refused ones have the reason.
+        PartialExportError: a converter does not take the network. Artifacts of the others are
+            written and in the manifest, where the refused ones have the reason.
         TargetError: no converter takes the network.
         PocketError: the network, a bracket or the folder cannot be used, or there is no such target
             or precision. No file is half-written; whole ones are taken up by the next run.

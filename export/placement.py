@@ -151,7 +151,7 @@ def readers_behind(value: fx.Node, through: frozenset[str]) -> Iterator[fx.Node]
 
 
 def _origin(node: fx.Node) -> fx.Node:
-    """The tensor that moves brought to `node`."""
+    """What `node` is a rearrangement of."""
     while is_move(node):
         node = node.all_input_nodes[0]
     return node

@@ -129,7 +129,8 @@ def recipe_from_json(raw: dict[str, Any] | str) -> Recipe:
     base = named_recipe(str(values.pop("base", DEFAULT_RECIPE)))
     known = {f.name: type(getattr(base, f.name)) for f in fields(Recipe)}
     for name, value in values.items():
-        _require(name in known, f"field `{name}`", f"one of {', '.join(known)}")
+        if name not in known:
+            raise RecipeError(f"recipe: unknown field `{name}`", expected=", ".join(known))
         is_numbers = name == "input_gains"
         values[name] = _numbers(name, value) if is_numbers else _cast(name, value, known[name])
     return replace(base, **values)
@@ -140,7 +141,10 @@ def _parsed(raw: dict[str, Any] | str) -> dict[str, Any]:
         values = json.loads(raw) if isinstance(raw, str) else dict(raw)
     except ValueError as error:
         raise RecipeError(f"a recipe that is not JSON: {error}") from error
-    _require(isinstance(values, dict), "the whole", "a JSON object")
+    if not isinstance(values, dict):
+        raise RecipeError(
+            "a recipe that is no JSON object", expected='such as {"base": "hdr", "margin": 1.1}'
+        )
     return values
 
 

@@ -273,7 +273,7 @@ def _values_read(node: fx.Node) -> set[str]:
 
 
 def _magnitude(value: Any) -> float:
-    """The largest finite one of a tensor; 0 for what is none."""
+    """The largest finite absolute value of a tensor; 0 for what is none."""
     if not isinstance(value, Tensor) or not value.numel():
         return 0.0
     numbers = value.detach().double().abs()

@@ -161,16 +161,22 @@ def size_multiple(module: nn.Module, domain: str) -> int:
     """
     if isinstance(module, Network):
         return module.config.multiple
+    said = ""
     for multiple in (1, 2, 4, 8, 16, 32, 64):
         side = 64 + multiple
         try:
             with torch.no_grad():
                 output = module(*example_frames(domain, side, side))
-        except Exception:  # networks refuse a size in many ways
+        except Exception as error:  # networks refuse a size in many ways
+            said = f": {first_line(error)}"
             continue
         if tuple(output.shape[2:]) == (side, side):
             return multiple
-    raise ModelError("the network takes no frames of 65 to 128 pixels", expected="any such size")
+    raise ModelError(
+        f"the network takes no frames of 65 to 128 pixels{said}",
+        expected="an image as large as the frames, for any multiple of a power of two up to 64",
+        fix="let forward take such sizes",
+    )
 
 
 def _refused(spec: str, refusals: Sequence[Refusal]) -> RefusedError:

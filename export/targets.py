@@ -46,6 +46,7 @@ class Target:
         needs: (import name, …) that must be present; one of each tuple is enough.
         install: the line that brings them.
         module: the file here that holds `build`.
+        host: `module:function` that says what else this host lacks, by raising Unavailable.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Target:
     needs: tuple[tuple[str, ...], ...]
     install: str
     module: str
+    host: str = ""
 
     def build(
         self,
@@ -92,10 +94,13 @@ class Target:
             )
 
     def require(self) -> None:
-        """Raise Unavailable when a needed package is missing."""
+        """Raise Unavailable when a needed package, or what it needs of the host, is missing."""
         for names in self.needs:
             if not any(importlib.util.find_spec(name) for name in names):
                 raise Unavailable(f"{' or '.join(names)} is not installed", install=self.install)
+        if self.host:
+            module, function = self.host.split(":")
+            getattr(importlib.import_module(module), function)()
 
 
 #: `dynint8`: integer weights, and the range of what each convolution reads measured as it runs.
@@ -159,6 +164,7 @@ TARGETS: dict[str, Target] = {
             needs=(("tensorrt", "tensorrt_rtx_bindings"), ("onnx",), ("onnxscript",)),
             install="pip install 'pockethdr[tensorrt]'",
             module="pockethdr.export.tensorrt",
+            host="pockethdr.export.tensorrt_backend:backend_name",
         ),
     )
 }

@@ -7,9 +7,6 @@ claims that it ran.
 
 from __future__ import annotations
 
-import ctypes
-import importlib
-import importlib.util
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -18,10 +15,10 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from pockethdr.errors import Unavailable
 from pockethdr.export import onnx as onnx_target
 from pockethdr.export.quiet import quiet
 from pockethdr.export.targets import TargetError
+from pockethdr.export.tensorrt_backend import backend
 from pockethdr.files import write_bytes
 
 #: What an RTX plan is compiled for: Ampere, Ada and Blackwell desktop and laptop GPUs.
@@ -59,36 +56,6 @@ def build(
         "executed": False,
         "reason": "built, not run: the build never loads a plan",
     }
-
-
-def backend() -> tuple[str, Any]:
-    """The module that can build here and its name.
-
-    Raises:
-        Unavailable: neither TensorRT with a GPU nor TensorRT-RTX is present.
-    """
-    if importlib.util.find_spec("tensorrt") and gpu_count():
-        return "tensorrt", importlib.import_module("tensorrt")
-    if importlib.util.find_spec("tensorrt_rtx_bindings"):
-        return "tensorrt_rtx", importlib.import_module("tensorrt_rtx_bindings")
-    raise Unavailable(
-        "neither TensorRT-RTX nor TensorRT with a GPU is present",
-        install="pip install 'pockethdr[tensorrt]'",
-    )
-
-
-def gpu_count() -> int:
-    """CUDA devices, as the driver says; 0 without a driver.
-
-    The driver is asked before TensorRT is touched, which may end the process when there is none.
-    """
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int(0)
-    answers = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
-    return count.value if answers else 0
 
 
 def _refuse_findings(findings: list[dict[str, str]]) -> None:

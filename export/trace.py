@@ -87,7 +87,9 @@ def _flatten_signature(program: fx.GraphModule) -> None:
     flat = list(values) if isinstance(values, tuple | list) else [values]
     if len(flat) != 1:
         raise ModelError(
-            f"the network returns {len(flat)} values", expected="one HDR tensor", fix="wrap it"
+            f"the network returns {len(flat)} values",
+            expected="one HDR tensor",
+            fix="wrap the network in a module that picks the HDR image",
         )
     output.args = (flat[0],)
 

@@ -45,7 +45,7 @@ class Sight:
 
 
 def sight_of(module: nn.Module, frames: Sequence[Tensor], multiple: int) -> Sight:
-    """`measured_sight`, which networks of the zoo know of themselves."""
+    """What a network of the zoo says of its own sight; for any other, the measured one."""
     if isinstance(module, Network):
         return Sight(module.config.radius, module.config.multiple)
     return measured_sight(module, frames, multiple)

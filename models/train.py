@@ -211,10 +211,15 @@ def diverged(step: int, *, fix: str, left: str = "") -> PocketError:
 
 
 def learning_rate(config: TrainConfig, step: int, elapsed: float) -> float:
-    """Warm-up, then a cosine down to 0.5 % of `config.lr`."""
+    """Of the step after `step`, `elapsed` seconds into the run."""
     done = elapsed / (60 * config.minutes) if config.minutes else step / (config.steps or 1)
+    return scheduled(config.lr, step, done, warmup=config.warmup)
+
+
+def scheduled(peak: float, step: int, done: float, *, warmup: int) -> float:
+    """Warm-up, then a cosine down to 0.5 % of `peak`; `done` is the share of the run behind it."""
     cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-    return config.lr * min(1.0, (step + 1) / config.warmup) * (0.005 + 0.995 * cosine)
+    return peak * min(1.0, (step + 1) / warmup) * (0.005 + 0.995 * cosine)
 
 
 def _precision() -> str:

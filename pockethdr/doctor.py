@@ -60,7 +60,7 @@ def diagnose() -> Diagnosis:
 
 def cuda_devices() -> int:
     """CUDA devices that answer, asked by a child process: a broken driver may end its caller."""
-    code = "from pockethdr.runtime.trt import device_count; print(device_count())"
+    code = "from pockethdr.cuda import device_count; print(device_count())"
     try:
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True

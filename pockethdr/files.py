@@ -102,6 +102,21 @@ def check_place(path: Path, overwrite: bool) -> None:
     check_folder(path.parent)
 
 
+def check_new_folder(folder: Path) -> None:
+    """Say before the work that a folder is not new, nor empty.
+
+    Raises:
+        PocketError: there is something in it, it is a file or below one, or may not be written to.
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        raise PocketError(
+            f"{folder}: holds files already",
+            expected="a new or empty folder",
+            fix="name another folder, or remove this one",
+        )
+    check_folder(folder)
+
+
 def check_folder(folder: Path) -> None:
     """Say before the work that nothing can be written into `folder`.
 

@@ -110,14 +110,15 @@ def _check_comparable(judged: Sequence[JudgedExport]) -> None:
         for what, ours, theirs in (
             ("brackets", sorted(first.brackets), sorted(each.brackets)),
             ("contents of brackets", *_contents(first, each)),
-            ("a number of threads", first.threads, each.threads),
-            ("a host", first.host, each.host),
-            ("a domain", first.manifest["domain"], each.manifest["domain"]),
+            ("numbers of threads", first.threads, each.threads),
+            ("hosts", first.host, each.host),
+            ("domains", first.manifest["domain"], each.manifest["domain"]),
             ("thresholds", first.thresholds, each.thresholds),
         ):
             if ours != theirs:
                 raise ArtifactError(
-                    f"{each.out} was judged on {what} other than {first.out}: {theirs}, not {ours}",
+                    f"{each.out} and {first.out} were judged with different {what}: "
+                    f"{theirs} and {ours}",
                     expected="exports judged alike, so that their figures compare",
                     fix="run `pockethdr report` on each with the same --brackets and --threads, "
                     "on one host",

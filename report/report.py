@@ -168,7 +168,7 @@ def _shortfall(row: Row, thresholds: Thresholds, *, models: bool) -> str:
         return f"{name} does less in integers than was planned"
     needed, found = thresholds.of(row.precision), row.psnr_mu_vs_reference
     if found >= needed and thresholds.holds_loss(row):
-        return f"{name} is another on ARM"
+        return f"{name} disagrees with this host on emulated ARM"
     if found >= needed:
         lost = -min(row.loss_mu_db or 0.0, row.loss_l_db or 0.0)
         return f"{name} loses {lost:.2f}\u00a0dB where {thresholds.loss:g}\u00a0dB are allowed"

@@ -283,7 +283,7 @@ class _Trial:
 def _of_tiles(manifest: Manifest) -> str:
     """In what tiles may differ from the whole image."""
     if manifest.halo is None:
-        return "judged tile by tile: run whole, this network is another"
+        return "judged tile by tile: this network depends on the whole image, and differs untiled"
     return manifest.context.caveat if manifest.context else ""
 
 

@@ -1,10 +1,8 @@
-"""TFLite artifacts on the CPU, by LiteRT, and what can be read out of a .tflite file."""
+"""TFLite artifacts on the CPU, by LiteRT."""
 
 from __future__ import annotations
 
 import ctypes
-import struct
-from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -122,51 +120,6 @@ def decoded_output(artifact: Path, data: bytes) -> Array:
     return _decoded(np.frombuffer(data, detail["dtype"]), detail)
 
 
-def op_histogram(artifact: Path) -> dict[str, int]:
-    """How often each operator occurs, keyed `CONV_2D:int8` by its output's type, sorted by name."""
-    graph, codes = _graph(artifact)
-    schema = _schema()
-    types = _names(schema.TensorType)
-    found: Counter[str] = Counter()
-    for op in graph.operators:
-        kind = types[graph.tensors[op.outputs[0]].type].lower()
-        found[f"{codes[op.opcodeIndex]}:{kind}"] += 1
-    return dict(sorted(found.items()))
-
-
-def undelegated(artifact: Path) -> dict[str, int]:
-    """The operators that XNNPACK leaves to the built-in kernels, with their counts.
-
-    The execution plan lists every operator and, as DELEGATE, each partition that XNNPACK took. An
-    operator is taken when a partition's outputs depend on it without passing through its inputs.
-    """
-    details = interpreter_of(artifact, 1)._get_ops_details()
-    partitions = [op for op in details if op["op_name"] == "DELEGATE"]
-    ops = [op for op in details if op["op_name"] != "DELEGATE"]
-    producer = {int(tensor): index for index, op in enumerate(ops) for tensor in op["outputs"]}
-    taken: set[int] = set()
-    for partition in partitions:
-        taken |= _covered(partition, ops, producer)
-    left = Counter(op["op_name"] for index, op in enumerate(ops) if index not in taken)
-    return dict(sorted(left.items()))
-
-
-def _covered(
-    partition: dict[str, Any], ops: list[dict[str, Any]], producer: dict[int, int]
-) -> set[int]:
-    """Indices of the operators inside one partition, found backwards from its outputs."""
-    borders = {int(tensor) for tensor in partition["inputs"]}
-    pending = [int(tensor) for tensor in partition["outputs"]]
-    found: set[int] = set()
-    while pending:
-        index = producer.get(pending.pop())
-        if index is None or index in found:
-            continue
-        found.add(index)
-        pending += [int(t) for t in ops[index]["inputs"] if int(t) not in borders]
-    return found
-
-
 def interpreter_of(
     artifact: Path, threads: int, *, allocate: bool = True, keep_all: bool = False
 ) -> Any:
@@ -200,35 +153,6 @@ def interpreter_of(
             fix="export the model again, or copy the file again",
         ) from error
     return interpreter
-
-
-def _graph(artifact: Path) -> tuple[Any, list[str]]:
-    """The main subgraph, and the operator name of each opcode index."""
-    schema = _schema()
-    try:
-        model = schema.ModelT.InitFromPackedBuf(artifact.read_bytes(), 0)
-        names = _names(schema.BuiltinOperator)
-        # Files of old writers hold the code in the narrow field alone.
-        codes = [names[max(c.builtinCode, c.deprecatedBuiltinCode)] for c in model.operatorCodes]
-        return model.subgraphs[0], codes
-    except (OSError, ValueError, TypeError, IndexError, KeyError, struct.error) as error:
-        raise ArtifactError(
-            f"{artifact}: not readable as TFLite ({error})", fix="export the model again"
-        ) from error
-
-
-def _schema() -> Any:
-    try:
-        from ai_edge_litert import schema_py_generated
-    except ImportError as error:
-        raise Unavailable(
-            "LiteRT is not installed", install="pip install 'pockethdr[tflite]'"
-        ) from error
-    return schema_py_generated
-
-
-def _names(enumeration: type) -> dict[int, str]:
-    return {v: k for k, v in vars(enumeration).items() if isinstance(v, int)}
 
 
 def coded(value: Array, detail: dict[str, Any]) -> np.ndarray:

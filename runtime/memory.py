@@ -112,9 +112,7 @@ def _sizes(asked: Deployed) -> list[tuple[Path, Manifest]]:
         if is_of_asked and _lists(other, asked.record):
             found[path] = other
     # Of equal sizes `asked` is the last, and the one that is taken.
-    return sorted(
-        found.items(), key=lambda item: (math.prod(item[1].size), item[0] == asked.path)
-    )
+    return sorted(found.items(), key=lambda item: (math.prod(item[1].size), item[0] == asked.path))
 
 
 def _origin(manifest: Manifest, record: Artifact) -> tuple[object, ...]:

@@ -146,7 +146,7 @@ def order_inputs(names: Sequence[str], artifact: Path) -> list[int]:
 def is_nhwc(shape: Sequence[int], layout: str | None) -> bool:
     """Whether an input is channels-last: what the manifest says, else the smaller axis.
 
-    Of a shape that `input_shapes` refuses it says nothing."""
+    False for a shape that `input_shapes` will refuse."""
     if layout:
         return layout == "NHWC"
     return _is_fixed(shape) and shape[3] < shape[1]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pockethdr.cuda import device_count
 from pockethdr.errors import ArtifactError, Unavailable
 from pockethdr.runtime.runner import (
     Array,
@@ -51,17 +52,6 @@ def open_plan(artifact: Path, threads: int, layout: str | None) -> PlanRunner:
         expected="a plan of the installed version and of this device's compute capability",
         fix="export the model again on this machine",
     )
-
-
-def device_count() -> int:
-    """CUDA devices that the driver offers; 0 without a driver. Touches no TensorRT library."""
-    try:
-        cuda = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int(0)
-    ready = cuda.cuInit(0) == 0 and cuda.cuDeviceGetCount(ctypes.byref(count)) == 0
-    return count.value if ready else 0
 
 
 class Driver:

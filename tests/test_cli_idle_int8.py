@@ -52,7 +52,7 @@ def test_a_target_that_refuses_stops_no_other_size(
     monkeypatch.setattr("pockethdr.export.coreml.build", refused)
     result = _exported(tmp_path, "--size", "64x64", "--targets", "onnx,coreml")
     assert result.exit_code == 2
-    assert result.output.count("coreml    int8    does not take this program") == 2
+    assert result.output.count("coreml    int8    skipped: does not take this program") == 2
     assert "coreml int8: does not take this program" in result.output
     for size in ("64x64", "96x96"):
         assert (tmp_path / "out" / size / "net-factory_raw_int8.onnx").exists()

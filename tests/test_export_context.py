@@ -185,7 +185,12 @@ def test_operators_with_several_results_are_cut_at_those_of_the_whole_image():
 
 @pytest.mark.parametrize(
     ("net", "channels", "grid", "stride"),
-    [(Gated, 12, None, 1), (NonLocal, C, (4, 4), 2), (TwiceSeen, 2 * C, (4, 4), 1), (Normed, 5 * C, None, 1)],
+    [
+        (Gated, 12, None, 1),
+        (NonLocal, C, (4, 4), 2),
+        (TwiceSeen, 2 * C, (4, 4), 1),
+        (Normed, 5 * C, None, 1),
+    ],
 )
 def test_the_parts_are_the_network_and_tiles_equal_the_whole(net, channels, grid, stride):
     found = found_cut(net)

@@ -179,6 +179,28 @@ def test_what_litert_makes_integer_by_itself_is_known(tmp_path: Path) -> None:
     assert "scales" in sentence
 
 
+class Grouped(nn.Module):
+    """A transposed convolution in groups, whose output is no multiple of its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(4, 4, 3, stride=2, padding=1)
+        self.up = nn.ConvTranspose2d(4, 4, 3, 2, groups=2)
+        self.last = nn.Conv2d(4, 4, 3)
+
+    def forward(self, short: Tensor, mid: Tensor, long: Tensor) -> Tensor:
+        return torch.sigmoid(self.last(torch.relu(self.up(self.down(short + mid + long)))))
+
+
+def test_litert_leaves_transposed_convolutions_in_groups_float(tmp_path: Path) -> None:
+    plain, scheme = nets.static(Grouped()), TARGETS["tflite"].scheme
+    program = quantized(plain, nets.ranges_of(plain), RECIPES["full"], scheme).program
+    given = given_of([program], "tflite")
+    assert len(given.kernels) == 2
+    found = imposed([built(program, "tflite", tmp_path)], "tflite", given)
+    assert (found.foreign, found.missing) == ((), ())
+
+
 def test_what_a_recipe_keeps_float_between_integers_stays_float(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,7 +219,7 @@ def test_what_a_recipe_keeps_float_between_integers_stays_float(
 
 
 def test_a_plan_cannot_be_read_back(tmp_path: Path) -> None:
-    with pytest.raises(RangesError, match="tensorrt files hold no ranges"):
+    with pytest.raises(RangesError, match="tensorrt files cannot be read back"):
         imposed([tmp_path / "a.plan"], "tensorrt", Given(frozenset(), ()))
 
 

@@ -309,7 +309,7 @@ def test_a_calibration_beside_the_given_one_is_spared(
     out = tmp_path / "o"
     out.mkdir()
     (out / "calibration.json").write_bytes(b"mine")
-    with pytest.raises(ArtifactError, match="holds calibration.json that no export has written"):
+    with pytest.raises(ArtifactError, match=r"holds calibration\.json that no export has written"):
         exported(loaded, sample, out, precisions=("int8",), calibration=calibration)
     assert (out / "calibration.json").read_bytes() == b"mine"
     calibration.save(out / "calibration.json", overwrite=True)  # of `pockethdr calibrate`

@@ -7,7 +7,7 @@ import export_toy as nets
 import pytest
 
 from pockethdr.errors import Unavailable
-from pockethdr.export import tensorrt
+from pockethdr.export import tensorrt_backend
 from pockethdr.export.quantize import quantized
 from pockethdr.export.recipe import RECIPES
 from pockethdr.export.targets import LITERT_INT8, TARGETS, TargetError
@@ -21,7 +21,7 @@ TARGET = TARGETS["tensorrt"]
 @pytest.fixture
 def _compiler() -> str:
     try:
-        return tensorrt.backend()[0]
+        return tensorrt_backend.backend()[0]
     except Unavailable as missing:
         pytest.skip(str(missing))
 
@@ -65,7 +65,20 @@ def test_a_missing_compiler_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     with pytest.raises(Unavailable, match="pockethdr"):
         TARGET.build(nets.toy(), nets.frames(), "fp16", tmp_path / "a.plan")
     with pytest.raises(Unavailable, match="pockethdr"):
-        tensorrt.backend()
+        tensorrt_backend.backend()
+
+
+def test_tensorrt_without_a_gpu_cannot_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its package alone is not enough: doctor and export have to agree."""
+    real = importlib.util.find_spec
+    known = {"tensorrt": object(), "tensorrt_rtx_bindings": None}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: known.get(name, real(name)))
+    monkeypatch.setattr(tensorrt_backend, "device_count", lambda: 0)
+    with pytest.raises(Unavailable, match="TensorRT with a GPU"):
+        TARGET.require()
+    monkeypatch.setattr(tensorrt_backend, "device_count", lambda: 1)
+    TARGET.require()
+    assert tensorrt_backend.backend_name() == "tensorrt"
 
 
 def test_there_is_no_fp32_plan(tmp_path: Path) -> None:

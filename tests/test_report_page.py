@@ -228,7 +228,8 @@ def test_verdicts() -> None:
     crashed = replace(failed, psnr_mu_vs_reference=None)
     assert "tflite int8 gave no result" in verdict([crashed], bounds)
     on_arm = replace(passed, passed=False)
-    assert verdict([on_arm], bounds).endswith(f"fails: {on_arm.name} is another on ARM.")
+    said = f"fails: {on_arm.name} disagrees with this host on emulated ARM."
+    assert verdict([on_arm], bounds).endswith(said)
 
 
 def test_chart_places_rows_by_their_figures() -> None:

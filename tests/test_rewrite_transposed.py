@@ -37,6 +37,8 @@ def test_disjoint_kernels_can_stay(prove) -> None:
     assert not done.refusals
     net = nn.ConvTranspose2d(4, 6, 5, 2, 2, output_padding=1)
     assert prove(net, ShuffleTransposedConv(keep_disjoint=True)).proofs
+    in_groups = nn.ConvTranspose2d(4, 6, 2, 2, groups=2)
+    assert prove(in_groups, ShuffleTransposedConv(keep_disjoint=True)).proofs
 
 
 @pytest.mark.parametrize(

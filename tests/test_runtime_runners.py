@@ -17,13 +17,14 @@ import pytest
 import torch
 from torch import nn
 
+from pockethdr.cuda import device_count
 from pockethdr.errors import ArtifactError, Unavailable
 from pockethdr.export.quiet import quiet
+from pockethdr.export.tflite import checks, undelegated
 from pockethdr.files import sha256_of
 from pockethdr.runtime.latency import measure, measure_artifact, peak_memory_mb
-from pockethdr.runtime.litert import op_histogram, undelegated
 from pockethdr.runtime.runner import open_runner, order_inputs
-from pockethdr.runtime.trt import Driver, PlanRunner, device_count
+from pockethdr.runtime.trt import Driver, PlanRunner
 
 SIZE = 32
 
@@ -179,12 +180,13 @@ def test_integer_inputs_and_outputs_are_coded(network, artifacts, tmp_path):
         quantize.quantize(ranges).export_model(str(tmp_path / "int8.tflite"))
     error = _output(tmp_path / "int8.tflite", "tflite") - _reference(network)
     assert 0 < np.abs(error).max() < 0.03
-    assert op_histogram(tmp_path / "int8.tflite")["CONV_2D:int8"] == 2
+    assert checks((tmp_path / "int8.tflite").read_bytes(), "int8")["ops"]["CONV_2D:int8"] == 2
 
 
 def test_what_a_tflite_file_holds(artifacts):
-    assert op_histogram(artifacts["tflite"])["CONV_2D:float32"] == 2
-    assert undelegated(artifacts["tflite"]) == {}
+    found = checks(artifacts["tflite"].read_bytes(), "fp32")
+    assert found["ops"]["CONV_2D:float32"] == 2
+    assert found["undelegated"] == {}
 
 
 def test_an_operator_that_xnnpack_leaves_is_listed(tmp_path):
@@ -193,7 +195,7 @@ def test_an_operator_that_xnnpack_leaves_is_listed(tmp_path):
             return torch.relu(short[:, :3] + mid[:, :3]) + torch.atan(long[:, :3])
 
     as_tflite(Powers(), tmp_path / "powers.tflite")
-    left = undelegated(tmp_path / "powers.tflite")
+    left = undelegated((tmp_path / "powers.tflite").read_bytes())
     assert left
     assert "ADD" not in left
 

@@ -26,7 +26,8 @@ class ShuffleTransposedConv:
 
     Args:
         keep_disjoint: leave those whose kernel is as large as their stride: runtimes take them,
-            and run them faster than a pixel shuffle.
+            and run them faster than a pixel shuffle. Not in groups: LiteRT's converter makes a
+            float convolution of each.
     """
 
     name = "transposed"
@@ -36,8 +37,9 @@ class ShuffleTransposedConv:
 
     def pattern(self, program: fx.GraphModule) -> Iterable[fx.Node]:
         for node in convs(program):
-            is_disjoint = Conv(node).kernel == Conv(node).stride
-            if Conv(node).transposed and not (self.keep_disjoint and is_disjoint):
+            conv = Conv(node)
+            is_disjoint = conv.kernel == conv.stride and conv.groups == 1
+            if conv.transposed and not (self.keep_disjoint and is_disjoint):
                 yield node
 
     def check(self, node: fx.Node, program: fx.GraphModule) -> str | None:

@@ -15,7 +15,7 @@ from pockethdr.commands import (
     seed_option,
     threads_option,
 )
-from pockethdr.files import check_place
+from pockethdr.files import check_new_folder, check_place
 
 _DATA = ("simulated", "mobile-hdr")
 # Steps, learning rate, warm-up, batch and patch in sensor pixels. `mobile-hdr` is the setting of
@@ -95,6 +95,7 @@ def simulate(
     from pockethdr.brackets.simulate import SimulationSettings, write_bracket
     from pockethdr.brackets.simulate import simulate as simulated
 
+    check_new_folder(out)
     settings = SimulationSettings(
         domain=domain,
         phone=phone,
