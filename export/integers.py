@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import fx
 
 from pockethdr.calibration.calibration import Calibration
-from pockethdr.export.coding import with_input_gains
+from pockethdr.export.input_gains import with_input_gains
 from pockethdr.export.placement import check_patterns, handed_on_below_zero
 from pockethdr.export.recipe import Recipe
 from pockethdr.export.tuned import Tuned

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, fx
 
 from pockethdr.errors import first_line
+from pockethdr.export.dynamic_int8 import with_measured_ranges
 from pockethdr.export.held_float import NOTHING
-from pockethdr.export.measured import measured
 from pockethdr.export.program import in_half
 from pockethdr.export.qdq_lint import CONVOLUTIONS, QUANTIZERS, lint
 from pockethdr.export.quiet import quiet
@@ -49,7 +49,7 @@ def build(
         _hold_softmax_float(model.graph)
         model = unsigned(model)
     elif precision == "dynint8":
-        model = measured(model)
+        model = with_measured_ranges(model)
     write_bytes(path, model.SerializeToString(deterministic=True), overwrite=overwrite)
     return checks(model, precision)
 

@@ -33,7 +33,7 @@ class Recipe:
         float_context: what is computed from pooled, spatially tiny values stays float; one code
             of a global Φ shifts the whole image, and the work is negligible.
         input_gains: factors on the aligned half of short, mid and long before they are quantised;
-            see `export.coding`. Empty for none.
+            see `export.input_gains`. Empty for none.
         float_nodes: further patterns (`*` and `?`) on node names, module paths or operator names
             such as `aten.add`; what matches stays float.
         method: how ranges are chosen from the calibration: one of `METHODS`.

@@ -15,8 +15,8 @@ from typing import Any
 from torch import fx
 
 from pockethdr.errors import WeightsError
-from pockethdr.export.coding import with_input_gains
 from pockethdr.export.identity import state_sha256
+from pockethdr.export.input_gains import with_input_gains
 from pockethdr.export.program import constants_of_size
 from pockethdr.export.recipe import DEFAULT_RECIPE, Recipe, named_recipe, recipe_from_json
 from pockethdr.files import sha256_of

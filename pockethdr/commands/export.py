@@ -120,8 +120,8 @@ def calibrate(
     """
     from pockethdr.brackets.read import find_brackets
     from pockethdr.calibration.spread import calibrator
-    from pockethdr.export.coding import with_input_gains
     from pockethdr.export.identity import state_sha256
+    from pockethdr.export.input_gains import with_input_gains
     from pockethdr.export.materials import frames_of
     from pockethdr.export.placement import handed_on_below_zero
     from pockethdr.export.static import static_program

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from pockethdr.export import coding
-from pockethdr.export.coding import with_input_gains
+from pockethdr.export.input_gains import with_input_gains
 from pockethdr.export.recipe import RecipeError
 from pockethdr.export.rewrite import ProofError
 from pockethdr.export.trace import traced

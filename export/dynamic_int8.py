@@ -28,7 +28,7 @@ Constants = dict[str, NDArray[np.generic]]
 _ZERO, _MOST = 128, 127
 
 
-def measured(model: onnx.ModelProto) -> onnx.ModelProto:
+def with_measured_ranges(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of a float model whose convolutions multiply uint8, all but the last.
 
     Transposed ones stay float too, since ONNX has no integer operator for them, and so do those
