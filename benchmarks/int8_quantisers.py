@@ -66,7 +66,10 @@ def litert_static(given: Given, path: Path) -> None:
 
 
 def litert_dynamic(given: Given, path: Path) -> None:
-    path.write_bytes(tflite.dynamic_range(given.fp32.read_bytes()))
+    from litert_quantizer import quantizer, recipe
+
+    made = quantizer.Quantizer(str(given.fp32), recipe.dynamic_wi8_afp32())
+    made.quantize().export_model(str(path))
 
 
 def pt2e(given: Given, path: Path) -> None:

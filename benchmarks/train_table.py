@@ -5,8 +5,8 @@
 Same data, steps, schedule, batches and seed for each. What is finished is skipped, what was cut off
 is resumed. Each `--more` is a further leg with other batches, warmed up again to a lower rate, and
 `--on` one of DSAN alone. The weights that ship are of `--steps 4000 --more 3600 --more 12400
---more 20000`, those in `trained_on` of `--on 40000` behind them. The networks of the ablation
-follow at a budget of their own. `--publish` puts finished weights where the package and
+--more 20000 --on 40000`, those in `equal_budget` DSAN's before the last. The networks of the
+ablation follow at a budget of their own. `--publish` puts finished weights where the package and
 benchmarks/results.py look for them.
 """
 
@@ -16,7 +16,7 @@ import shutil
 from pathlib import Path
 
 import click
-from results import ABLATION, ABLATION_WEIGHTS, DSAN, FOUR, ON, ON_WEIGHTS, SMALLER
+from results import ABLATION, ABLATION_WEIGHTS, DSAN, EQUAL_BUDGET, FOUR, ON, SMALLER
 
 from pockethdr.brackets.bracket import RAW
 from pockethdr.models.train import TrainConfig, train
@@ -50,12 +50,12 @@ def main(
         for leg, further in enumerate(more, start=1):
             run = runs / f"{name}-more{leg}"
             weights = trained(_leg(name, cache, run, leg, further, weights))
-        if publish:
-            shutil.copyfile(weights, WEIGHTS / f"{name}-{RAW}.safetensors")
+        if publish and name == DSAN:
+            shutil.copyfile(weights, EQUAL_BUDGET)
         if on and name == DSAN:
             weights = trained(_leg(name, cache, runs / ON, len(more) + 1, on, weights))
-            if publish:
-                shutil.copyfile(weights, ON_WEIGHTS)
+        if publish:
+            shutil.copyfile(weights, WEIGHTS / f"{name}-{RAW}.safetensors")
     for name in ABLATION:
         run = runs / "ablation" / name
         weights = trained(TrainConfig(name, RAW, cache, run, steps=ablation_steps))

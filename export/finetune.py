@@ -2,7 +2,7 @@
 
 The objective is what a user sees, decibels, so every scene counts alike, dark or bright:
 
-    loss = D(H, H*) + a · D(H, H_float)       D(x, y) = ln mse(µ(x), µ(y)) + ½ ln mse(x, y)
+    loss = D(H, H*) + a · D(H, H_float)       D(x, y) = ln mse(µ(x), µ(y)) + b ln mse(x, y)
 
 with the ground truth H* and the float network's output, each mean over one image.
 """
@@ -57,6 +57,7 @@ class FinetuneConfig:
         lr: peak of the learning rate. More undoes what a well trained network has learned; a third
             of it is enough where the roundings cost less than half a decibel untuned.
         teacher: weight a of the float network's output as a second target.
+        linear: weight b of linear light; at 1 a decibel of either metric counts alike.
         clip: bound on the norm of the gradient, since one dark image can have a steep one.
     """
 
@@ -67,6 +68,7 @@ class FinetuneConfig:
     lr: float = 3e-4
     warmup: int = 50
     teacher: float = 0.3
+    linear: float = 1.0
     clip: float = 1.0
     seed: int = 0
     threads: int = 1
@@ -254,7 +256,8 @@ class _Run:
         with torch.no_grad():
             floats = _by_parts(self.teacher, frames, self.at_once)
         found = _by_parts(self.network, frames, self.at_once)
-        loss = _distance(found, truth) + self.config.teacher * _distance(found, floats)
+        b = self.config.linear
+        loss = _distance(found, truth, b) + self.config.teacher * _distance(found, floats, b)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
@@ -272,11 +275,11 @@ def _share_done(config: FinetuneConfig, step: int, seconds: float) -> float:
     return step / config.steps if config.steps else seconds / (60 * config.minutes)
 
 
-def _distance(found: Tensor, wanted: Tensor) -> Tensor:
+def _distance(found: Tensor, wanted: Tensor, b: float) -> Tensor:
     """D of the module's docstring. The floors are 60 and 70 dB: beyond them nothing is gained."""
     in_mu = _mse(mu_law(found), mu_law(wanted)) + 1e-6
     linear = _mse(found, wanted) + 1e-7
-    return (in_mu.log() + 0.5 * linear.log()).mean()
+    return (in_mu.log() + b * linear.log()).mean()
 
 
 def _mse(found: Tensor, wanted: Tensor) -> Tensor:

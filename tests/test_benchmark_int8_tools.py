@@ -10,18 +10,20 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import export_toy as nets
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from judged_toy import SIZE, Exported, bracket
 
 from pockethdr.export.manifest import read_manifest, write_manifest
+from pockethdr.export.targets import TARGETS
 from pockethdr.runtime.latency import Latency
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import int8_speed
 import int8_tools
-from int8_quantisers import TOOLS, Given, modelopt, tools_with
+from int8_quantisers import TOOLS, Given, integer_share, modelopt, tools_with
 
 pytest.importorskip("onnxruntime")
 
@@ -41,6 +43,18 @@ def out(tmp_path: Path) -> Path:
     out = made.write()
     write_manifest(replace(read_manifest(out), recipe={"name": "toy"}), out, overwrite=True)
     return out
+
+
+def test_a_tool_is_measured_as_its_users_call_it(tmp_path: Path) -> None:
+    """Ours keeps the last convolution in float, `litert_quantizer` by itself does not."""
+    pytest.importorskip("litert_quantizer")
+    TARGETS["tflite"].build(nets.toy(), nets.frames(), "fp32", tmp_path / "fp32.tflite")
+    given = Given(tmp_path / "fp32.tflite", tmp_path, Any, [])  # type: ignore[arg-type]
+    tool = {tool.name: tool for tool in TOOLS}["litert_quantizer dynamic"]
+    tool.make(given, tmp_path / "theirs.tflite")
+    ours = TARGETS["tflite"].build(nets.toy(), nets.frames(), "dynint8", tmp_path / "ours.tflite")
+    theirs = integer_share(tmp_path / "theirs.tflite", "tflite", "dynint8")
+    assert ours["int8_mac_share"] < theirs == 1
 
 
 def run(out: Path, docs: Path, *more: object) -> list[dict[str, Any]]:
