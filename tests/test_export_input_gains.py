@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from pockethdr.export import coding
+from pockethdr.export import input_gains
 from pockethdr.export.input_gains import with_input_gains
 from pockethdr.export.recipe import RecipeError
 from pockethdr.export.rewrite import ProofError
@@ -108,17 +108,19 @@ def test_every_kind_of_first_convolution_is_the_same_function(kind: str) -> None
 def test_weights_divided_along_the_wrong_axis_fail_the_proof(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def by_output(conv: coding.Conv, weight: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+    def by_output(
+        conv: input_gains.Conv, weight: torch.Tensor, factors: torch.Tensor
+    ) -> torch.Tensor:
         outputs = factors[:, : conv.out_channels].flatten()
         return weight / outputs.reshape((1, -1, 1, 1) if conv.transposed else (-1, 1, 1, 1))
 
-    monkeypatch.setattr(coding, "_divided", by_output)
+    monkeypatch.setattr(input_gains, "_divided", by_output)
     with pytest.raises(ProofError, match="`input_gains` changed `conv"):
         with_input_gains(_first(kind), (1.0, 2.0, 4.0))
 
 
 def test_only_a_proof_tells_that_a_gain_is_a_little_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = coding._divided
-    monkeypatch.setattr(coding, "_divided", lambda *given: right(*given) * (1 + 1e-7))
+    right = input_gains._divided
+    monkeypatch.setattr(input_gains, "_divided", lambda *given: right(*given) * (1 + 1e-7))
     with pytest.raises(ProofError, match=r"by \d\.\de-08"):
         with_input_gains(_first("plain"), (1.0, 3.0, 5.0))
