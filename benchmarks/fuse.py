@@ -288,7 +288,7 @@ def merge_table(found: dict[str, Any]) -> list[str]:
     means = [statistics.mean(row[n]["psnr_mu"] for row in merges.values()) for n in names]
     lines.append("| **mean** | " + " | ".join(f"{mean:.2f}" for mean in means) + " |")
     ahead = means[0] - max(means[1:])
-    lines += ["", f"The network is {ahead:+.2f} dB from the best merge. {NO_BURST_MERGE}"]
+    lines += ["", f"The network minus the best merge: {ahead:+.2f} dB. {NO_BURST_MERGE}"]
     return lines
 
 
