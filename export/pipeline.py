@@ -30,6 +30,7 @@ from pockethdr.export.manifest import (
 )
 from pockethdr.export.materials import CALIBRATION_NAME, Materials
 from pockethdr.export.provenance import versions
+from pockethdr.export.qparams import RangeError
 from pockethdr.export.recipe import Recipe, named_recipe
 from pockethdr.export.settings import Settings
 from pockethdr.export.targets import PRECISIONS, Target, TargetError, target_of
@@ -262,8 +263,9 @@ class _Export:
             return before
         try:
             artifact = self._built(target, precision, name)
-        except TargetError as error:  # of this target: the others may well take the network
-            self._refused[f"{target.name} {precision}"] = error
+        except (TargetError, RangeError) as error:  # of this cell: others may well take the network
+            refused = TargetError(error.what, expected=error.expected, fix=error.fix)
+            self._refused[f"{target.name} {precision}"] = refused
             return _unbuilt(target, precision, first_line(error))
         self.journal.keep_artifact(artifact)
         return artifact

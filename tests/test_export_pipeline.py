@@ -17,7 +17,9 @@ from pockethdr.export.context import Cut
 from pockethdr.export.identity import network_sha256, state_sha256
 from pockethdr.export.lowrank import dynamic_convolutions
 from pockethdr.export.manifest import ContextRecord, Manifest, read_manifest
+from pockethdr.export.materials import Materials
 from pockethdr.export.pipeline import PartialExportError, export_model
+from pockethdr.export.qparams import RangeError
 from pockethdr.export.recipe import named_recipe
 from pockethdr.export.rewrite import Proof
 from pockethdr.export.static import static_program
@@ -344,6 +346,20 @@ def test_what_cannot_be_built_here_is_skipped_with_its_install_line(
     assert artifact.file is None
     assert artifact.skipped
     assert "onnx is not installed; pip install" in artifact.skipped
+
+
+def test_int8_without_a_range_costs_no_float_artifact(
+    loaded: Loaded, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: Any, **__: Any) -> None:
+        raise RangeError("no calibrated range for `mul`")
+
+    monkeypatch.setattr(Materials, "quantized", missing)
+    with pytest.raises(PartialExportError, match="onnx int8: no calibrated range") as error:
+        exported(loaded, sample, tmp_path / "o", precisions=("fp32", "int8"))
+    fp32, int8 = error.value.manifest.artifacts
+    assert fp32.file
+    assert (int8.file, int8.skipped) == (None, "no calibrated range for `mul`")
 
 
 def test_a_target_that_refuses_the_network_does_not_stop_the_others(

@@ -12,7 +12,7 @@ median(x₀, x₁, x₂) = max(min(x₀, x₁), min(max(x₀, x₁), x₂))     
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -21,11 +21,9 @@ from torch import fx
 from pockethdr.export.aten import arguments, aten, calls, emit, is_call, shape
 from pockethdr.export.rewrite import Replacement
 
-_LERP = (aten.lerp.Tensor, aten.lerp.Scalar)
-_SCALED: dict[Any, Any] = {
-    aten.addcmul.default: aten.mul.Tensor,
-    aten.addcdiv.default: aten.div.Tensor,
-}
+#: Writes a call out at the current insertion point.
+Written = Callable[[fx.GraphModule, fx.Node], fx.Node]
+
 _LOGICAL: dict[Any, Any] = {
     aten.__and__.Tensor: aten.logical_and.default,
     aten.__or__.Tensor: aten.logical_or.default,
@@ -42,8 +40,7 @@ class WriteOutArithmetic:
     name = "fused_arithmetic"
 
     def pattern(self, program: fx.GraphModule) -> Iterable[fx.Node]:
-        others = aten.copy.default, aten.logit.default, aten.cosine_similarity.default
-        yield from calls(program, *_LERP, *_SCALED, *_LOGICAL, *others)
+        yield from calls(program, *_FORMS)
         yield from (node for node in program.graph.nodes if _is_median(node))
 
     def check(self, node: fx.Node, program: fx.GraphModule) -> str | None:
@@ -57,50 +54,74 @@ class WriteOutArithmetic:
     def rewrite(self, node: fx.Node, program: fx.GraphModule) -> Replacement:
         if node.target is operator.getitem:
             return Replacement(_median(program, node.all_input_nodes[0]), "median of three")
+        return Replacement(_FORMS[node.target](program, node))
+
+
+def _lerp(program: fx.GraphModule, node: fx.Node) -> fx.Node:
+    a = arguments(node)
+    apart = emit(program, aten.sub.Tensor, a["end"], a["self"])
+    more = emit(program, aten.mul.Tensor, apart, a["weight"])
+    return emit(program, aten.add.Tensor, a["self"], more)
+
+
+def _plus(combined: Any) -> Written:
+    """a + v · combined(b, c)."""
+
+    def written(program: fx.GraphModule, node: fx.Node) -> fx.Node:
         a = arguments(node)
-        if is_call(node, aten.copy.default):
-            same = shape(a["src"]) == shape(node)
-            spread = None if same else emit(program, aten.expand.default, a["src"], shape(node))
-            return Replacement(spread or a["src"])
-        if is_call(node, aten.logit.default):
-            return Replacement(_logit(program, a["self"], a["eps"]))
-        if is_call(node, aten.cosine_similarity.default):
-            return Replacement(_cosine(program, a["x1"], a["x2"], a["dim"], a["eps"]))
-        if is_call(node, *_LERP):
-            apart = emit(program, aten.sub.Tensor, a["end"], a["self"])
-            more = emit(program, aten.mul.Tensor, apart, a["weight"])
-            return Replacement(emit(program, aten.add.Tensor, a["self"], more))
-        if node.target in _SCALED:
-            more = emit(program, _SCALED[node.target], a["tensor1"], a["tensor2"])
-            if a["value"] != 1:
-                more = emit(program, aten.mul.Tensor, more, float(a["value"]))
-            return Replacement(emit(program, aten.add.Tensor, a["self"], more))
-        return Replacement(emit(program, _LOGICAL[node.target], a["self"], a["other"]))
+        more = emit(program, combined, a["tensor1"], a["tensor2"])
+        if a["value"] != 1:
+            more = emit(program, aten.mul.Tensor, more, float(a["value"]))
+        return emit(program, aten.add.Tensor, a["self"], more)
+
+    return written
 
 
-def _logit(program: fx.GraphModule, x: fx.Node, bound: float | None) -> fx.Node:
+def _logical(program: fx.GraphModule, node: fx.Node) -> fx.Node:
+    a = arguments(node)
+    return emit(program, _LOGICAL[node.target], a["self"], a["other"])
+
+
+def _copy(program: fx.GraphModule, node: fx.Node) -> fx.Node:
+    source = arguments(node)["src"]
+    if shape(source) == shape(node):
+        return source
+    return emit(program, aten.expand.default, source, shape(node))
+
+
+def _logit(program: fx.GraphModule, node: fx.Node) -> fx.Node:
+    x, bound = arguments(node)["self"], arguments(node)["eps"]
     if bound is not None:
         x = emit(program, aten.clamp.default, x, bound, 1 - bound)
     rest = emit(program, aten.add.Tensor, emit(program, aten.neg.default, x), 1.0)
-    return emit(
-        program,
-        aten.sub.Tensor,
-        emit(program, aten.log.default, x),
-        emit(program, aten.log.default, rest),
-    )
+    logs = (emit(program, aten.log.default, value) for value in (x, rest))
+    return emit(program, aten.sub.Tensor, *logs)
 
 
-def _cosine(program: fx.GraphModule, x: fx.Node, y: fx.Node, dim: int, least: float) -> fx.Node:
-    dots = (
-        emit(program, aten.sum.dim_IntList, emit(program, aten.mul.Tensor, *pair), [dim])
+def _cosine(program: fx.GraphModule, node: fx.Node) -> fx.Node:
+    a = arguments(node)
+    x, y = a["x1"], a["x2"]
+    product, *squares = (
+        emit(program, aten.sum.dim_IntList, emit(program, aten.mul.Tensor, *pair), [a["dim"]])
         for pair in ((x, y), (x, x), (y, y))
     )
-    product, *squares = dots
     lengths = (
-        emit(program, aten.clamp_min.default, emit(program, aten.sqrt.default, square), least)
+        emit(program, aten.clamp_min.default, emit(program, aten.sqrt.default, square), a["eps"])
         for square in squares
     )
     return emit(program, aten.div.Tensor, product, emit(program, aten.mul.Tensor, *lengths))
+
+
+_FORMS: dict[Any, Written] = {
+    aten.lerp.Tensor: _lerp,
+    aten.lerp.Scalar: _lerp,
+    aten.addcmul.default: _plus(aten.mul.Tensor),
+    aten.addcdiv.default: _plus(aten.div.Tensor),
+    aten.logit.default: _logit,
+    aten.cosine_similarity.default: _cosine,
+    aten.copy.default: _copy,
+    **dict.fromkeys(_LOGICAL, _logical),
+}
 
 
 def _is_median(node: fx.Node) -> bool:
