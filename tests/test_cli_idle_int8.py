@@ -36,6 +36,7 @@ def test_export_warns_and_validate_says_so(tmp_path: Path, monkeypatch: pytest.M
     result = _exported(tmp_path)
     assert result.exit_code == 0, result.output
     assert "0% of its multiplications integer" in result.output
+    assert "int8 by the default recipe, `hdr`; to lose less: --max-loss 0.1" in result.output
     assert "warning: nothing in net-factory_raw_int8.onnx multiplies integers" in result.output
     assert "try --recipe all-but-last" in result.output
     monkeypatch.setattr(validate_module, "measure_artifact", untimed)
@@ -62,4 +63,5 @@ def test_the_recipe_that_it_names_helps(tmp_path: Path) -> None:
     result = _exported(tmp_path, "--recipe", "all-but-last")
     assert result.exit_code == 0, result.output
     assert "86% of its multiplications integer" in result.output
+    assert "default recipe" not in result.output
     assert "warning: nothing" not in result.output

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pockethdr.export.recipe import WIDEST_RECIPE
+from pockethdr.export.recipe import DEFAULT_RECIPE, WIDEST_RECIPE
 from pockethdr.files import write_bytes
 
 if TYPE_CHECKING:
@@ -26,6 +26,11 @@ def print_manifest(manifest: Manifest, out: Path) -> None:
         click.echo(f"{artifact.target:9s} {artifact.precision:7s} {_outcome(artifact)}")
     if manifest.tuned:
         click.echo(f"int8 from {manifest.tuned['file']}, tuned for `{manifest.tuned['recipe']}`")
+    elif _is_default(manifest):
+        click.echo(
+            f"int8 by the default recipe, `{DEFAULT_RECIPE}`; to lose less: --max-loss 0.1 searches"
+            " one, pockethdr finetune tunes the weights, --precisions dynint8 needs neither"
+        )
     if manifest.context and manifest.context.caveat:
         click.echo(f"note: {manifest.context.caveat}")
     if idle := [a.file for a in manifest.artifacts if a.checks.get("int8_mac_share") == 0]:
@@ -38,6 +43,12 @@ def print_manifest(manifest: Manifest, out: Path) -> None:
     many, kept = len(manifest.rewrites), len(manifest.refusals)
     left = f", {kept} place{'s' * (kept != 1)} left as written" if kept else ""
     click.echo(f"{many} rewrite{'s' * (many != 1)}, proved{left}; {out / 'manifest.json'}")
+
+
+def _is_default(manifest: Manifest) -> bool:
+    """Whether there is INT8 that nobody chose a recipe for."""
+    has_int8 = any(a.precision == "int8" and a.file for a in manifest.artifacts)
+    return has_int8 and manifest.recipe["name"] == DEFAULT_RECIPE
 
 
 def write_found(found: Found, out: Path) -> None:
