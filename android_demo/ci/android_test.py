@@ -27,7 +27,7 @@ from android_demo.ci.paths import CI, CORE, OUT
 from pockethdr.errors import PocketError, Unavailable
 from pockethdr.runtime.arm.tools import ArmHost, fetch, unpack_arm64
 
-#: m16 is a network without shipped weights: bits must agree whatever they are.
+#: Of two widths: bits must agree whatever the kernels that these take.
 MODELS = (MODEL, "dsan-m16")
 # Little more than the halo on each side: emulated processors are slow.
 TILE = 64

@@ -36,6 +36,8 @@ TEST_PACKAGES = {
     "/usr/share/java/junit4.jar": "junit4",
     "/usr/share/java/hamcrest-core.jar": "libhamcrest-java",
     "/usr/bin/gcc": "gcc",
+    "/usr/bin/clang": "clang",  # of the bridge on arm64
+    "/usr/bin/ld.lld": "lld",
     "/usr/bin/javac": "openjdk-17-jdk-headless",
 }
 
