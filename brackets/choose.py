@@ -96,7 +96,8 @@ def timed(where: str, shots: Sequence[Shot], seconds: Sequence[float], source: s
     Raises:
         BracketError: a time is not among the shots, or two of the three are equal.
     """
-    found = [shot for wanted in seconds for shot in [s for s in shots if _lasts(s, wanted)][:1]]
+    firsts = (next((s for s in shots if _lasts(s, wanted)), None) for wanted in seconds)
+    found = [shot for shot in firsts if shot is not None]
     if len(found) != 3 or len(seconds) != 3:
         times = ", ".join(f"{wanted:g}" for wanted in seconds)
         known = ", ".join(f"{shot.seconds:g}" for shot in shots if shot.seconds is not None)

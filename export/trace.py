@@ -136,8 +136,7 @@ def _masks_to_floats(program: fx.GraphModule) -> None:
 def _images_to_batches(program: fx.GraphModule) -> None:
     """A convolution of C×H×W is one of 1×C×H×W."""
     for node in program.graph.nodes:
-        if is_conv(node) and len(shape(Conv(node).input)) == 3:
-            image = Conv(node).input
+        if is_conv(node) and len(shape(image := Conv(node).input)) == 3:
             with program.graph.inserting_before(node):
                 batch = emit(program, torch.ops.aten.unsqueeze.default, image, 0)
                 done = emit_with(program, node, {image: batch})

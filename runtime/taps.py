@@ -284,7 +284,8 @@ def _onnx_steps(model: Any) -> list[Step]:
             scale, zero = (np.ravel(numpy_helper.to_array(constants[n])) for n in node.input[1:3])
             code = float(scale[0]), int(zero[0]) - 128 * (zero.dtype == np.uint8)
         op = names.get(node.op_type, node.op_type)
-        quantized |= set(node.output) if op == "quantize" else set()
+        if op == "quantize":
+            quantized.add(node.output[0])
         reads = tuple(unclamped.get(name, name) for name in node.input)
         steps.append(Step(op, reads, node.output[0], code))
     return steps
